@@ -1,0 +1,191 @@
+//! What controller and agent tell each other. The link may be a channel within one process or a network.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::experiment::ValidExperiment;
+use crate::fault::{FaultKind, FaultState};
+use crate::frame::Frame;
+use crate::run::RunId;
+
+/// From the controller to an agent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ToAgent {
+    /// Get ready for a run: check the target, resolve selectors, start the load worker. Answered by
+    /// [`FromAgent::Prepared`] or [`FromAgent::Refused`].
+    Prepare(Box<Assignment>),
+    /// Start the prepared run's load and fault timeline now.
+    Start {
+        /// The run.
+        run: RunId,
+    },
+    /// The controller is alive: leases are renewed.
+    Heartbeat,
+    /// Stop load and revert every fault of the run. Answered by [`FromAgent::Halted`].
+    Halt {
+        /// The run.
+        run: RunId,
+    },
+    /// Run the audits of a run whose load has ended. Answered by [`FromAgent::Audited`].
+    Audit {
+        /// The run.
+        run: RunId,
+    },
+    /// The run is over; forget it.
+    Release {
+        /// The run.
+        run: RunId,
+    },
+}
+
+/// One agent's part of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The run.
+    pub run: RunId,
+    /// What to do, already validated.
+    pub experiment: ValidExperiment,
+    /// How long load and faults may go on without hearing from the controller.
+    pub lease: Duration,
+    /// File on the agent's host for one line per request (CSV), for those who want raw data.
+    pub raw_log: Option<String>,
+}
+
+/// From an agent to the controller.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum FromAgent {
+    /// The agent is there.
+    Hello(AgentDescription),
+    /// The run can start.
+    Prepared {
+        /// The run.
+        run: RunId,
+        /// Things worth telling, for instance an unhealthy target.
+        warnings: Vec<String>,
+    },
+    /// The run cannot start here; nothing was changed.
+    Refused {
+        /// The run.
+        run: RunId,
+        /// Why.
+        reason: String,
+    },
+    /// One second of measurements.
+    Frame(Box<Frame>),
+    /// A fault went from one state to another.
+    Fault(FaultReport),
+    /// Load has ended by itself and every fault is reverted (or stuck).
+    LoadEnded {
+        /// The run.
+        run: RunId,
+        /// Why it ended before its time, if it did (for instance the load worker crashed).
+        failure: Option<String>,
+    },
+    /// Answer to [`ToAgent::Halt`]: load is off and every fault reverted (or stuck).
+    Halted {
+        /// The run.
+        run: RunId,
+        /// Milliseconds until load was off and all faults were reverted.
+        took_ms: u64,
+    },
+    /// Answer to [`ToAgent::Audit`].
+    Audited {
+        /// The run.
+        run: RunId,
+        /// One report per audit of the experiment.
+        audits: Vec<AuditReport>,
+    },
+    /// Faults of earlier runs that were found in the journal at start and reverted.
+    Replayed {
+        /// One line for each.
+        reverted: Vec<String>,
+    },
+}
+
+/// Who an agent is and what it can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentDescription {
+    /// Unique name.
+    pub name: String,
+    /// Version of Kennel.
+    pub version: String,
+    /// Host name.
+    pub host: String,
+    /// Fault kinds it can inject.
+    pub faults: Vec<FaultKind>,
+}
+
+/// A fault's step from one state to another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FaultReport {
+    /// The run.
+    pub run: RunId,
+    /// Name of the fault.
+    pub fault: String,
+    /// The state it is in now.
+    pub state: FaultState,
+    /// Milliseconds since the start of the load.
+    pub at_ms: u64,
+    /// What it resolved to, or why it failed.
+    pub detail: String,
+}
+
+/// What an audit found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditReport {
+    /// Name of the audit.
+    pub name: String,
+    /// What it found, over all invariants.
+    pub verdict: AuditVerdict,
+    /// What it looked at.
+    pub invariants: Vec<InvariantReport>,
+    /// Why the verdict is unknown, where it is.
+    pub problem: Option<String>,
+}
+
+/// How an audit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditVerdict {
+    /// Every invariant holds.
+    Valid,
+    /// Something could not be read or asked.
+    Unknown,
+    /// An invariant is violated.
+    Invalid,
+}
+
+impl AuditVerdict {
+    /// The word used on screens.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Unknown => "unknown",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// What an audit found about one invariant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct InvariantReport {
+    /// Its short name.
+    pub id: String,
+    /// What must hold.
+    pub title: String,
+    /// Whether it does.
+    pub verdict: AuditVerdict,
+    /// How many things were checked.
+    #[serde(default)]
+    pub checked: u64,
+    /// How many broke it.
+    #[serde(default)]
+    pub violations: u64,
+    /// Some of those.
+    #[serde(default)]
+    pub examples: Vec<String>,
+}

@@ -1,0 +1,165 @@
+//! Experiment files: every error is listed, placed, and says what was expected.
+
+use kennel_model::experiment::{Builtin, Surroundings, parse, parse_target};
+use kennel_model::target::Target;
+
+struct World;
+
+impl Surroundings for World {
+    fn target(&self, name: &str) -> Result<Target, String> {
+        if name == "shop" { Ok(parse_target("shop.yaml", TARGET).unwrap()) } else { Err("one of `shop`".to_owned()) }
+    }
+
+    fn builtins(&self) -> Vec<Builtin> {
+        vec![Builtin { name: "order-system/customer".into(), requests: vec!["create order".into()] }]
+    }
+}
+
+const TARGET: &str = "
+name: shop
+base_url: http://127.0.0.1:8080
+allowed_hosts: ['127.0.0.1']
+services:
+  - name: eos-c
+    instances:
+      - {name: eos-c-1, process: {pid_file: run/eos-c-1.pid, supervised: true}}
+      - {name: eos-c-2}
+links:
+  - {from: gw, to: eos-c, instance: eos-c-1, listen: '127.0.0.1:1', upstream: '127.0.0.1:2'}
+registry: {kind: reference-system, url: 'http://127.0.0.1:7'}
+audits: [{name: books, url: 'http://127.0.0.1:9/audit'}]
+limits: {max_rate: 500/s, faults: [latency, kill]}
+";
+
+const GOOD: &str = "
+version: 1
+name: demo
+target: shop
+load:
+  model: open
+  stages: [{rate: 100/s, duration: 60s}]
+scenarios:
+  - {name: orders, builtin: order-system/customer}
+faults:
+  - name: slow
+    kind: latency
+    selector: {link: gw -> eos-c}
+    parameters: {latency: 200ms}
+    start: 10s
+    duration: 5s
+objectives: ['p99(create order) < 150ms during fault', 'p50 < 1s during slow']
+guards: ['error_rate < 50% over 5s']
+audits: [books]
+";
+
+fn errors(source: &str) -> Vec<String> {
+    let problems = parse("x.yaml", source, &World).expect_err("the file is bad");
+    problems.to_string().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_good_file_is_accepted() {
+    let valid = parse("good.yaml", GOOD, &World).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(valid.experiment().faults[0].describe(), "latency 200ms on gw -> eos-c");
+    assert_eq!(valid.target().name, "shop");
+}
+
+#[test]
+fn every_structural_error_is_listed_with_its_place() {
+    let found = errors(
+        "version: 2
+name: demo
+targt: shop
+load: {model: open, stages: [{rate: fast, duration: 5 parsecs}]}
+scenarios: []
+faults:
+  - {name: a, kind: latencee, selector: {}, start: 1s}
+",
+    );
+    let expected = [
+        "x.yaml:1:1: missing field `target`; expected The system under test",
+        "x.yaml:1:1: version: `2` is not valid here; expected at most 1",
+        "x.yaml:3:1: targt: unknown field `targt`; expected one of version, name, description, target",
+        "x.yaml:4:30: load.stages[0].rate: `fast` is not valid here; expected a rate such as 150/s or 600/m",
+        "x.yaml:4:42: load.stages[0].duration: `5 parsecs` is not valid here; expected a duration such as 200ms",
+        "x.yaml:5:1: scenarios: a list is not valid here; expected at least 1 item",
+        "x.yaml:7:14: faults[0].kind: `latencee` is not valid here; expected one of `latency`, `kill`, `pause`, `registry-gap`",
+    ];
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "\n   found {found}\nexpected {expected}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn every_broken_rule_is_listed_with_its_place() {
+    let found = errors(
+        "version: 1
+name: demo
+target: shop
+load:
+  model: open
+  stages: [{rate: 900/s, duration: 20s}]
+  warm_up: 20s
+scenarios:
+  - {name: orders, builtin: order-system/custmer}
+  - {name: orders, steps: [{name: list, path: /orders}]}
+faults:
+  - {name: a, kind: latency, selector: {link: gw -> nowhere}, start: 1s, duration: 5s}
+  - {name: a, kind: pause, selector: {service: eos-c, instance: eos-c-2}, start: 18s, duration: 5s}
+  - {name: c, kind: kill, selector: {service: eos-c, instance: eos-c-9}, start: 1s, duration: 5s}
+objectives: ['p99(lists) < 5ms', 'p99 < 5ms during b']
+audits: [bookz]
+",
+    )
+    .join("\n");
+    for expected in [
+        "x.yaml:6:3: load.stages: a peak of 900/s passes the target's limit; expected at most 500/s",
+        "x.yaml:7:3: load.warm_up: warm-up is as long as the whole load",
+        "scenarios[0].builtin: unknown built-in scenario `order-system/custmer`; expected one of `order-system/customer`",
+        "scenarios[1].name: a second scenario named `orders`",
+        "faults[0].selector.link: target `shop` declares no link `gw -> nowhere`; expected one of `gw -> eos-c`",
+        "faults[0].parameters: `a` does not say how much latency",
+        "faults[1].name: a second fault named `a`",
+        "faults[1].kind: target `shop` does not allow pause faults; expected one of `latency`, `kill`",
+        "faults[1].start: `a` would end 23s after the start",
+        "faults[1].selector.instance: `eos-c/eos-c-2` does not say how to find its process",
+        "faults[2].duration: `kill` takes no duration",
+        "faults[2].selector: target `shop` declares no instance `eos-c/eos-c-9`; expected one of `eos-c/eos-c-1`, `eos-c/eos-c-2`",
+        "objectives[0]: no scenario sends a request named `lists`; expected one of `list`",
+        "objectives[1]: `during b` names neither a phase nor a fault",
+        "audits[0]: target `shop` offers no audit `bookz`; expected one of `books`",
+    ] {
+        assert!(found.contains(expected), "missing: {expected}\nin:\n{found}");
+    }
+}
+
+#[test]
+fn the_wrong_model_and_a_bad_objective_are_explained() {
+    let found = errors(&GOOD.replace("model: open", "model: opne").replace("p50 < 1s", "p50 ! 1s")).join("\n");
+    assert!(found.contains("load.model: `opne` is not valid here; expected `open` or `closed`"), "{found}");
+    assert!(found.contains("objectives[1]: `p50 ! 1s during slow`: no comparison"), "{found}");
+    let found = errors(&GOOD.replace("target: shop", "target: shopp")).join("\n");
+    assert!(found.contains("x.yaml:4:1: target: unknown target `shopp`; expected one of `shop`"), "{found}");
+}
+
+#[test]
+fn syntax_errors_are_placed() {
+    let found = errors("version: 1\nname: [demo\n").join("\n");
+    assert!(found.starts_with("x.yaml:") && found.contains("not YAML"), "{found}");
+    let found = errors("").join("\n");
+    assert!(found.contains("x.yaml:1:1") , "{found}");
+}
+
+#[test]
+fn a_target_must_allow_the_hosts_it_names() {
+    let problems = parse_target("t.yaml", &TARGET.replace("http://127.0.0.1:7", "http://10.9.8.7:80")).unwrap_err().to_string();
+    assert!(problems.contains("registry.url: `10.9.8.7:80` is not among the target's allowed_hosts"), "{problems}");
+}
+
+#[test]
+fn the_published_schema_accepts_what_the_parser_accepts() {
+    let validator = kennel_model::schema::experiment();
+    assert_eq!(validator["title"], "Kennel experiment");
+    assert_eq!(validator["additionalProperties"], false);
+}
