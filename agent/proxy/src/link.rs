@@ -1,5 +1,6 @@
 //! One proxy: its listener, its connections and its list of toxics.
 
+use std::io::ErrorKind;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -328,6 +329,10 @@ impl Connections {
             Some(Ok(server)) => server,
             Some(Err(error)) => {
                 tracing::warn!(proxy = self.name, upstream = self.upstream, %error, "cannot connect");
+                // Accepted and broken off before we saw it, unlike refused.
+                if error.kind() == ErrorKind::ConnectionReset {
+                    self.reset(&client);
+                }
                 return;
             }
             None => return,
@@ -342,11 +347,15 @@ impl Connections {
             .run_until_cancelled(self.pump(&mut client, &mut server))
             .await;
         if let Some(Err(Severed::Reset)) = carried {
-            for socket in [&client, &server] {
-                if let Err(error) = socket.set_zero_linger() {
-                    tracing::debug!(proxy = self.name, %error, "cannot reset a connection");
-                }
-            }
+            self.reset(&client);
+            self.reset(&server);
+        }
+    }
+
+    /// Makes the other end see a reset when the socket is dropped.
+    fn reset(&self, socket: &TcpStream) {
+        if let Err(error) = socket.set_zero_linger() {
+            tracing::debug!(proxy = self.name, %error, "cannot reset a connection");
         }
     }
 
