@@ -1,0 +1,129 @@
+//! Errors of the API: always an [`ApiProblem`] as JSON, whatever went wrong.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use kennel_model::api::ApiProblem;
+use kennel_model::document::Problems;
+use serde::de::DeserializeOwned;
+
+use crate::{FindError, HaltError, StartError, StoreError};
+
+/// An error answer.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    body: ApiProblem,
+}
+
+/// An error answer with one sentence.
+pub(super) fn problem(status: StatusCode, error: impl Into<String>) -> Refusal {
+    Refusal { status, body: ApiProblem { error: error.into(), problems: Vec::new() } }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}
+
+impl From<Problems> for Refusal {
+    fn from(problems: Problems) -> Self {
+        let count = problems.problems.len();
+        let noun = if count == 1 { "problem" } else { "problems" };
+        let error = format!("{} has {count} {noun}", problems.file);
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, body: ApiProblem { error, problems: problems.problems } }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store failed");
+        problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+}
+
+impl From<StartError> for Refusal {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Invalid(problems) => problems.into(),
+            StartError::Closing => problem(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            StartError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<HaltError> for Refusal {
+    fn from(error: HaltError) -> Self {
+        match error {
+            HaltError::NotFound { .. } => problem(StatusCode::NOT_FOUND, error.to_string()),
+            HaltError::AlreadyOver { .. } => problem(StatusCode::CONFLICT, error.to_string()),
+            HaltError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<FindError> for Refusal {
+    fn from(error: FindError) -> Self {
+        match error {
+            FindError::NotFound { .. } | FindError::Ambiguous { .. } => {
+                problem(StatusCode::NOT_FOUND, error.to_string())
+            }
+            FindError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<JsonRejection> for Refusal {
+    fn from(rejection: JsonRejection) -> Self {
+        problem(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(rejection: QueryRejection) -> Self {
+        problem(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Refusal {
+    fn from(rejection: PathRejection) -> Self {
+        problem(rejection.status(), rejection.body_text())
+    }
+}
+
+/// A JSON body; what is wrong with a bad one is told as JSON too.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        Ok(Self(Json::from_request(request, state).await?.0))
+    }
+}
+
+/// A query string; what is wrong with a bad one is told as JSON.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        Ok(Self(axum::extract::Query::from_request_parts(parts, state).await?.0))
+    }
+}
+
+/// A path parameter; what is wrong with a bad one is told as JSON.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        Ok(Self(axum::extract::Path::from_request_parts(parts, state).await?.0))
+    }
+}
