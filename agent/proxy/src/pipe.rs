@@ -115,18 +115,21 @@ impl<'c> Pipe<'c> {
                     return Ok(Step::Reconsider);
                 }
             };
-            if let Some(end) = self.end_in(read) {
+            let end = self.end_in(read);
+            if self.toxics.has_changed().unwrap_or(false) {
+                // Whoever changed the toxics before these bytes were sent expects them to be acted on.
+                self.adopt_toxics();
+                let item = self.take_item(end);
+                self.chain.push(item, Instant::now());
+                return Ok(Step::Reconsider);
+            }
+            if let Some(end) = end {
                 return self.finish(end, true).await;
             }
             if self.sink.write_all(&self.buffer).await.is_err() {
                 return Ok(self.lose_sink());
             }
             self.grow();
-            if self.toxics.has_changed().unwrap_or(false) {
-                self.buffer.clear();
-                self.adopt_toxics();
-                return Ok(Step::Reconsider);
-            }
         }
     }
 
@@ -162,13 +165,8 @@ impl<'c> Pipe<'c> {
                 continue;
             };
             let arrived = Instant::now();
-            let item = match self.end_in(read) {
-                Some(end) => Item::End(end),
-                None => {
-                    self.grow();
-                    Item::Data(self.buffer.split().freeze())
-                }
-            };
+            let end = self.end_in(read);
+            let item = self.take_item(end);
             self.chain.push(item, arrived);
         }
     }
@@ -195,6 +193,17 @@ impl<'c> Pipe<'c> {
             Ok(0) => Some(End::Fin),
             Ok(_) => None,
             Err(_) => Some(End::Reset),
+        }
+    }
+
+    /// What was read: the end, or the bytes in the buffer.
+    fn take_item(&mut self, end: Option<End>) -> Item {
+        match end {
+            Some(end) => Item::End(end),
+            None => {
+                self.grow();
+                Item::Data(self.buffer.split().freeze())
+            }
         }
     }
 
