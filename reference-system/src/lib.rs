@@ -1,1 +1,38 @@
-//! placeholder
+//! The order platform under test: a food-ordering system of 2015, one operating-system process per
+//! instance, so that faults are real. It knows nothing of the platform that tests it.
+//!
+//! A request flows gateway → order pool → users, restaurants, marketing, payment → store; task rows
+//! carry each change on to the merchant dimension.
+//!
+//! - [`command`]: the `system` command and the entry of every process
+//! - [`launch`]: start and stop a system; [`state`]: what the outside sees of it
+//! - `supervisor`, `fault_proxy`, `self_test`, `process`, `config`: how the processes are planned,
+//!   started and kept alive
+//! - `frame`, `extract`: what surrounds every role; `roles`: one module per role
+//! - `rpc`: how roles call each other
+//! - [`ids`], [`orders`], [`population`]: the pure middle (routing, the order's life, the seed data)
+//! - `store`: the store files; [`audit`]: their invariants
+
+pub mod audit;
+pub mod command;
+mod config;
+mod error;
+mod extract;
+mod fault_proxy;
+mod frame;
+pub mod ids;
+pub mod launch;
+pub mod orders;
+pub mod population;
+mod process;
+mod roles;
+mod rpc;
+mod self_test;
+pub mod state;
+mod store;
+mod supervisor;
+
+pub use command::{Launcher, Outcome, SystemCommand, run};
+pub use error::SystemError;
+pub use launch::{RunningSystem, SystemOptions, start};
+pub use state::SystemState;

@@ -1,0 +1,29 @@
+//! The system's processes without the rest of the platform: what the crate's own tests start.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser;
+use reference_system::{Launcher, SystemCommand, run};
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: SystemCommand,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let ended = Launcher::current_program(Vec::<String>::new())
+        .and_then(|launcher| run(arguments.command, launcher));
+    match ended {
+        Ok(outcome) => {
+            let _ = writeln!(std::io::stdout(), "{outcome}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

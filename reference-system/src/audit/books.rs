@@ -1,0 +1,315 @@
+//! All rows that the audit looks at, read from the store files in one go.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
+use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
+
+use crate::config::now_ms;
+
+/// A task postponed after a failure is still on its way: pauses are shorter than this.
+const SOON_MS: i64 = 5_000;
+
+/// The rows of a system. A part that could not be read is the reason why.
+pub(crate) struct Books {
+    pub(crate) users: Result<UserDimension, String>,
+    pub(crate) merchants: Result<MerchantDimension, String>,
+    pub(crate) wallets: Result<Wallets, String>,
+    pub(crate) coupons: Result<Vec<CouponRow>, String>,
+}
+
+#[derive(Default)]
+pub(crate) struct UserDimension {
+    pub(crate) orders: Vec<OrderRow>,
+    pub(crate) events: Vec<EventRow>,
+    pub(crate) payments: Vec<MoneyRow>,
+    pub(crate) refunds: Vec<MoneyRow>,
+    /// Orders with task rows that are due: what they imply is still on its way.
+    pub(crate) in_motion: BTreeSet<i64>,
+    pub(crate) pending: Pending,
+}
+
+/// What keeps a system from being at rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Pending {
+    /// Task rows that are due.
+    pub(crate) tasks: i64,
+    /// Orders that wait for another service (paying, paid).
+    pub(crate) between: i64,
+}
+
+impl Pending {
+    pub(crate) fn is_none(self) -> bool {
+        self == Self::default()
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct MerchantDimension {
+    pub(crate) orders: Vec<OrderRow>,
+    /// (restaurant, day, number, order).
+    pub(crate) numbers: Vec<(i64, i64, i64, i64)>,
+}
+
+/// An order row of either dimension, as far as the invariants need it.
+#[derive(Debug, Clone)]
+pub(crate) struct OrderRow {
+    /// Which group's file it lies in.
+    pub(crate) group: u16,
+    /// Which shard it lies in.
+    pub(crate) shard: i64,
+    pub(crate) order_id: i64,
+    pub(crate) user_id: i64,
+    pub(crate) restaurant_id: i64,
+    pub(crate) req_id: String,
+    pub(crate) status: i64,
+    pub(crate) version: i64,
+    pub(crate) refund_status: i64,
+    pub(crate) delivery_status: i64,
+    pub(crate) items_fen: i64,
+    pub(crate) delivery_fee_fen: i64,
+    pub(crate) discount_fen: i64,
+    pub(crate) total_fen: i64,
+    pub(crate) coupon_id: Option<i64>,
+    pub(crate) day: Option<i64>,
+    pub(crate) number: Option<i64>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct EventRow {
+    pub(crate) order_id: i64,
+    pub(crate) version: i64,
+    pub(crate) from: Option<i64>,
+    pub(crate) to: i64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct MoneyRow {
+    pub(crate) payment_id: String,
+    pub(crate) order_id: i64,
+    pub(crate) amount_fen: i64,
+    pub(crate) state: i64,
+}
+
+#[derive(Default)]
+pub(crate) struct Wallets {
+    /// (user, balance).
+    pub(crate) balances: Vec<(i64, i64)>,
+    /// (transaction, account, amount).
+    pub(crate) ledger: Vec<(String, String, i64)>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct CouponRow {
+    pub(crate) coupon_id: i64,
+    pub(crate) order_id: i64,
+    pub(crate) state: i64,
+}
+
+impl Books {
+    /// Reads everything. The merchant dimension comes last, so that it is never older than what it
+    /// is compared with.
+    pub(crate) async fn read(data: &Path) -> Self {
+        let users = async {
+            let mut all = UserDimension::default();
+            for group in 0..2 {
+                read_users(&data.join(format!("st-u{group}.db")), group, &mut all).await?;
+            }
+            Ok(all)
+        };
+        let users = named_part(users.await, "the user dimension");
+        let wallets = named_part(read_wallets(&data.join("eus.db")).await, "the wallet store");
+        let coupons = named_part(read_coupons(&data.join("eps.db")).await, "the coupon store");
+        let merchants = async {
+            let mut all = MerchantDimension::default();
+            for group in 0..2 {
+                read_merchants(&data.join(format!("st-r{group}.db")), group, &mut all).await?;
+            }
+            Ok(all)
+        };
+        let merchants = named_part(merchants.await, "the merchant dimension");
+        Self { users, merchants, wallets, coupons }
+    }
+
+    /// Whether nothing was on its way when the books were read.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.users.as_ref().is_ok_and(|users| users.pending.is_none())
+    }
+}
+
+fn named_part<T>(result: Result<T, sqlx::Error>, part: &str) -> Result<T, String> {
+    result.map_err(|error| format!("{part} cannot be read: {error}"))
+}
+
+/// What keeps the system under `data` from being at rest.
+pub(crate) async fn pending(data: &Path) -> Result<Pending, String> {
+    let mut all = Pending::default();
+    for group in 0..2 {
+        let found = async {
+            let mut file = open(&data.join(format!("st-u{group}.db"))).await?;
+            let found = read_pending(&mut file).await?;
+            file.close().await?;
+            Ok(found)
+        };
+        let found = named_part(found.await, "the user dimension")?;
+        all.tasks += found.tasks;
+        all.between += found.between;
+    }
+    Ok(all)
+}
+
+async fn open(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .busy_timeout(Duration::from_secs(2))
+        .connect()
+        .await
+}
+
+async fn read_pending(file: &mut SqliteConnection) -> Result<Pending, sqlx::Error> {
+    let tasks = sqlx::query_scalar(
+        "SELECT count(*) FROM tasks WHERE due_at_ms <= ? OR (attempts > 0 AND due_at_ms <= ?)",
+    )
+        .bind(now_ms())
+        .bind(now_ms() + SOON_MS)
+        .fetch_one(&mut *file)
+        .await?;
+    let between = sqlx::query_scalar("SELECT count(*) FROM orders WHERE status IN (-3, -2)")
+        .fetch_one(file)
+        .await?;
+    Ok(Pending { tasks, between })
+}
+
+macro_rules! order_columns {
+    () => {
+        "SELECT shard, order_id, user_id, restaurant_id, req_id, status, version, refund_status, \
+         delivery_status, items_fen, delivery_fee_fen, discount_fen, total_fen, coupon_id, day, \
+         number FROM orders"
+    };
+}
+
+fn order_row(row: &SqliteRow, group: u16) -> Result<OrderRow, sqlx::Error> {
+    Ok(OrderRow {
+        group,
+        shard: row.try_get(0)?,
+        order_id: row.try_get(1)?,
+        user_id: row.try_get(2)?,
+        restaurant_id: row.try_get(3)?,
+        req_id: row.try_get(4)?,
+        status: row.try_get(5)?,
+        version: row.try_get(6)?,
+        refund_status: row.try_get(7)?,
+        delivery_status: row.try_get(8)?,
+        items_fen: row.try_get(9)?,
+        delivery_fee_fen: row.try_get(10)?,
+        discount_fen: row.try_get(11)?,
+        total_fen: row.try_get(12)?,
+        coupon_id: row.try_get(13)?,
+        day: row.try_get(14)?,
+        number: row.try_get(15)?,
+    })
+}
+
+async fn read_users(
+    path: &Path,
+    group: u16,
+    all: &mut UserDimension,
+) -> Result<(), sqlx::Error> {
+    let mut file = open(path).await?;
+    // One transaction, one snapshot.
+    let mut snapshot = file.begin().await?;
+    let pending = read_pending(&mut snapshot).await?;
+    all.pending.tasks += pending.tasks;
+    all.pending.between += pending.between;
+    for row in sqlx::query(order_columns!()).fetch_all(&mut *snapshot).await? {
+        all.orders.push(order_row(&row, group)?);
+    }
+    let events = sqlx::query("SELECT order_id, version, from_status, to_status FROM events")
+        .fetch_all(&mut *snapshot)
+        .await?;
+    for row in events {
+        all.events.push(EventRow {
+            order_id: row.try_get(0)?,
+            version: row.try_get(1)?,
+            from: row.try_get(2)?,
+            to: row.try_get(3)?,
+        });
+    }
+    let payments = sqlx::query("SELECT payment_id, order_id, amount_fen, state FROM payments");
+    for row in payments.fetch_all(&mut *snapshot).await? {
+        all.payments.push(money_row(&row)?);
+    }
+    let refunds = sqlx::query("SELECT payment_id, order_id, amount_fen, state FROM refunds");
+    for row in refunds.fetch_all(&mut *snapshot).await? {
+        all.refunds.push(money_row(&row)?);
+    }
+    let due = sqlx::query_scalar("SELECT DISTINCT order_id FROM tasks WHERE due_at_ms <= ?");
+    let due: Vec<i64> = due.bind(now_ms() + SOON_MS).fetch_all(&mut *snapshot).await?;
+    all.in_motion.extend(due);
+    snapshot.rollback().await?;
+    file.close().await
+}
+
+fn money_row(row: &SqliteRow) -> Result<MoneyRow, sqlx::Error> {
+    Ok(MoneyRow {
+        payment_id: row.try_get(0)?,
+        order_id: row.try_get(1)?,
+        amount_fen: row.try_get(2)?,
+        state: row.try_get(3)?,
+    })
+}
+
+async fn read_merchants(
+    path: &Path,
+    group: u16,
+    all: &mut MerchantDimension,
+) -> Result<(), sqlx::Error> {
+    let mut file = open(path).await?;
+    let mut snapshot = file.begin().await?;
+    for row in sqlx::query(order_columns!()).fetch_all(&mut *snapshot).await? {
+        all.orders.push(order_row(&row, group)?);
+    }
+    let numbers = sqlx::query("SELECT restaurant_id, day, number, order_id FROM numbers");
+    for row in numbers.fetch_all(&mut *snapshot).await? {
+        all.numbers.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?));
+    }
+    snapshot.rollback().await?;
+    file.close().await
+}
+
+async fn read_wallets(path: &Path) -> Result<Wallets, sqlx::Error> {
+    let mut file = open(path).await?;
+    let mut snapshot = file.begin().await?;
+    let mut all = Wallets::default();
+    let balances = sqlx::query("SELECT user_id, balance_fen FROM wallets");
+    for row in balances.fetch_all(&mut *snapshot).await? {
+        all.balances.push((row.try_get(0)?, row.try_get(1)?));
+    }
+    let ledger = sqlx::query("SELECT txn, account, amount_fen FROM ledger");
+    for row in ledger.fetch_all(&mut *snapshot).await? {
+        all.ledger.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+    }
+    snapshot.rollback().await?;
+    file.close().await?;
+    Ok(all)
+}
+
+async fn read_coupons(path: &Path) -> Result<Vec<CouponRow>, sqlx::Error> {
+    let mut file = open(path).await?;
+    let rows = sqlx::query("SELECT coupon_id, order_id, state FROM coupons")
+        .fetch_all(&mut file)
+        .await?;
+    file.close().await?;
+    rows.iter()
+        .map(|row| {
+            Ok(CouponRow {
+                coupon_id: row.try_get(0)?,
+                order_id: row.try_get(1)?,
+                state: row.try_get(2)?,
+            })
+        })
+        .collect()
+}

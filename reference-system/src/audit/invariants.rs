@@ -1,0 +1,395 @@
+//! The invariants over the books, as pure functions. Each is a query that must find nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::Finding;
+use super::books::{Books, CouponRow, EventRow, MoneyRow, OrderRow, UserDimension, Wallets};
+
+use crate::ids::{OrderId, SlotHash, group, shard};
+use crate::orders::lifecycle::{self, Status};
+use crate::orders::plan::MoneyState;
+use crate::population::OPENING_WALLET_FEN;
+use crate::roles::eps;
+
+/// Checks everything that this slice can check.
+pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Finding> {
+    let users = books.users.as_ref();
+    let merchants = books.merchants.as_ref();
+    let with_users = |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension)| match users {
+        Ok(users) => {
+            let mut finding = Finding::new(id, title);
+            rule(&mut finding, users);
+            finding
+        }
+        Err(why) => Finding::unknown(id, title, why),
+    };
+    let with_both = |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension)| {
+        match &books.merchants {
+            Ok(_) => with_users(id, title, rule),
+            Err(why) => Finding::unknown(id, title, why),
+        }
+    };
+    vec![
+        with_users("I3", "One request, one order", &one_request_one_order),
+        with_both("I4", "Routing is true", &|finding, users| {
+            for row in &users.orders {
+                routing(finding, row, slot_hash, true);
+            }
+            for row in merchants.into_iter().flat_map(|merchants| &merchants.orders) {
+                routing(finding, row, slot_hash, false);
+            }
+        }),
+        with_both("I5", "Both dimensions agree", &|finding, users| {
+            if let Ok(merchants) = merchants {
+                dimensions_agree(finding, users, &merchants.orders);
+            }
+        }),
+        with_users("I6", "Legal life", &legal_life),
+        with_users("I7", "Terminals stay", &terminals_stay),
+        match &books.wallets {
+            Ok(wallets) => {
+                let mut finding = Finding::new("I9", "Books balance");
+                books_balance(&mut finding, wallets);
+                finding
+            }
+            Err(why) => Finding::unknown("I9", "Books balance", why),
+        },
+        match &books.wallets {
+            Ok(wallets) => with_users("I10", "Escrow identity", &|finding, users| {
+                escrow_identity(finding, users, wallets);
+            }),
+            Err(why) => Finding::unknown("I10", "Escrow identity", why),
+        },
+        with_users("I11", "Paid and cancelled means refunded, once", &refunded_once),
+        match &books.coupons {
+            Ok(coupons) => with_users("I13", "A coupon is used at most once", &|finding, users| {
+                coupon_once(finding, users, coupons);
+            }),
+            Err(why) => Finding::unknown("I13", "A coupon is used at most once", why),
+        },
+        match merchants {
+            Ok(merchants) => {
+                let mut finding = Finding::new("I15", "Kitchen numbers are unique");
+                kitchen_numbers(&mut finding, &merchants.orders);
+                finding
+            }
+            Err(why) => Finding::unknown("I15", "Kitchen numbers are unique", why),
+        },
+        with_users("I24", "The system comes to rest", &|finding, users| {
+            finding.checked = users.orders.len() as u64;
+            if !quiet {
+                finding.violate(|| {
+                    format!(
+                        "{} task rows due, {} orders between two services",
+                        users.pending.tasks, users.pending.between
+                    )
+                });
+            }
+        }),
+        with_users("I26", "Price truth", &price_truth),
+    ]
+}
+
+fn one_request_one_order(finding: &mut Finding, users: &UserDimension) {
+    let mut requests = HashMap::new();
+    let mut ids = HashSet::new();
+    let mut numbers = HashMap::new();
+    for row in &users.orders {
+        finding.checked += 1;
+        if let Some(other) = requests.insert((row.user_id, &row.req_id), row.order_id) {
+            finding.violate(|| {
+                format!("request {} made orders {other} and {}", row.req_id, row.order_id)
+            });
+        }
+        if !ids.insert(row.order_id) {
+            finding.violate(|| format!("order {} exists twice", row.order_id));
+            continue;
+        }
+        let id = OrderId(row.order_id);
+        if let Some(other) = numbers.insert((id.epoch(), id.sequence()), row.order_id) {
+            finding.violate(|| {
+                format!("orders {other} and {} share sequence number {}", id, id.sequence())
+            });
+        }
+    }
+}
+
+fn routing(finding: &mut Finding, row: &OrderRow, slot_hash: SlotHash, by_user: bool) {
+    finding.checked += 1;
+    let id = OrderId(row.order_id);
+    let (user, merchant) = (slot_hash.slot(row.user_id), slot_hash.slot(row.restaurant_id));
+    if (id.user_slot(), id.merchant_slot()) != (user, merchant) {
+        finding.violate(|| {
+            format!(
+                "order {id} carries slots ({}, {}), its keys have ({user}, {merchant})",
+                id.user_slot(),
+                id.merchant_slot()
+            )
+        });
+        return;
+    }
+    let home = shard(if by_user { user } else { merchant });
+    if row.shard != i64::from(home) || row.group != group(home) {
+        finding.violate(|| {
+            let dimension = if by_user { "user" } else { "merchant" };
+            format!(
+                "order {id} lies in {dimension} shard {} of group {}, its home is {home} of {}",
+                row.shard,
+                row.group,
+                group(home)
+            )
+        });
+    }
+}
+
+fn dimensions_agree(finding: &mut Finding, users: &UserDimension, merchants: &[OrderRow]) {
+    let facts = |row: &OrderRow| {
+        (
+            row.status,
+            row.version,
+            row.user_id,
+            row.restaurant_id,
+            row.total_fen,
+            row.refund_status,
+            row.delivery_status,
+        )
+    };
+    let mut copies: BTreeMap<i64, &OrderRow> =
+        merchants.iter().map(|row| (row.order_id, row)).collect();
+    for row in &users.orders {
+        let copy = copies.remove(&row.order_id);
+        // What is still on its way is the matter of I24.
+        if users.in_motion.contains(&row.order_id) {
+            continue;
+        }
+        finding.checked += 1;
+        match copy {
+            None => finding.violate(|| format!("order {} has no merchant row", row.order_id)),
+            Some(copy) if facts(copy) != facts(row) => finding.violate(|| {
+                format!(
+                    "order {}: user row {:?}, merchant row {:?} \
+                     (status, version, user, restaurant, total, refund, delivery)",
+                    row.order_id,
+                    facts(row),
+                    facts(copy)
+                )
+            }),
+            Some(_) => {}
+        }
+    }
+    for order_id in copies.into_keys() {
+        finding.checked += 1;
+        finding.violate(|| format!("order {order_id} has no user row"));
+    }
+}
+
+fn events_by_order(users: &UserDimension) -> BTreeMap<i64, Vec<&EventRow>> {
+    let mut lives: BTreeMap<i64, Vec<&EventRow>> = BTreeMap::new();
+    for event in &users.events {
+        lives.entry(event.order_id).or_default().push(event);
+    }
+    for life in lives.values_mut() {
+        life.sort_by_key(|event| event.version);
+    }
+    lives
+}
+
+fn legal_life(finding: &mut Finding, users: &UserDimension) {
+    let lives = events_by_order(users);
+    for row in &users.orders {
+        finding.checked += 1;
+        let life = lives.get(&row.order_id).map_or(&[][..], Vec::as_slice);
+        if let Some(why) = flaw(row, life) {
+            finding.violate(|| format!("order {}: {why}", row.order_id));
+        }
+    }
+    let known: HashSet<i64> = users.orders.iter().map(|row| row.order_id).collect();
+    for order_id in lives.keys().filter(|order_id| !known.contains(order_id)) {
+        finding.violate(|| format!("order {order_id} has events and no row"));
+    }
+}
+
+fn flaw(row: &OrderRow, life: &[&EventRow]) -> Option<String> {
+    let mut at = None;
+    for (event, version) in life.iter().zip(1..) {
+        if event.version != version {
+            return Some(format!("event {version} is missing"));
+        }
+        if event.from != at {
+            return Some(format!("event {version} starts at {:?}, not at {at:?}", event.from));
+        }
+        let from = event.from.and_then(Status::from_code);
+        let legal = Status::from_code(event.to).is_some_and(|to| lifecycle::is_legal(from, to));
+        if !legal {
+            return Some(format!("event {version} goes from {at:?} to {}", event.to));
+        }
+        at = Some(event.to);
+    }
+    if (at, life.len() as i64) != (Some(row.status), row.version) {
+        return Some(format!(
+            "the row has status {} and version {}, its {} events end at {at:?}",
+            row.status,
+            row.version,
+            life.len()
+        ));
+    }
+    None
+}
+
+fn terminals_stay(finding: &mut Finding, users: &UserDimension) {
+    for event in &users.events {
+        finding.checked += 1;
+        let from = event.from.and_then(Status::from_code);
+        let left = from.is_some_and(Status::is_dead)
+            || (from == Some(Status::Completed) && event.to != Status::Completed.code());
+        if left {
+            finding.violate(|| {
+                format!("order {} left {:?} for {}", event.order_id, event.from, event.to)
+            });
+        }
+    }
+}
+
+fn books_balance(finding: &mut Finding, wallets: &Wallets) {
+    let mut transactions: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut users: HashMap<&str, i64> = HashMap::new();
+    for (transaction, account, amount) in &wallets.ledger {
+        *transactions.entry(transaction).or_default() += amount;
+        *users.entry(account).or_default() += amount;
+    }
+    for (transaction, sum) in transactions {
+        finding.checked += 1;
+        if sum != 0 {
+            finding.violate(|| format!("transaction {transaction} sums to {sum} fen"));
+        }
+    }
+    for (user, balance) in &wallets.balances {
+        finding.checked += 1;
+        let moved = users.get(format!("user:{user}").as_str()).copied().unwrap_or(0);
+        if OPENING_WALLET_FEN + moved != *balance {
+            finding.violate(|| {
+                format!(
+                    "user {user} has {balance} fen; opening and ledger give {}",
+                    OPENING_WALLET_FEN + moved
+                )
+            });
+        }
+    }
+}
+
+const OK: i64 = MoneyState::Ok as i64;
+
+fn sums_of_ok(rows: &[MoneyRow]) -> HashMap<i64, i64> {
+    let mut sums = HashMap::new();
+    for row in rows.iter().filter(|row| row.state == OK) {
+        *sums.entry(row.order_id).or_default() += row.amount_fen;
+    }
+    sums
+}
+
+fn escrow_identity(finding: &mut Finding, users: &UserDimension, wallets: &Wallets) {
+    let mut escrow: HashMap<i64, i64> = HashMap::new();
+    for (_, account, amount) in &wallets.ledger {
+        if let Some(order) = account.strip_prefix("escrow:").and_then(|id| id.parse().ok()) {
+            *escrow.entry(order).or_default() += amount;
+        }
+    }
+    let (paid, refunded) = (sums_of_ok(&users.payments), sums_of_ok(&users.refunds));
+    for row in &users.orders {
+        let id = row.order_id;
+        if users.in_motion.contains(&id) {
+            escrow.remove(&id);
+            continue;
+        }
+        finding.checked += 1;
+        let of = |sums: &HashMap<i64, i64>| sums.get(&id).copied().unwrap_or(0);
+        let (held, expected) = (escrow.remove(&id).unwrap_or(0), of(&paid) - of(&refunded));
+        if held != expected {
+            finding.violate(|| {
+                format!("order {id} has {held} fen in escrow; payments and refunds give {expected}")
+            });
+        }
+    }
+    for (order_id, held) in escrow.into_iter().filter(|(_, held)| *held != 0) {
+        finding.violate(|| format!("{held} fen are in escrow for order {order_id}, which is none"));
+    }
+}
+
+fn refunded_once(finding: &mut Finding, users: &UserDimension) {
+    let (paid, refunded) = (sums_of_ok(&users.payments), sums_of_ok(&users.refunds));
+    for row in &users.orders {
+        if users.in_motion.contains(&row.order_id) {
+            continue;
+        }
+        finding.checked += 1;
+        let of = |sums: &HashMap<i64, i64>| sums.get(&row.order_id).copied().unwrap_or(0);
+        let (paid, refunded) = (of(&paid), of(&refunded));
+        let dead = Status::from_code(row.status).is_some_and(Status::is_dead);
+        if (dead && paid != refunded) || refunded > paid {
+            finding.violate(|| {
+                format!(
+                    "order {} (status {}): paid {paid} fen, refunded {refunded} fen",
+                    row.order_id, row.status
+                )
+            });
+        }
+    }
+    let payments: HashSet<&str> =
+        users.payments.iter().map(|row| row.payment_id.as_str()).collect();
+    for refund in users.refunds.iter().filter(|row| !payments.contains(row.payment_id.as_str())) {
+        finding.violate(|| format!("a refund of {} has no payment", refund.payment_id));
+    }
+}
+
+fn coupon_once(finding: &mut Finding, users: &UserDimension, coupons: &[CouponRow]) {
+    let mut bound: HashMap<i64, i64> = HashMap::new();
+    let mut live = HashSet::new();
+    for row in &users.orders {
+        let dead = Status::from_code(row.status).is_some_and(Status::is_dead);
+        let Some(coupon) = row.coupon_id.filter(|_| !dead) else { continue };
+        finding.checked += 1;
+        live.insert((coupon, row.order_id));
+        if let Some(other) = bound.insert(coupon, row.order_id) {
+            finding.violate(|| {
+                format!("coupon {coupon} is used by orders {other} and {}", row.order_id)
+            });
+        }
+    }
+    let used = coupons.iter().filter(|row| row.state == eps::USED);
+    for row in used.filter(|row| !users.in_motion.contains(&row.order_id)) {
+        finding.checked += 1;
+        if !live.contains(&(row.coupon_id, row.order_id)) {
+            finding.violate(|| {
+                format!("coupon {} is used by order {}, which is not live", row.coupon_id, row.order_id)
+            });
+        }
+    }
+}
+
+fn kitchen_numbers(finding: &mut Finding, merchants: &[OrderRow]) {
+    let mut slips = HashMap::new();
+    for row in merchants {
+        let (Some(day), Some(number)) = (row.day, row.number) else { continue };
+        finding.checked += 1;
+        if let Some(other) = slips.insert((row.restaurant_id, day, number), row.order_id) {
+            finding.violate(|| {
+                format!(
+                    "restaurant {} has number {number} of day {day} on orders {other} and {}",
+                    row.restaurant_id, row.order_id
+                )
+            });
+        }
+    }
+}
+
+fn price_truth(finding: &mut Finding, users: &UserDimension) {
+    for row in &users.orders {
+        finding.checked += 1;
+        let total = row.items_fen + row.delivery_fee_fen - row.discount_fen;
+        if total != row.total_fen {
+            finding.violate(|| {
+                format!("order {} costs {} fen, its parts {total}", row.order_id, row.total_fen)
+            });
+        }
+    }
+}

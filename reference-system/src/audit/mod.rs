@@ -1,0 +1,104 @@
+//! The audit: what must hold in the store files, read straight from them, not through the services.
+
+mod books;
+pub(crate) mod invariants;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use books::{Books, Pending, pending};
+
+use crate::ids::SlotHash;
+
+/// The most counter-examples per invariant.
+const EXAMPLES: usize = 20;
+
+/// Whether something holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It holds for everything checked.
+    Valid,
+    /// A part could not be read, so nobody knows.
+    Unknown,
+    /// There are counter-examples.
+    Invalid,
+}
+
+/// The outcome of an audit. The verdict is the worst of its invariants'.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditReport {
+    /// The worst verdict.
+    pub verdict: Verdict,
+    /// Whether the system had come to rest: no task row due, no order between two services.
+    pub quiet: bool,
+    /// Orders in the user dimension.
+    pub orders: u64,
+    /// Each invariant.
+    pub invariants: Vec<Finding>,
+}
+
+/// The outcome for one invariant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// For example `I5`.
+    pub id: String,
+    /// What must hold.
+    pub title: String,
+    /// Whether it does.
+    pub verdict: Verdict,
+    /// How many things were looked at.
+    pub checked: u64,
+    /// How many break the rule.
+    pub violations: u64,
+    /// Some of them, or why nothing could be read.
+    pub examples: Vec<String>,
+}
+
+impl Finding {
+    fn new(id: &str, title: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            title: title.to_owned(),
+            verdict: Verdict::Valid,
+            checked: 0,
+            violations: 0,
+            examples: Vec::new(),
+        }
+    }
+
+    fn violate(&mut self, example: impl FnOnce() -> String) {
+        self.violations += 1;
+        self.verdict = Verdict::Invalid;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(example());
+        }
+    }
+
+    fn unknown(id: &str, title: &str, why: &str) -> Self {
+        Self {
+            verdict: Verdict::Unknown,
+            examples: vec![why.to_owned()],
+            ..Self::new(id, title)
+        }
+    }
+}
+
+/// Audits the store files under `data` of a system that is stopped or at rest.
+///
+/// A file that cannot be read makes the invariants that need it unknown, never valid.
+pub async fn audit_files(data: &Path) -> AuditReport {
+    let books = Books::read(data).await;
+    report(&books, SlotHash::default(), books.is_quiet())
+}
+
+pub(crate) fn report(books: &Books, slot_hash: SlotHash, quiet: bool) -> AuditReport {
+    let invariants = invariants::check(books, slot_hash, quiet);
+    AuditReport {
+        verdict: invariants.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown),
+        quiet,
+        orders: books.users.as_ref().map_or(0, |users| users.orders.len() as u64),
+        invariants,
+    }
+}

@@ -1,0 +1,263 @@
+//! The `system` command: its arguments, and the entry of every process of the system.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+
+use crate::error::SystemError;
+use crate::launch::{self, SystemOptions};
+use crate::process;
+use crate::state::{SystemState, SystemStatus};
+use crate::{roles, supervisor};
+
+/// Start, stop and watch the reference order system.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SystemCommand {
+    /// Start the order system in the background and wait until an order has gone through it
+    Up(UpArgs),
+    /// Stop the order system of a directory
+    Down(DirArgs),
+    /// Tell how each process of an order system is doing
+    Status(StatusArgs),
+    /// Keep the processes of a system alive
+    #[command(hide = true)]
+    Supervise(SuperviseArgs),
+    /// Be one process of a system
+    #[command(hide = true)]
+    Role(RoleArgs),
+}
+
+/// Arguments of `system up`.
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    /// Where its data, logs and pid files live
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// The seed of users, restaurants, dishes and coupons
+    #[arg(long, default_value_t = launch::DEFAULT_SEED)]
+    pub seed: u64,
+    /// How long a dead process stays dead (for example 3s, 500ms)
+    #[arg(long, default_value = "3s", value_parser = parse_duration)]
+    pub respawn_after: Duration,
+    /// A server with the Toxiproxy API to put between the services (for example "kennel proxy")
+    #[arg(long)]
+    pub toxiproxy_command: Option<String>,
+    /// The gateway's port; any free one by default
+    #[arg(long)]
+    pub gateway_port: Option<u16>,
+    /// Print the state as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `system down`.
+#[derive(Debug, Clone, Args)]
+pub struct DirArgs {
+    /// The directory given to `system up`
+    #[arg(long)]
+    pub dir: PathBuf,
+}
+
+/// Arguments of `system status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// The directory given to `system up`
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Print the status as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of the supervisor's process.
+#[derive(Debug, Clone, Args)]
+pub struct SuperviseArgs {
+    /// The system's directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Stop everything when standard input ends
+    #[arg(long)]
+    pub lifeline: bool,
+    /// Leave the session of the process that started it
+    #[arg(long)]
+    pub detached: bool,
+}
+
+/// Arguments of a role's process.
+#[derive(Debug, Clone, Args)]
+pub struct RoleArgs {
+    /// The role
+    pub service: String,
+    /// The instance's name
+    #[arg(long)]
+    pub instance: String,
+    /// The system's directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// The supervisor's process
+    #[arg(long)]
+    pub parent: u32,
+}
+
+/// How a process of the system is started: a program and the arguments before `supervise` or
+/// `role`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launcher {
+    /// The program.
+    pub program: PathBuf,
+    /// For example `["system"]`.
+    pub prefix: Vec<OsString>,
+}
+
+impl Launcher {
+    /// This very program, with these arguments first.
+    ///
+    /// # Errors
+    ///
+    /// [`SystemError::Process`] if the operating system does not tell the program's path.
+    pub fn current_program(
+        prefix: impl IntoIterator<Item = impl Into<OsString>>,
+    ) -> Result<Self, SystemError> {
+        let program = std::env::current_exe().map_err(|source| SystemError::Process {
+            what: "find the path of this program".to_owned(),
+            source,
+        })?;
+        Ok(Self { program, prefix: prefix.into_iter().map(Into::into).collect() })
+    }
+}
+
+/// What a command has to say; print it with [`fmt::Display`].
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The system is up.
+    Up {
+        /// Its state.
+        state: SystemState,
+        /// Whether to show it as JSON.
+        json: bool,
+    },
+    /// The system is down.
+    Down {
+        /// Its directory.
+        dir: PathBuf,
+    },
+    /// How the system is doing.
+    Status {
+        /// Its status.
+        status: SystemStatus,
+        /// Whether to show it as JSON.
+        json: bool,
+    },
+    /// A process of the system has ended as it should.
+    Ended,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let as_json = |f: &mut fmt::Formatter<'_>, text: serde_json::Result<String>| {
+            f.write_str(&text.map_err(|_| fmt::Error)?)
+        };
+        match self {
+            Self::Up { state, json: true } => as_json(f, serde_json::to_string_pretty(state)),
+            Self::Up { state, json: false } => write!(f, "ready\n{state}"),
+            Self::Down { dir } => write!(f, "the system in {} is down", dir.display()),
+            Self::Status { status, json: true } => {
+                as_json(f, serde_json::to_string_pretty(status))
+            }
+            Self::Status { status, json: false } => status.fmt(f),
+            Self::Ended => Ok(()),
+        }
+    }
+}
+
+/// Runs a command to its end. Blocks the thread and makes its own single-threaded runtime, so call
+/// it outside of any other. `launcher` says how further processes of the system are started.
+///
+/// # Errors
+///
+/// Any [`SystemError`]; its message is meant for the user.
+pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, SystemError> {
+    if let SystemCommand::Role(args) = &command
+        && args.service == roles::PROXY
+    {
+        return Err(supervisor::become_proxy(args));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(
+        |source| SystemError::Process { what: "start a runtime".to_owned(), source },
+    )?;
+    runtime.block_on(async {
+        match command {
+            SystemCommand::Up(args) => {
+                let json = args.json;
+                let options = SystemOptions {
+                    seed: args.seed,
+                    respawn_after: args.respawn_after,
+                    toxiproxy_command: args.toxiproxy_command,
+                    gateway_port: args.gateway_port,
+                    ..SystemOptions::new(args.dir, launcher)
+                };
+                Ok(Outcome::Up { state: launch::up(options).await?, json })
+            }
+            SystemCommand::Down(args) => {
+                launch::down(&args.dir).await?;
+                Ok(Outcome::Down { dir: args.dir })
+            }
+            SystemCommand::Status(args) => {
+                Ok(Outcome::Status { status: launch::status(&args.dir).await?, json: args.json })
+            }
+            SystemCommand::Supervise(args) => {
+                process_log();
+                if args.detached {
+                    process::leave_session()?;
+                }
+                supervisor::run(&args).await.map(|()| Outcome::Ended)
+            }
+            SystemCommand::Role(args) => {
+                process_log();
+                roles::run(args).await.map(|()| Outcome::Ended)
+            }
+        }
+    })
+}
+
+/// The log of a process of the system goes to its standard error, which is a file.
+fn process_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // The embedding command may have set up its own.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .try_init();
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("\"{text}\" is no duration; write for example 3s or 500ms");
+    let (number, milliseconds) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => (number, 1),
+        (None, Some(number)) => (number, 1_000),
+        (None, None) => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    Ok(Duration::from_millis(number.saturating_mul(milliseconds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(parse_duration("3s"), Ok(Duration::from_secs(3)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        for wrong in ["3", "s", "-1s", "1.5s", "soon"] {
+            let message = parse_duration(wrong).unwrap_err();
+            assert_eq!(message, format!("\"{wrong}\" is no duration; write for example 3s or 500ms"));
+        }
+    }
+}

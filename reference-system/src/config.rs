@@ -1,0 +1,285 @@
+//! The file that tells every process of one system who there is, where, and how it behaves.
+//!
+//! The supervisor writes it once, before it starts the first role; `state.rs` is its public view.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::SlotHash;
+use crate::orders::plan::Timers;
+
+/// Everything that a role must know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SystemConfig {
+    /// The seed of the population.
+    pub(crate) seed: u64,
+    /// How IDs become slots.
+    pub(crate) slot_hash: SlotHash,
+    /// All instances.
+    pub(crate) instances: Vec<InstancePlan>,
+    /// Links that are dialled in place of an instance's own address.
+    pub(crate) links: Vec<LinkPlan>,
+    /// The fault proxy's API, if there is one.
+    pub(crate) proxy: Option<SocketAddr>,
+    /// The ladder of timeouts.
+    pub(crate) timeouts: Timeouts,
+    /// The timers of an order's life.
+    pub(crate) timers: Timers,
+    /// How callers choose among instances.
+    pub(crate) balancing: Balancing,
+    /// How long a registration lives without a heartbeat.
+    pub(crate) lease_ms: u64,
+    /// How long the payment mock takes to call back.
+    pub(crate) callback_delay_ms: u64,
+    /// The shortest time between two rounds of the task driver: larger batches, more lag.
+    pub(crate) task_round_ms: u64,
+}
+
+/// One process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InstancePlan {
+    /// Its role.
+    pub(crate) service: String,
+    /// Its name, unique in the system.
+    pub(crate) instance: String,
+    /// Where it listens, also after a respawn.
+    pub(crate) address: SocketAddr,
+}
+
+/// A caller's way to one instance through the fault proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LinkPlan {
+    /// The calling service.
+    pub(crate) from: String,
+    /// The called service.
+    pub(crate) to: String,
+    /// The called instance.
+    pub(crate) to_instance: String,
+    /// Where the caller dials.
+    pub(crate) listen: SocketAddr,
+    /// Where the proxy dials.
+    pub(crate) upstream: SocketAddr,
+}
+
+impl LinkPlan {
+    /// The link's name, which is its proxy's name.
+    pub(crate) fn name(&self) -> String {
+        format!("{}->{}", self.from, self.to_instance)
+    }
+}
+
+/// The ladder: an outer timeout is longer than an inner one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Timeouts {
+    /// A request at the gateway.
+    pub(crate) gateway_ms: u64,
+    /// A request at an order pool.
+    pub(crate) order_ms: u64,
+    /// One try at a dependency of the order service.
+    pub(crate) dependency_ms: u64,
+    /// One try at a store.
+    pub(crate) store_ms: u64,
+    /// Connecting.
+    pub(crate) connect_ms: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            gateway_ms: 2_500,
+            order_ms: 1_200,
+            dependency_ms: 400,
+            store_ms: 300,
+            connect_ms: 100,
+        }
+    }
+}
+
+/// How callers choose among instances (`lb=rr`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Balancing {
+    /// Which calls are tried once more on another instance when a connection is refused.
+    pub(crate) connect_retry: ConnectRetry,
+    /// Failures in a row after which an instance is left alone.
+    pub(crate) eject_after: u32,
+    /// For how long.
+    pub(crate) eject_ms: u64,
+}
+
+impl Default for Balancing {
+    fn default() -> Self {
+        Self { connect_retry: ConnectRetry::Reads, eject_after: 5, eject_ms: 3_000 }
+    }
+}
+
+/// Which calls are tried once more on another instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ConnectRetry {
+    /// None.
+    Off,
+    /// Reads.
+    Reads,
+    /// Reads and writes.
+    All,
+}
+
+/// The paths of one system's directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.root.join("config.json")
+    }
+
+    /// Present exactly while the system is ready.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.root.join("system.json")
+    }
+
+    pub(crate) fn options(&self) -> PathBuf {
+        self.root.join("options.json")
+    }
+
+    /// Why the last start failed.
+    pub(crate) fn failure(&self) -> PathBuf {
+        self.root.join("run").join("startup-error.txt")
+    }
+
+    /// Locked by the supervisor for as long as it lives.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.root.join("run").join("supervisor.lock")
+    }
+
+    pub(crate) fn pid_file(&self, instance: &str) -> PathBuf {
+        self.root.join("run").join(format!("{instance}.pid"))
+    }
+
+    pub(crate) fn log(&self, instance: &str) -> PathBuf {
+        self.root.join("log").join(format!("{instance}.log"))
+    }
+
+    pub(crate) fn store(&self, name: &str) -> PathBuf {
+        self.root.join("data").join(format!("{name}.db"))
+    }
+
+    pub(crate) fn create(&self) -> std::io::Result<()> {
+        for part in ["run", "log", "data"] {
+            std::fs::create_dir_all(self.root.join(part))?;
+        }
+        Ok(())
+    }
+}
+
+/// The roles of this slice, in start order, with how many instances each has.
+const ROLES: [(&str, u16); 14] = [
+    ("reg", 1),
+    ("st-u0", 1),
+    ("st-u1", 1),
+    ("st-r0", 1),
+    ("st-r1", 1),
+    ("eus", 1),
+    ("ers", 1),
+    ("eps", 1),
+    ("pay", 1),
+    ("eos-c", 2),
+    ("eos-m", 1),
+    ("eos-x", 1),
+    ("auditor", 1),
+    ("gw", 1),
+];
+
+/// Which calls go through the fault proxy when there is one.
+const LINKED: [(&str, &[&str]); 4] = [
+    ("gw", &["eos-c", "eos-m", "ers", "eps"]),
+    ("eos-c", &["eus", "ers", "eps", "pay", "st-u0", "st-u1"]),
+    ("eos-m", &["st-u0", "st-u1", "st-r0", "st-r1"]),
+    ("eos-x", &["st-u0", "st-u1", "st-r0", "st-r1"]),
+];
+
+/// The names of all instances: (service, instance).
+pub(crate) fn instance_names() -> Vec<(String, String)> {
+    ROLES
+        .iter()
+        .flat_map(|(service, count)| {
+            (1..=*count).map(move |n| ((*service).to_owned(), format!("{service}-{n}")))
+        })
+        .collect()
+}
+
+/// The links to declare among `instances`; the listen port is still open.
+pub(crate) fn link_plans(instances: &[InstancePlan]) -> Vec<LinkPlan> {
+    let mut links = Vec::new();
+    for (from, targets) in LINKED {
+        for to in instances.iter().filter(|plan| targets.contains(&plan.service.as_str())) {
+            links.push(LinkPlan {
+                from: from.to_owned(),
+                to: to.service.clone(),
+                to_instance: to.instance.clone(),
+                listen: (Ipv4Addr::LOCALHOST, 0).into(),
+                upstream: to.address,
+            });
+        }
+    }
+    links
+}
+
+impl SystemConfig {
+    /// Reads the file that the supervisor wrote.
+    pub(crate) fn read(layout: &Layout) -> std::io::Result<Self> {
+        let text = std::fs::read(layout.config())?;
+        serde_json::from_slice(&text).map_err(std::io::Error::other)
+    }
+
+    /// The instance with this name.
+    pub(crate) fn instance(&self, instance: &str) -> Option<&InstancePlan> {
+        self.instances.iter().find(|plan| plan.instance == instance)
+    }
+
+    /// The first instance of a service.
+    pub(crate) fn first(&self, service: &str) -> Option<&InstancePlan> {
+        self.instances.iter().find(|plan| plan.service == service)
+    }
+
+    /// What `service` dials for each linked instance.
+    pub(crate) fn links_of(&self, service: &str) -> BTreeMap<String, SocketAddr> {
+        self.links
+            .iter()
+            .filter(|link| link.from == service)
+            .map(|link| (link.to_instance.clone(), link.listen))
+            .collect()
+    }
+
+    /// The most time a request may take at a role.
+    pub(crate) fn budget_of(&self, service: &str) -> Duration {
+        Duration::from_millis(match service {
+            "gw" => self.timeouts.gateway_ms,
+            "eos-c" | "eos-m" => self.timeouts.order_ms,
+            // Long polls and audits: bounded by what the caller asks for.
+            "reg" | "auditor" => 600_000,
+            _ => 5_000,
+        })
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

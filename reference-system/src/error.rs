@@ -1,0 +1,93 @@
+//! What can go wrong with a system as a whole.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a system command did not succeed. The messages name the next step.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemError {
+    /// Another system runs in the directory.
+    #[error("{dir} is in use by a running system; stop it with `system down --dir {dir}`", dir = .dir.display())]
+    DirectoryInUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// No system runs in the directory.
+    #[error("no system runs in {dir}; start one with `system up --dir {dir}`", dir = .dir.display())]
+    NoSystem {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The directory holds the data of another population.
+    #[error("{} holds data of seed {stored}, not {asked}; give that seed or another directory", .dir.display())]
+    OtherSeed {
+        /// The directory.
+        dir: PathBuf,
+        /// The seed of its data.
+        stored: u64,
+        /// The seed that was asked for.
+        asked: u64,
+    },
+    /// The wanted gateway port is taken.
+    #[error("port {port} cannot be used for the gateway: {source}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The system did not come up.
+    #[error("the system did not become ready: {why}")]
+    NotReady {
+        /// What was missing, with the end of the failing role's log.
+        why: String,
+    },
+    /// The system did not go down.
+    #[error("the system in {} did not stop within {within:?}", .dir.display())]
+    NotStopped {
+        /// The directory.
+        dir: PathBuf,
+        /// How long was waited.
+        within: Duration,
+    },
+    /// A file of the system's directory could not be read or written.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A process could not be started or signalled.
+    #[error("cannot {what}: {source}")]
+    Process {
+        /// What was tried.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The fault proxy did not do what was asked.
+    #[error("the fault proxy ({command}) {why}")]
+    Proxy {
+        /// Its command.
+        command: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// A role that the configuration does not have.
+    #[error("the system has no instance {instance} of {service}")]
+    UnknownInstance {
+        /// The service that was asked for.
+        service: String,
+        /// The instance that was asked for.
+        instance: String,
+    },
+    /// A role ended before it was told to.
+    #[error("{instance} ended: {why}")]
+    Role {
+        /// The instance.
+        instance: String,
+        /// Why.
+        why: String,
+    },
+}

@@ -1,0 +1,103 @@
+//! The fault proxy between the services, spoken to through the Toxiproxy API: one proxy per link.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::LinkPlan;
+use crate::error::SystemError;
+use crate::rpc::caller::{exchange, http_client};
+
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a proxy that may have been restarted is asked for its links.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Waits until the proxy answers.
+pub(crate) async fn await_version(
+    api: SocketAddr,
+    command: &str,
+    deadline: Instant,
+    deaths: &Arc<AtomicU32>,
+) -> Result<(), SystemError> {
+    loop {
+        if let Some((StatusCode::OK, _)) = ask(api, Method::GET, "/version", Bytes::new()).await {
+            return Ok(());
+        }
+        let why = if deaths.load(Ordering::Relaxed) > 0 {
+            "ended during the start"
+        } else if Instant::now() >= deadline {
+            "did not answer GET /version in time"
+        } else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        return Err(SystemError::Proxy { command: command.to_owned(), why: why.to_owned() });
+    }
+}
+
+/// Creates all links that do not exist.
+pub(crate) async fn populate(
+    api: SocketAddr,
+    command: &str,
+    links: &[LinkPlan],
+) -> Result<(), SystemError> {
+    let proxies: Vec<Value> = links
+        .iter()
+        .map(|link| {
+            json!({
+                "name": link.name(), "listen": link.listen, "upstream": link.upstream,
+                "enabled": true,
+            })
+        })
+        .collect();
+    let body = Bytes::from(Value::from(proxies).to_string());
+    let why = match ask(api, Method::POST, "/populate", body).await {
+        Some((status, _)) if status.is_success() => return Ok(()),
+        Some((status, answer)) => {
+            format!("answered {status} to POST /populate: {}", String::from_utf8_lossy(&answer))
+        }
+        None => "did not answer POST /populate".to_owned(),
+    };
+    Err(SystemError::Proxy { command: command.to_owned(), why })
+}
+
+/// Gives a restarted proxy its links again, and leaves one that has any alone.
+pub(crate) async fn repopulate(
+    api: SocketAddr,
+    command: String,
+    links: Vec<LinkPlan>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = stop.cancelled() => return,
+        }
+        let known = ask(api, Method::GET, "/proxies", Bytes::new()).await;
+        let Some((StatusCode::OK, body)) = known else { continue };
+        let empty = serde_json::from_slice::<serde_json::Map<String, Value>>(&body)
+            .is_ok_and(|proxies| proxies.is_empty());
+        if empty && let Err(error) = populate(api, &command, &links).await {
+            tracing::warn!(%error, "the links wait");
+        }
+    }
+}
+
+async fn ask(
+    api: SocketAddr,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Option<(StatusCode, Bytes)> {
+    let client = http_client(PATIENCE);
+    let uri = format!("http://{api}{path}");
+    let asked = exchange(&client, method, &uri, body, |_| {});
+    tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()
+}

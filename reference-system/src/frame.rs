@@ -1,0 +1,354 @@
+//! The frame around every role: its listener, the endpoints that all roles share, its registration,
+//! and its end.
+//!
+//! A role is *alive* when it listens, *ready* when its preparation is done, and *registered* only
+//! while it is ready. It stops by deregistering first and draining then.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use axum::{Json, Router};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{InstancePlan, Layout, SystemConfig};
+use crate::rpc::caller::{exchange, http_client};
+use crate::rpc::directory::Listing;
+use crate::rpc::{Budget, Caller, Directory, Failure};
+use crate::store::{Store, StoreError};
+
+/// How long requests under way may take after the role was told to stop.
+const DRAIN: Duration = Duration::from_millis(500);
+/// How long the registry may hold a watch.
+const WATCH: Duration = Duration::from_secs(20);
+
+/// Why a role ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RoleError {
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("cannot open the store {name}: {source}")]
+    Store { name: String, source: StoreError },
+    #[error("the server failed: {0}")]
+    Serve(std::io::Error),
+}
+
+/// What a role gets from its surroundings.
+pub(crate) struct Frame {
+    pub(crate) config: Arc<SystemConfig>,
+    pub(crate) layout: Layout,
+    pub(crate) plan: InstancePlan,
+    pub(crate) caller: Caller,
+    /// Cancelled when the role is told to stop.
+    pub(crate) stop: CancellationToken,
+    /// Owns the role's background tasks.
+    pub(crate) tracker: TaskTracker,
+    directory: Arc<Directory>,
+}
+
+/// What a role says about itself at `/debug/state`.
+pub(crate) type Describe = Box<dyn Fn() -> Value + Send + Sync>;
+
+impl Frame {
+    pub(crate) fn new(
+        config: SystemConfig,
+        layout: Layout,
+        plan: InstancePlan,
+        stop: CancellationToken,
+    ) -> Self {
+        let directory = Arc::new(Directory::new(
+            config.links_of(&plan.service),
+            config.balancing,
+            Duration::from_millis(config.lease_ms),
+        ));
+        let caller = Caller::new(&plan.service, Arc::clone(&directory), config.timeouts);
+        Self {
+            config: Arc::new(config),
+            layout,
+            plan,
+            caller,
+            stop,
+            tracker: TaskTracker::new(),
+            directory,
+        }
+    }
+
+    /// Opens the role's store file.
+    pub(crate) async fn open_store(
+        &self,
+        name: &str,
+        schema: &'static str,
+    ) -> Result<Store, RoleError> {
+        Store::open(&self.layout.store(name), schema, &self.tracker)
+            .await
+            .map_err(|source| RoleError::Store { name: name.to_owned(), source })
+    }
+
+    /// Waits until the registry knows each of `services`.
+    pub(crate) async fn wait_for(&self, services: &[&str]) {
+        self.directory.wait_for(services).await;
+    }
+
+    /// Runs until told to stop. `prepare` ends when the role is ready.
+    pub(crate) async fn serve(
+        &self,
+        routes: Router,
+        describe: Describe,
+        prepare: impl Future<Output = ()>,
+    ) -> Result<(), RoleError> {
+        let ready = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Shared {
+            ready: Arc::clone(&ready),
+            most: self.config.budget_of(&self.plan.service),
+            metrics: Metrics::default(),
+            instance: self.plan.instance.clone(),
+            describe,
+            directory: Arc::clone(&self.directory),
+        });
+        let router = routes
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), bound_and_count))
+            .merge(own_routes(shared));
+        let listener = listen(self.plan.address)
+            .await
+            .map_err(|source| RoleError::Listen { address: self.plan.address, source })?
+            // Small answers on kept-alive connections must not wait for an acknowledgement.
+            .tap_io(|stream| {
+                let _ = stream.set_nodelay(true);
+            });
+        let drained = CancellationToken::new();
+        let server = axum::serve(listener, router)
+            .with_graceful_shutdown(drained.clone().cancelled_owned());
+        let has_registry = self.plan.service != "reg";
+        if has_registry {
+            self.tracker.spawn(watch_registry(
+                self.registry(),
+                Arc::clone(&self.directory),
+                self.stop.clone(),
+            ));
+        }
+        let life = async {
+            tokio::select! {
+                () = prepare => {}
+                () = self.stop.cancelled() => {}
+            }
+            if !self.stop.is_cancelled() {
+                ready.store(true, Ordering::Relaxed);
+                tracing::info!(instance = self.plan.instance, "ready");
+                if has_registry {
+                    self.stay_registered().await;
+                } else {
+                    self.stop.cancelled().await;
+                }
+            }
+            ready.store(false, Ordering::Relaxed);
+            drained.cancel();
+            self.tracker.close();
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            served = server => {
+                served.map_err(RoleError::Serve)?;
+                // Ends before `life` does when all connections were idle.
+                if !self.stop.is_cancelled() {
+                    return Err(RoleError::Serve(std::io::Error::other("stopped accepting")));
+                }
+            }
+            () = life => {}
+        }
+        Ok(())
+    }
+
+    fn registry(&self) -> SocketAddr {
+        self.config.first("reg").map_or(self.plan.address, |plan| plan.address)
+    }
+
+    /// Renews the lease until told to stop, then takes the registration back.
+    async fn stay_registered(&self) {
+        let client = http_client(Duration::from_millis(self.config.timeouts.connect_ms));
+        let lease_ms = self.config.lease_ms;
+        let uri = format!(
+            "http://{}/svc/{}/{}?ttl_ms={lease_ms}",
+            self.registry(),
+            self.plan.service,
+            self.plan.instance
+        );
+        let body = Bytes::from(
+            json!({ "address": self.plan.address, "state": "up", "weight": 1 }).to_string(),
+        );
+        let beat = Duration::from_millis(lease_ms / 3);
+        loop {
+            let put = exchange(&client, Method::PUT, &uri, body.clone(), |_| {});
+            let pause = match tokio::time::timeout(beat, put).await {
+                Ok(Ok((status, _))) if status.is_success() => beat,
+                // Try again soon: the registry may be starting.
+                _ => Duration::from_millis(50),
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => break,
+            }
+        }
+        let delete = exchange(&client, Method::DELETE, &uri, Bytes::new(), |_| {});
+        if tokio::time::timeout(Duration::from_millis(200), delete).await.is_err() {
+            tracing::warn!("the registry did not take the deregistration; the lease will end");
+        }
+    }
+}
+
+/// Binds a port that the supervisor holds in reserve (bound, not listening).
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(1_024)) {
+            // The previous life's socket may still be closing.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn watch_registry(
+    registry: SocketAddr,
+    directory: Arc<Directory>,
+    stop: CancellationToken,
+) {
+    let client = http_client(Duration::from_millis(500));
+    loop {
+        let (epoch, rev) = directory.position();
+        let uri = format!(
+            "http://{registry}/watch?epoch={epoch}&rev={rev}&timeout_ms={}",
+            WATCH.as_millis()
+        );
+        let poll = exchange(&client, Method::GET, &uri, Bytes::new(), |_| {});
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(WATCH + Duration::from_secs(2), poll) => answer,
+            () = stop.cancelled() => return,
+        };
+        let listing = match answer {
+            Ok(Ok((StatusCode::OK, body))) => serde_json::from_slice::<Listing>(&body).ok(),
+            _ => None,
+        };
+        match listing {
+            Some(listing) => directory.learn(listing, Instant::now()),
+            None => tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                () = stop.cancelled() => return,
+            },
+        }
+    }
+}
+
+struct Shared {
+    ready: Arc<AtomicBool>,
+    most: Duration,
+    metrics: Metrics,
+    instance: String,
+    describe: Describe,
+    directory: Arc<Directory>,
+}
+
+fn own_routes(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "alive"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/debug/state", get(debug_state))
+        .with_state(shared)
+}
+
+async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+    if shared.ready.load(Ordering::Relaxed) {
+        "ready".into_response()
+    } else {
+        Failure::unavailable("not_ready", format!("{} is not ready", shared.instance))
+            .into_response()
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> String {
+    shared.metrics.render(&shared.instance, shared.ready.load(Ordering::Relaxed))
+}
+
+async fn debug_state(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    Json(json!({
+        "instance": shared.instance,
+        "ready": shared.ready.load(Ordering::Relaxed),
+        "directory": shared.directory.describe(),
+        "role": (shared.describe)(),
+    }))
+}
+
+/// Gives each request its budget, cuts it off when the budget is spent, and counts it.
+async fn bound_and_count(
+    State(shared): State<Arc<Shared>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let budget = Budget::from_headers(request.headers(), shared.most);
+    let deadline = budget.deadline;
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("unmatched", MatchedPath::as_str)
+        .to_owned();
+    request.extensions_mut().insert(budget);
+    let response = if deadline <= started {
+        Failure::deadline("the request came without time left").into_response()
+    } else {
+        tokio::time::timeout_at(deadline, next.run(request)).await.unwrap_or_else(|_| {
+            Failure::deadline(format!("{} ran out of time", shared.instance)).into_response()
+        })
+    };
+    shared.metrics.count(route, response.status(), started.elapsed());
+    response
+}
+
+/// Requests by route and status: how many, and how long in total.
+#[derive(Default)]
+struct Metrics {
+    requests: Mutex<BTreeMap<(String, u16), (u64, Duration)>>,
+}
+
+impl Metrics {
+    fn count(&self, route: String, status: StatusCode, took: Duration) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, total) = requests.entry((route, status.as_u16())).or_default();
+        *count += 1;
+        *total += took;
+    }
+
+    fn render(&self, instance: &str, ready: bool) -> String {
+        let mut text = format!("# TYPE ready gauge\nready{{instance=\"{instance}\"}} {}\n", u8::from(ready));
+        text.push_str("# TYPE http_request_seconds summary\n");
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((route, status), (count, total)) in requests.iter() {
+            let labels =
+                format!("{{instance=\"{instance}\",route=\"{route}\",status=\"{status}\"}}");
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "http_request_seconds_count{labels} {count}");
+            let _ = writeln!(text, "http_request_seconds_sum{labels} {:.6}", total.as_secs_f64());
+        }
+        text
+    }
+}

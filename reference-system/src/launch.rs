@@ -1,0 +1,305 @@
+//! Starting and stopping a system from outside: in the background, or tied to the caller.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::time::Instant;
+
+use crate::command::Launcher;
+use crate::config::{Layout, SystemConfig};
+use crate::error::SystemError;
+use crate::process;
+use crate::rpc::caller::{exchange, http_client};
+use crate::state::{InstanceStatus, SystemState, SystemStatus};
+
+/// The seed of a system that nobody gave one.
+pub const DEFAULT_SEED: u64 = 20_160_601;
+/// How long a system may take to go down.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+
+/// How a system shall run.
+#[derive(Debug, Clone)]
+pub struct SystemOptions {
+    /// Where its data, logs and pid files live. Made if missing; removed by nobody.
+    pub dir: PathBuf,
+    /// How its processes are started.
+    pub launcher: Launcher,
+    /// The seed of its population.
+    pub seed: u64,
+    /// How long a dead process stays dead.
+    pub respawn_after: Duration,
+    /// A server with the Toxiproxy API to put between the services; split at spaces.
+    pub toxiproxy_command: Option<String>,
+    /// The gateway's port; any free one if `None`.
+    pub gateway_port: Option<u16>,
+    /// How long an order may stay unpaid.
+    pub unpaid_timeout: Duration,
+    /// How long the start may take.
+    pub ready_within: Duration,
+}
+
+impl SystemOptions {
+    /// The defaults for a directory.
+    pub fn new(dir: PathBuf, launcher: Launcher) -> Self {
+        Self {
+            dir,
+            launcher,
+            seed: DEFAULT_SEED,
+            respawn_after: Duration::from_secs(3),
+            toxiproxy_command: None,
+            gateway_port: None,
+            unpaid_timeout: Duration::from_secs(15 * 60),
+            ready_within: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The options as the supervisor reads them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SupervisorOptions {
+    pub(crate) launcher: Launcher,
+    pub(crate) seed: u64,
+    pub(crate) respawn_after_ms: u64,
+    pub(crate) proxy_command: Option<Vec<String>>,
+    pub(crate) gateway_port: Option<u16>,
+    pub(crate) unpaid_timeout_ms: i64,
+    pub(crate) ready_within_ms: u64,
+}
+
+impl SupervisorOptions {
+    fn from_options(options: &SystemOptions) -> Self {
+        Self {
+            launcher: options.launcher.clone(),
+            seed: options.seed,
+            respawn_after_ms: options.respawn_after.as_millis() as u64,
+            proxy_command: options
+                .toxiproxy_command
+                .as_ref()
+                .map(|command| command.split_whitespace().map(str::to_owned).collect()),
+            gateway_port: options.gateway_port,
+            unpaid_timeout_ms: options.unpaid_timeout.as_millis() as i64,
+            ready_within_ms: options.ready_within.as_millis() as u64,
+        }
+    }
+
+    pub(crate) fn read(layout: &Layout) -> Result<Self, SystemError> {
+        let path = layout.options();
+        std::fs::read(&path)
+            .and_then(|text| serde_json::from_slice(&text).map_err(std::io::Error::other))
+            .map_err(|source| SystemError::File { path, source })
+    }
+}
+
+/// A system tied to this process: it goes down with it, however it ends.
+#[derive(Debug)]
+pub struct RunningSystem {
+    state: SystemState,
+    supervisor: Child,
+    /// The supervisor stops everything when this closes.
+    _lifeline: Option<ChildStdin>,
+}
+
+impl RunningSystem {
+    /// What the outside needs to know of the system.
+    pub fn state(&self) -> &SystemState {
+        &self.state
+    }
+
+    /// Stops the system: no process and no listening port is left. The directory stays.
+    ///
+    /// # Errors
+    ///
+    /// [`SystemError::NotStopped`] if the supervisor had to be killed (its roles die with it).
+    pub async fn stop(mut self) -> Result<(), SystemError> {
+        if let Some(pid) = self.supervisor.id() {
+            process::send(pid, Signal::SIGTERM);
+        }
+        if tokio::time::timeout(STOP_WITHIN, self.supervisor.wait()).await.is_ok() {
+            return Ok(());
+        }
+        // What cannot be killed is gone already.
+        let _ = self.supervisor.kill().await;
+        Err(SystemError::NotStopped { dir: self.state.dir.clone(), within: STOP_WITHIN })
+    }
+}
+
+/// Starts a system that lives as long as the answer, or this process.
+///
+/// # Errors
+///
+/// [`SystemError::DirectoryInUse`], [`SystemError::OtherSeed`], [`SystemError::NotReady`] with the
+/// end of the failing role's log, and the like. Nothing is left running after an error.
+pub async fn start(options: SystemOptions) -> Result<RunningSystem, SystemError> {
+    let layout = prepare(&options)?;
+    let mut supervisor = spawn_supervisor(&options, &layout, "--lifeline", Stdio::piped())?;
+    let lifeline = supervisor.stdin.take();
+    let state = await_ready(&options, &layout, &mut supervisor).await?;
+    Ok(RunningSystem { state, supervisor, _lifeline: lifeline })
+}
+
+/// Starts a system that outlives this process, until [`down`].
+///
+/// # Errors
+///
+/// As [`start`].
+pub async fn up(options: SystemOptions) -> Result<SystemState, SystemError> {
+    let layout = prepare(&options)?;
+    let mut supervisor = spawn_supervisor(&options, &layout, "--detached", Stdio::null())?;
+    await_ready(&options, &layout, &mut supervisor).await
+}
+
+fn prepare(options: &SystemOptions) -> Result<Layout, SystemError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| SystemError::File { path, source }
+    };
+    let dir = std::path::absolute(&options.dir).map_err(failed(&options.dir))?;
+    let layout = Layout::new(&dir);
+    layout.create().map_err(failed(&dir))?;
+    if process::is_locked(&layout.lock()) {
+        return Err(SystemError::DirectoryInUse { dir });
+    }
+    if let Ok(before) = SystemConfig::read(&layout)
+        && before.seed != options.seed
+    {
+        return Err(SystemError::OtherSeed { dir, stored: before.seed, asked: options.seed });
+    }
+    process::remove(&layout.failure());
+    process::remove(&layout.state());
+    let text = serde_json::to_vec_pretty(&SupervisorOptions::from_options(options))
+        .map_err(|error| failed(&layout.options())(error.into()))?;
+    process::write_whole(&layout.options(), &text)?;
+    Ok(layout)
+}
+
+fn spawn_supervisor(
+    options: &SystemOptions,
+    layout: &Layout,
+    mode: &str,
+    input: Stdio,
+) -> Result<Child, SystemError> {
+    let path = layout.log("supervisor");
+    let failed = |source| SystemError::File { path: path.clone(), source };
+    let log = std::fs::File::options().create(true).append(true).open(&path).map_err(failed)?;
+    let errors = log.try_clone().map_err(failed)?;
+    Command::new(&options.launcher.program)
+        .args(&options.launcher.prefix)
+        .args(["supervise", mode, "--dir"])
+        .arg(layout.root())
+        .stdin(input)
+        .stdout(log)
+        .stderr(errors)
+        .spawn()
+        .map_err(|source| SystemError::Process { what: "start the supervisor".to_owned(), source })
+}
+
+async fn await_ready(
+    options: &SystemOptions,
+    layout: &Layout,
+    supervisor: &mut Child,
+) -> Result<SystemState, SystemError> {
+    // The supervisor keeps the deadline itself and says what was missing; this is for a
+    // supervisor that says nothing.
+    let deadline = Instant::now() + options.ready_within + STOP_WITHIN;
+    loop {
+        if let Some(state) = read_state(layout) {
+            return Ok(state);
+        }
+        let ended = supervisor.try_wait().ok().flatten();
+        if let Some(status) = ended {
+            let why = std::fs::read_to_string(layout.failure()).unwrap_or_else(|_| {
+                let tail = process::tail(&layout.log("supervisor"));
+                format!("the supervisor ended ({status}); its log ends:\n{tail}")
+            });
+            return Err(SystemError::NotReady { why });
+        }
+        if Instant::now() >= deadline {
+            // Its roles die with it.
+            let _ = supervisor.kill().await;
+            return Err(SystemError::NotReady { why: "the supervisor says nothing".to_owned() });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn read_state(layout: &Layout) -> Option<SystemState> {
+    serde_json::from_slice(&std::fs::read(layout.state()).ok()?).ok()
+}
+
+/// Stops the system of a directory.
+///
+/// # Errors
+///
+/// [`SystemError::NoSystem`] if none runs there, [`SystemError::NotStopped`] if it had to be
+/// killed and did not even go then.
+pub async fn down(dir: &Path) -> Result<(), SystemError> {
+    let (layout, supervisor) = running(dir)?;
+    process::send(supervisor, Signal::SIGTERM);
+    if gone(&layout).await {
+        return Ok(());
+    }
+    process::send(supervisor, Signal::SIGKILL);
+    if gone(&layout).await {
+        process::remove(&layout.state());
+        return Ok(());
+    }
+    Err(SystemError::NotStopped { dir: dir.to_owned(), within: STOP_WITHIN * 2 })
+}
+
+fn running(dir: &Path) -> Result<(Layout, u32), SystemError> {
+    let layout = Layout::new(dir);
+    // Only a held lock proves that the pid is still the supervisor's.
+    let supervisor = process::is_locked(&layout.lock())
+        .then(|| process::read_pid(&layout.pid_file("supervisor")))
+        .flatten();
+    supervisor
+        .map(|pid| (layout, pid))
+        .ok_or_else(|| SystemError::NoSystem { dir: dir.to_owned() })
+}
+
+async fn gone(layout: &Layout) -> bool {
+    let deadline = Instant::now() + STOP_WITHIN;
+    while process::is_locked(&layout.lock()) {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    true
+}
+
+/// Asks each process of a directory's system how it is doing.
+///
+/// # Errors
+///
+/// [`SystemError::NoSystem`] if none runs there.
+pub async fn status(dir: &Path) -> Result<SystemStatus, SystemError> {
+    running(dir)?;
+    let layout = Layout::new(dir);
+    let config = SystemConfig::read(&layout)
+        .map_err(|source| SystemError::File { path: layout.config(), source })?;
+    let client = http_client(Duration::from_millis(200));
+    let probes = config.instances.iter().map(|plan| async {
+        let pid = process::read_pid(&layout.pid_file(&plan.instance));
+        let uri = format!("http://{}/readyz", plan.address);
+        let probe = exchange(&client, Method::GET, &uri, Bytes::new(), |_| {});
+        let answer = tokio::time::timeout(Duration::from_secs(1), probe).await;
+        InstanceStatus {
+            instance: plan.instance.clone(),
+            pid,
+            up: pid.is_some_and(process::exists),
+            ready: matches!(answer, Ok(Ok((StatusCode::OK, _)))),
+        }
+    });
+    let instances = futures::future::join_all(probes).await;
+    let gateway =
+        config.first("gw").map(|plan| format!("http://{}", plan.address)).unwrap_or_default();
+    Ok(SystemStatus { dir: dir.to_owned(), gateway, instances })
+}

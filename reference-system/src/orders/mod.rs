@@ -1,0 +1,79 @@
+//! The order: its row, its life, and what each step of that life changes.
+
+pub mod lifecycle;
+pub(crate) mod plan;
+pub(crate) mod quote;
+pub(crate) mod sequence;
+pub(crate) mod service;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{CouponId, DishId, OrderId, RestaurantId, UserId};
+use lifecycle::Status;
+
+/// One line of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// What was ordered.
+    pub dish_id: DishId,
+    /// How many.
+    pub quantity: i64,
+    /// The price of one, in fen, as quoted.
+    pub price_fen: i64,
+}
+
+/// An order row, the same in both dimensions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The composed ID, which routes to both dimensions.
+    pub order_id: OrderId,
+    /// Who ordered.
+    pub user_id: UserId,
+    /// Who cooks.
+    pub restaurant_id: RestaurantId,
+    /// The idempotency key of the create request.
+    pub req_id: String,
+    /// Where the order stands.
+    pub status: Status,
+    /// Rises by one with each transition; the number of event rows.
+    pub version: i64,
+    /// Rises with each change of any field; guards the copy in the merchant dimension.
+    pub revision: i64,
+    /// 0 none, 1 applied, 6 succeeded.
+    pub refund_status: i64,
+    /// 0 none, 3 delivered.
+    pub delivery_status: i64,
+    /// Sum of the lines, in fen.
+    pub items_fen: i64,
+    /// Delivery, in fen.
+    pub delivery_fee_fen: i64,
+    /// What a coupon took off, in fen.
+    pub discount_fen: i64,
+    /// What the user pays, in fen.
+    pub total_fen: i64,
+    /// What was booked as paid, in fen.
+    pub paid_fen: i64,
+    /// The coupon, if one was used.
+    pub coupon_id: Option<CouponId>,
+    /// The payment, once one was opened.
+    pub payment_id: Option<String>,
+    /// What was ordered.
+    pub lines: Vec<Line>,
+    /// Where it goes.
+    pub address: String,
+    /// The day (days since 1970, UTC) of the kitchen number.
+    pub day: Option<i64>,
+    /// The number on the kitchen slip.
+    pub number: Option<i64>,
+    /// Creation, in milliseconds since 1970.
+    pub created_at_ms: i64,
+    /// Last change, in milliseconds since 1970.
+    pub updated_at_ms: i64,
+}
+
+/// `refund_status`: a refund is under way.
+pub(crate) const REFUND_APPLIED: i64 = 1;
+/// `refund_status`: the money is back in the wallet.
+pub(crate) const REFUND_SUCCEEDED: i64 = 6;
+/// `delivery_status`: the meal has arrived.
+pub(crate) const DELIVERED: i64 = 3;

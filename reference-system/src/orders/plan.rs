@@ -1,0 +1,532 @@
+//! What each step of an order's life changes: rows, money and task rows, planned as one value that
+//! the store applies in one local transaction.
+
+use serde::{Deserialize, Serialize};
+
+use super::lifecycle::{self, Status, Trigger};
+use super::{DELIVERED, Order, REFUND_APPLIED, REFUND_SUCCEEDED};
+use crate::ids::OrderId;
+
+/// How long the order's timers run, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Timers {
+    /// T5: an unpaid order is closed.
+    pub(crate) unpaid_ms: i64,
+    /// T9: an order that no merchant answered is cancelled.
+    pub(crate) unanswered_ms: i64,
+    /// T11: a delivered order that nobody confirmed is completed.
+    pub(crate) unconfirmed_ms: i64,
+    /// A charge that has not been answered is asked for again (idempotent).
+    pub(crate) charge_again_ms: i64,
+}
+
+/// Work that eos-x does after a change, at least once, until it succeeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TaskKind {
+    /// Copy the row to the merchant dimension.
+    MerchantRow,
+    /// T7, once the merchant row is visible.
+    Dispatch,
+    /// Ask for the charge again while the order is paying.
+    Charge,
+    /// Book the held money: wallet → escrow.
+    Capture,
+    /// Give held money back after a failed payment.
+    ReleaseHold,
+    /// Escrow → wallet.
+    Refund,
+    /// The coupon is spent.
+    CouponUse,
+    /// The coupon is free again.
+    CouponReturn,
+    /// T5.
+    CloseUnpaid,
+    /// T9 by timer.
+    RejectUnanswered,
+    /// T11 by timer.
+    Complete,
+}
+
+impl TaskKind {
+    const ALL: [Self; 11] = [
+        Self::MerchantRow,
+        Self::Dispatch,
+        Self::Charge,
+        Self::Capture,
+        Self::ReleaseHold,
+        Self::Refund,
+        Self::CouponUse,
+        Self::CouponReturn,
+        Self::CloseUnpaid,
+        Self::RejectUnanswered,
+        Self::Complete,
+    ];
+
+    /// The number in the store.
+    pub(crate) fn code(self) -> i64 {
+        self as i64
+    }
+
+    /// The kind with this number.
+    pub(crate) fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+}
+
+/// A task row to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TaskWrite {
+    /// What to do.
+    pub(crate) kind: TaskKind,
+    /// When, in milliseconds since 1970.
+    pub(crate) due_at_ms: i64,
+}
+
+/// Where a payment or refund row stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MoneyState {
+    /// Asked for, not answered.
+    Open,
+    /// Done.
+    Ok,
+    /// Refused.
+    Failed,
+}
+
+impl MoneyState {
+    /// The number in the store.
+    pub(crate) fn code(self) -> i64 {
+        self as i64
+    }
+}
+
+/// A payment or refund row to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MoneyWrite {
+    /// The payment that this row is, or gives back.
+    pub(crate) payment_id: String,
+    /// In fen.
+    pub(crate) amount_fen: i64,
+    /// Its state after the change.
+    pub(crate) state: MoneyState,
+}
+
+/// One change of one order: a compare-and-set on (status, version) and everything that must be
+/// written in the same local transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Change {
+    /// Which order.
+    pub(crate) order_id: OrderId,
+    /// Compare: the status that the planner saw.
+    pub(crate) expected_status: Status,
+    /// Compare: the version that the planner saw.
+    pub(crate) expected_version: i64,
+    /// The new status and its event; `None` changes fields only, and raises no version.
+    pub(crate) step: Option<Step>,
+    /// Set, if given.
+    pub(crate) paid_fen: Option<i64>,
+    /// Set, if given.
+    pub(crate) refund_status: Option<i64>,
+    /// Set, if given.
+    pub(crate) delivery_status: Option<i64>,
+    /// Day and kitchen number; set, if given.
+    pub(crate) kitchen: Option<(i64, i64)>,
+    /// The payment row, if it changes.
+    pub(crate) payment: Option<MoneyWrite>,
+    /// The refund row, if it changes.
+    pub(crate) refund: Option<MoneyWrite>,
+    /// Work for eos-x.
+    pub(crate) tasks: Vec<TaskWrite>,
+}
+
+/// A transition within a [`Change`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Step {
+    /// The new status.
+    pub(crate) to: Status,
+    /// The event's name.
+    pub(crate) event: String,
+}
+
+/// Why a step is not possible now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("a payment is in progress")]
+    PaymentInProgress,
+    #[error("the order is accepted: ask for a refund instead")]
+    NeedsRefund,
+    #[error("the order has status {status}, which does not allow this", status = .0.code())]
+    WrongStatus(Status),
+    #[error("the order has not been delivered")]
+    NotDelivered,
+    #[error("the payment is {paid} fen, the order {total} fen")]
+    WrongAmount { paid: i64, total: i64 },
+}
+
+impl Refusal {
+    /// The code in the error body.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::PaymentInProgress => "payment_in_progress",
+            Self::NeedsRefund => "needs_refund",
+            Self::WrongStatus(_) => "wrong_status",
+            Self::NotDelivered => "not_delivered",
+            Self::WrongAmount { .. } => "wrong_amount",
+        }
+    }
+}
+
+/// The order after `change`, at `now_ms`; `None` if the compare fails.
+pub(crate) fn apply(order: &Order, change: &Change, now_ms: i64) -> Option<Order> {
+    if (order.status, order.version) != (change.expected_status, change.expected_version) {
+        return None;
+    }
+    let mut after = order.clone();
+    after.revision += 1;
+    after.updated_at_ms = now_ms;
+    if let Some(step) = &change.step {
+        after.status = step.to;
+        after.version += 1;
+    }
+    after.paid_fen = change.paid_fen.unwrap_or(after.paid_fen);
+    after.refund_status = change.refund_status.unwrap_or(after.refund_status);
+    after.delivery_status = change.delivery_status.unwrap_or(after.delivery_status);
+    if let Some((day, number)) = change.kitchen {
+        after.day = Some(day);
+        after.number = Some(number);
+    }
+    if let Some(payment) = &change.payment {
+        after.payment_id = Some(payment.payment_id.clone());
+    }
+    Some(after)
+}
+
+/// The task rows of a new order.
+pub(crate) fn tasks_of_creation(order: &Order, timers: &Timers) -> Vec<TaskWrite> {
+    vec![
+        TaskWrite { kind: TaskKind::MerchantRow, due_at_ms: order.created_at_ms },
+        TaskWrite {
+            kind: TaskKind::CloseUnpaid,
+            due_at_ms: order.created_at_ms + timers.unpaid_ms,
+        },
+    ]
+}
+
+/// The payment of an order. One order has one, so asking twice asks for the same.
+pub(crate) fn payment_id(order_id: OrderId) -> String {
+    format!("p{order_id}")
+}
+
+/// Plans the step that `trigger` asks for. Triggers that carry facts of their own have their own
+/// functions below.
+pub(crate) fn step(
+    order: &Order,
+    trigger: Trigger,
+    timers: &Timers,
+    now_ms: i64,
+) -> Result<Change, Refusal> {
+    let to = lifecycle::next(Some(order.status), trigger).ok_or(match (order.status, trigger) {
+        (Status::Paying, Trigger::Cancel) => Refusal::PaymentInProgress,
+        (Status::Accepted, Trigger::Cancel) => Refusal::NeedsRefund,
+        (status, _) => Refusal::WrongStatus(status),
+    })?;
+    if trigger == Trigger::Complete && order.delivery_status != DELIVERED {
+        return Err(Refusal::NotDelivered);
+    }
+    let mut change = fields_only(order, now_ms);
+    change.step = Some(Step { to, event: trigger.event().to_owned() });
+    match trigger {
+        Trigger::Pay => {
+            change.payment = Some(MoneyWrite {
+                payment_id: payment_id(order.order_id),
+                amount_fen: order.total_fen,
+                state: MoneyState::Open,
+            });
+            change.add(TaskKind::Charge, now_ms + timers.charge_again_ms);
+        }
+        Trigger::PaymentOk => {
+            change.add(TaskKind::Capture, now_ms);
+            change.add(TaskKind::Dispatch, now_ms);
+            if order.coupon_id.is_some() {
+                change.add(TaskKind::CouponUse, now_ms);
+            }
+        }
+        Trigger::PaymentFailed => change.add(TaskKind::ReleaseHold, now_ms),
+        Trigger::Dispatch => {
+            change.add(TaskKind::RejectUnanswered, now_ms + timers.unanswered_ms);
+        }
+        _ => {}
+    }
+    if to.is_dead() {
+        if order.paid_fen > 0 {
+            change.refund_all(order, order.paid_fen, now_ms);
+        }
+        if order.coupon_id.is_some() {
+            change.add(TaskKind::CouponReturn, now_ms);
+        }
+    }
+    Ok(change)
+}
+
+/// Plans the answer to a payment callback. `Ok(None)`: it is booked already.
+pub(crate) fn payment_result(
+    order: &Order,
+    payment: &str,
+    succeeded: bool,
+    amount_fen: i64,
+    timers: &Timers,
+    now_ms: i64,
+) -> Result<Option<Change>, Refusal> {
+    if order.paid_fen > 0 {
+        return Ok(None);
+    }
+    let write = |state| MoneyWrite { payment_id: payment.to_owned(), amount_fen, state };
+    if !succeeded {
+        if order.status.is_dead() {
+            return Ok(None);
+        }
+        let mut change = step(order, Trigger::PaymentFailed, timers, now_ms)?;
+        change.payment = Some(write(MoneyState::Failed));
+        return Ok(Some(change));
+    }
+    if amount_fen != order.total_fen {
+        return Err(Refusal::WrongAmount { paid: amount_fen, total: order.total_fen });
+    }
+    // A late success does not resurrect an order: it books the payment and gives it back.
+    let mut change = if order.status.is_dead() {
+        let mut change = fields_only(order, now_ms);
+        change.add(TaskKind::Capture, now_ms);
+        change
+    } else {
+        step(order, Trigger::PaymentOk, timers, now_ms)?
+    };
+    change.payment = Some(write(MoneyState::Ok));
+    change.paid_fen = Some(amount_fen);
+    if order.status.is_dead() {
+        change.refund_all(order, amount_fen, now_ms);
+        if let Some(refund) = &mut change.refund {
+            refund.payment_id = payment.to_owned();
+        }
+    }
+    Ok(Some(change))
+}
+
+/// Plans T7 with the kitchen number that the merchant dimension issued.
+pub(crate) fn dispatch(
+    order: &Order,
+    kitchen: (i64, i64),
+    timers: &Timers,
+    now_ms: i64,
+) -> Result<Change, Refusal> {
+    let mut change = step(order, Trigger::Dispatch, timers, now_ms)?;
+    change.kitchen = Some(kitchen);
+    Ok(change)
+}
+
+/// Plans the arrival of the meal: a field, no transition. `Ok(None)`: known already.
+pub(crate) fn delivered(
+    order: &Order,
+    timers: &Timers,
+    now_ms: i64,
+) -> Result<Option<Change>, Refusal> {
+    if order.delivery_status == DELIVERED {
+        return Ok(None);
+    }
+    if order.status != Status::Accepted {
+        return Err(Refusal::WrongStatus(order.status));
+    }
+    let mut change = fields_only(order, now_ms);
+    change.delivery_status = Some(DELIVERED);
+    change.add(TaskKind::Complete, now_ms + timers.unconfirmed_ms);
+    Ok(Some(change))
+}
+
+/// Plans the note that the refund has reached the wallet. `None`: noted already.
+pub(crate) fn refunded(order: &Order, now_ms: i64) -> Option<Change> {
+    let payment_id = order.payment_id.clone()?;
+    if order.refund_status != REFUND_APPLIED {
+        return None;
+    }
+    let mut change = fields_only(order, now_ms);
+    change.refund_status = Some(REFUND_SUCCEEDED);
+    change.refund =
+        Some(MoneyWrite { payment_id, amount_fen: order.paid_fen, state: MoneyState::Ok });
+    Some(change)
+}
+
+fn fields_only(order: &Order, now_ms: i64) -> Change {
+    Change {
+        order_id: order.order_id,
+        expected_status: order.status,
+        expected_version: order.version,
+        step: None,
+        paid_fen: None,
+        refund_status: None,
+        delivery_status: None,
+        kitchen: None,
+        payment: None,
+        refund: None,
+        tasks: vec![TaskWrite { kind: TaskKind::MerchantRow, due_at_ms: now_ms }],
+    }
+}
+
+impl Change {
+    fn add(&mut self, kind: TaskKind, due_at_ms: i64) {
+        self.tasks.push(TaskWrite { kind, due_at_ms });
+    }
+
+    fn refund_all(&mut self, order: &Order, amount_fen: i64, now_ms: i64) {
+        self.refund_status = Some(REFUND_APPLIED);
+        self.refund = Some(MoneyWrite {
+            payment_id: order.payment_id.clone().unwrap_or_default(),
+            amount_fen,
+            state: MoneyState::Open,
+        });
+        self.add(TaskKind::Refund, now_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::{CouponId, RestaurantId, UserId};
+
+    const TIMERS: Timers =
+        Timers { unpaid_ms: 1_000, unanswered_ms: 500, unconfirmed_ms: 500, charge_again_ms: 10 };
+
+    fn order() -> Order {
+        Order {
+            order_id: OrderId::compose(1, 1, 5, 6),
+            user_id: UserId(1),
+            restaurant_id: RestaurantId(2),
+            req_id: "r".to_owned(),
+            status: Status::Unpaid,
+            version: 1,
+            revision: 1,
+            refund_status: 0,
+            delivery_status: 0,
+            items_fen: 3_000,
+            delivery_fee_fen: 300,
+            discount_fen: 200,
+            total_fen: 3_100,
+            paid_fen: 0,
+            coupon_id: Some(CouponId(1)),
+            payment_id: None,
+            lines: Vec::new(),
+            address: String::new(),
+            day: None,
+            number: None,
+            created_at_ms: 0,
+            updated_at_ms: 0,
+        }
+    }
+
+    fn has(change: &Change, kind: TaskKind) -> bool {
+        change.tasks.iter().any(|task| task.kind == kind)
+    }
+
+    #[test]
+    fn a_late_payment_is_booked_and_given_back_without_a_transition() {
+        let closed = Order { status: Status::Closed, version: 3, ..order() };
+        let change = payment_result(&closed, "p1", true, 3_100, &TIMERS, 9).unwrap().unwrap();
+        assert!(change.step.is_none());
+        assert!(has(&change, TaskKind::Capture) && has(&change, TaskKind::Refund));
+        let after = apply(&closed, &change, 9).unwrap();
+        assert_eq!((after.status, after.version), (Status::Closed, 3));
+        assert_eq!((after.paid_fen, after.refund_status), (3_100, REFUND_APPLIED));
+        assert_eq!(change.refund.unwrap().payment_id, "p1");
+        assert_eq!(payment_result(&after, "p1", true, 3_100, &TIMERS, 9), Ok(None));
+    }
+
+    #[test]
+    fn refusals_say_what_to_do() {
+        let paying = Order { status: Status::Paying, ..order() };
+        assert_eq!(
+            step(&paying, Trigger::Cancel, &TIMERS, 0).unwrap_err().to_string(),
+            "a payment is in progress"
+        );
+        let accepted = Order { status: Status::Accepted, ..order() };
+        assert_eq!(step(&accepted, Trigger::Cancel, &TIMERS, 0), Err(Refusal::NeedsRefund));
+        assert_eq!(step(&accepted, Trigger::Complete, &TIMERS, 0), Err(Refusal::NotDelivered));
+        assert_eq!(
+            payment_result(&paying, "p1", true, 1, &TIMERS, 0).unwrap_err().to_string(),
+            "the payment is 1 fen, the order 3100 fen"
+        );
+        assert_eq!(
+            step(&order(), Trigger::Accept, &TIMERS, 0).unwrap_err().to_string(),
+            "the order has status -5, which does not allow this"
+        );
+    }
+
+    #[test]
+    fn a_change_planned_on_an_older_version_does_not_apply() {
+        let change = step(&order(), Trigger::Pay, &TIMERS, 0).unwrap();
+        let moved = Order { version: 2, ..order() };
+        assert_eq!(apply(&moved, &change, 0), None);
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Act {
+        Trigger(Trigger),
+        PaymentOk,
+        PaymentFailed,
+        Delivered,
+        Refunded,
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            proptest::sample::select(&Trigger::ALL[..]).prop_filter_map("has facts", |trigger| {
+                (!matches!(trigger, Trigger::PaymentOk | Trigger::PaymentFailed))
+                    .then_some(Act::Trigger(trigger))
+            }),
+            Just(Act::Trigger(Trigger::Pay)),
+            Just(Act::PaymentOk),
+            Just(Act::PaymentFailed),
+            Just(Act::Delivered),
+            Just(Act::Refunded),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_life_is_legal_and_pays_back_what_a_dead_order_took(
+            acts in proptest::collection::vec(act(), 0..80),
+        ) {
+            let mut at = order();
+            let (mut paid, mut refunds) = (0, 0);
+            for act in acts {
+                let change = match act {
+                    Act::Trigger(trigger) => step(&at, trigger, &TIMERS, 0).ok(),
+                    Act::PaymentOk => payment_result(&at, "p", true, 3_100, &TIMERS, 0).ok().flatten(),
+                    Act::PaymentFailed => payment_result(&at, "p", false, 3_100, &TIMERS, 0).ok().flatten(),
+                    Act::Delivered => delivered(&at, &TIMERS, 0).ok().flatten(),
+                    Act::Refunded => refunded(&at, 0),
+                };
+                let Some(change) = change else { continue };
+                let after = apply(&at, &change, 0).unwrap();
+                prop_assert!(has(&change, TaskKind::MerchantRow));
+                prop_assert_eq!(after.revision, at.revision + 1);
+                prop_assert_eq!(after.version, at.version + i64::from(change.step.is_some()));
+                if change.step.is_some() {
+                    prop_assert!(lifecycle::is_legal(Some(at.status), after.status));
+                }
+                if change.payment.as_ref().is_some_and(|row| row.state == MoneyState::Ok) {
+                    paid += 1;
+                }
+                if let Some(refund) = &change.refund && refund.state == MoneyState::Open {
+                    refunds += 1;
+                    prop_assert_eq!(refund.amount_fen, 3_100);
+                }
+                at = after;
+            }
+            prop_assert!(paid <= 1, "paid {paid} times");
+            // T12 and T13 belong to the reverse flow; from here a dead order is refunded once.
+            prop_assert_eq!(refunds, i64::from(paid > 0 && at.status.is_dead()));
+        }
+    }
+}

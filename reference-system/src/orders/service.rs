@@ -1,0 +1,97 @@
+//! The order service's code that its pools share: reading, changing by compare-and-set, charging.
+
+use std::sync::Arc;
+
+use super::Order;
+use super::plan::{Change, Refusal, payment_id};
+use crate::config::SystemConfig;
+use crate::ids::{OrderId, SlotHash, UserId, group, shard};
+use crate::roles::eus::Hold;
+use crate::roles::pay::Charge;
+use crate::roles::st_u::Written;
+use crate::rpc::{Budget, CallError, Caller, Failure};
+
+/// How often a change is planned anew when another one came between.
+const ATTEMPTS: usize = 4;
+
+/// The order service as any of its pools sees it.
+#[derive(Clone)]
+pub(crate) struct Orders {
+    pub(crate) caller: Caller,
+    pub(crate) config: Arc<SystemConfig>,
+}
+
+/// The store that holds a group of the user dimension.
+pub(crate) const fn user_store(group: u16) -> &'static str {
+    if group == 0 { "st-u0" } else { "st-u1" }
+}
+
+/// The store that holds a group of the merchant dimension.
+pub(crate) const fn merchant_store(group: u16) -> &'static str {
+    if group == 0 { "st-r0" } else { "st-r1" }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::conflict(refusal.code(), refusal.to_string())
+    }
+}
+
+impl Orders {
+    /// How IDs become slots.
+    pub(crate) fn slot_hash(&self) -> SlotHash {
+        self.config.slot_hash
+    }
+
+    /// The store that holds a user's orders.
+    pub(crate) fn store_of(&self, user_id: UserId) -> &'static str {
+        user_store(group(shard(self.slot_hash().slot(user_id.0))))
+    }
+
+    /// The order, from its master row.
+    pub(crate) async fn read(
+        &self,
+        order_id: OrderId,
+        budget: &Budget,
+    ) -> Result<Order, CallError> {
+        let store = user_store(order_id.user_group());
+        self.caller.get(store, &format!("/orders/{order_id}"), budget).await
+    }
+
+    /// Reads, plans and compares-and-sets, again if another change came between. A plan of `None`
+    /// means that there is nothing to do.
+    pub(crate) async fn change(
+        &self,
+        order_id: OrderId,
+        budget: &Budget,
+        plan: impl Fn(&Order) -> Result<Option<Change>, Failure>,
+    ) -> Result<Order, Failure> {
+        let mut order = self.read(order_id, budget).await?;
+        for _ in 0..ATTEMPTS {
+            let Some(change) = plan(&order)? else { return Ok(order) };
+            let store = user_store(order_id.user_group());
+            let written: Written = self.caller.post(store, "/changes", &change, budget).await?;
+            if written.applied {
+                return Ok(written.order);
+            }
+            order = written.order;
+        }
+        Err(Failure::unavailable("contended", "the order is being changed by others; try again"))
+    }
+
+    /// Holds the money and asks the payment service to charge it. Repeating it does nothing new.
+    pub(crate) async fn charge(&self, order: &Order, budget: &Budget) -> Result<(), CallError> {
+        let payment_id = payment_id(order.order_id);
+        let hold = Hold {
+            payment_id: payment_id.clone(),
+            order_id: order.order_id,
+            user_id: order.user_id,
+            amount_fen: order.total_fen,
+        };
+        let _: serde_json::Value = self.caller.post("eus", "/wallet/hold", &hold, budget).await?;
+        let charge =
+            Charge { payment_id, order_id: order.order_id, amount_fen: order.total_fen };
+        let _: serde_json::Value = self.caller.post("pay", "/charges", &charge, budget).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! Operating-system processes: pid files, logs, signals, and children that never outlive their
+//! parent.
+
+use std::fs::{File, TryLockError};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::SystemError;
+
+/// How often a child looks whether its parent still lives, where the kernel does not tell it.
+const PARENT_CHECK: Duration = Duration::from_millis(250);
+
+/// Cancels `stop` on SIGTERM or SIGINT and when the parent dies.
+///
+/// On Linux the kernel kills the process when its parent dies, even while it is paused.
+pub(crate) fn follow_parent(parent: u32, stop: CancellationToken) -> Result<(), SystemError> {
+    die_with_parent(parent)?;
+    let term = on_signals()?;
+    tokio::spawn(async move {
+        tokio::select! {
+            () = term => {}
+            () = parent_gone(parent) => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// Asks the kernel to kill this process with its parent, and ends if that is dead already.
+fn die_with_parent(parent: u32) -> Result<(), SystemError> {
+    let failed = |source: std::io::Error| SystemError::Process {
+        what: "tie the process to its supervisor".to_owned(),
+        source,
+    };
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| failed(errno.into()))?;
+    if is_child_of(parent) {
+        return Ok(());
+    }
+    Err(failed(std::io::Error::other("the supervisor is gone")))
+}
+
+fn is_child_of(parent: u32) -> bool {
+    nix::unistd::getppid() == pid(parent)
+}
+
+async fn parent_gone(parent: u32) {
+    while is_child_of(parent) {
+        tokio::time::sleep(PARENT_CHECK).await;
+    }
+}
+
+/// Ends at the first SIGTERM or SIGINT.
+pub(crate) fn on_signals() -> Result<impl Future<Output = ()>, SystemError> {
+    let listen = |kind| {
+        signal(kind).map_err(|source| SystemError::Process {
+            what: "listen for signals".to_owned(),
+            source,
+        })
+    };
+    let (mut term, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Becomes `command`, still tied to the parent. Returns only if that fails.
+pub(crate) fn become_command(parent: u32, command: &[String]) -> SystemError {
+    if let Err(error) = die_with_parent(parent) {
+        return error;
+    }
+    let Some((program, arguments)) = command.split_first() else {
+        return SystemError::Proxy {
+            command: String::new(),
+            why: "has no command line".to_owned(),
+        };
+    };
+    let source = std::process::Command::new(program).args(arguments).exec();
+    SystemError::Process { what: format!("start {program}"), source }
+}
+
+fn pid(process: u32) -> Pid {
+    Pid::from_raw(i32::try_from(process).unwrap_or(i32::MAX))
+}
+
+/// Sends a signal. A process that is gone already is no error.
+pub(crate) fn send(process: u32, signal: Signal) {
+    // The only other error is a lack of permission, and these are our own processes.
+    let _ = kill(pid(process), signal);
+}
+
+/// Whether a process with this ID exists.
+pub(crate) fn exists(process: u32) -> bool {
+    kill(pid(process), None).is_ok()
+}
+
+/// Writes a file so that readers see all of it or nothing.
+pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), SystemError> {
+    let fresh = path.with_extension("fresh");
+    std::fs::write(&fresh, text)
+        .and_then(|()| std::fs::rename(&fresh, path))
+        .map_err(|source| SystemError::File { path: path.to_owned(), source })
+}
+
+/// Removes a file if it is there.
+pub(crate) fn remove(path: &Path) {
+    // A file that cannot be removed is stale at worst; readers check the lock as well.
+    let _ = std::fs::remove_file(path);
+}
+
+/// The pid in a pid file.
+pub(crate) fn read_pid(path: &Path) -> Option<u32> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The end of a text file, for an error message.
+pub(crate) fn tail(path: &Path) -> String {
+    const LINES: usize = 8;
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+/// Takes the lock file; `None` if another process holds it.
+pub(crate) fn lock(path: &Path) -> Result<Option<File>, SystemError> {
+    let failed = |source| SystemError::File { path: path.to_owned(), source };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Whether a supervisor holds the lock.
+pub(crate) fn is_locked(path: &Path) -> bool {
+    path.exists() && matches!(lock(path), Ok(None))
+}
+
+/// Starts a session of its own, so that the starter's terminal does not end it.
+pub(crate) fn leave_session() -> Result<(), SystemError> {
+    nix::unistd::setsid().map(|_| ()).map_err(|errno| SystemError::Process {
+        what: "start a session".to_owned(),
+        source: errno.into(),
+    })
+}
+
+/// Standard input as a pipe.
+pub(crate) fn standard_input() -> Result<tokio::net::unix::pipe::Receiver, SystemError> {
+    std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(tokio::net::unix::pipe::Receiver::from_owned_fd)
+        .map_err(|source| SystemError::Process {
+            what: "read standard input as a pipe".to_owned(),
+            source,
+        })
+}
+
+/// Ends when the other side has closed the pipe.
+pub(crate) async fn until_closed(mut pipe: tokio::net::unix::pipe::Receiver) {
+    let mut ignored = [0; 64];
+    while matches!(pipe.read(&mut ignored).await, Ok(1..)) {}
+}

@@ -1,0 +1,59 @@
+//! The auditor: waits until the system is at rest and checks its books straight from the files.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::audit::{AuditReport, Books, Pending, pending, report};
+use crate::extract::Ask;
+use crate::frame::{Frame, RoleError};
+use crate::ids::SlotHash;
+
+/// How often the stores are asked whether they are at rest.
+const POLL: Duration = Duration::from_millis(50);
+/// The longest wait that a caller may ask for.
+const LONGEST_WAIT_MS: u64 = 300_000;
+
+struct Auditor {
+    data: PathBuf,
+    slot_hash: SlotHash,
+}
+
+pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
+    let data = frame.layout.root().join("data");
+    let auditor = Arc::new(Auditor { data, slot_hash: frame.config.slot_hash });
+    let routes = Router::new().route("/audit", get(audit)).with_state(auditor);
+    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
+}
+
+#[derive(Deserialize)]
+struct Wait {
+    #[serde(default)]
+    quiesce_ms: u64,
+}
+
+/// Waits for rest at most `quiesce_ms`, then audits in any case.
+async fn audit(State(auditor): State<Arc<Auditor>>, Ask(wait): Ask<Wait>) -> Json<AuditReport> {
+    let deadline = Instant::now() + Duration::from_millis(wait.quiesce_ms.min(LONGEST_WAIT_MS));
+    loop {
+        // A file that cannot be read is not at rest; the audit itself says why.
+        let at_rest = pending(&auditor.data).await.is_ok_and(Pending::is_none);
+        let last = Instant::now() >= deadline;
+        if at_rest || last {
+            let books = Books::read(&auditor.data).await;
+            // Something may have moved between the look and the read.
+            let quiet = at_rest && books.is_quiet();
+            if quiet || last {
+                return Json(report(&books, auditor.slot_hash, quiet));
+            }
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

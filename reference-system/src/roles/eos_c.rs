@@ -1,0 +1,300 @@
+//! The consumer pool of the order service: create, pay, read, list, cancel, and the payment callback.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::eps::{CouponSettlement, CouponStep, Redeem};
+use super::pay::Callback;
+use super::st_u::{NewOrder, Written};
+use crate::config::now_ms;
+use crate::extract::{Ask, At, Body};
+use crate::frame::{Frame, RoleError};
+use crate::ids::{CouponId, OrderId, RestaurantId, UserId};
+use crate::orders::lifecycle::{Status, Trigger};
+use crate::orders::quote::Quote;
+use crate::orders::sequence::Sequence;
+use crate::orders::service::Orders;
+use crate::orders::{Order, plan};
+use crate::rpc::{Budget, CallError, Failure};
+
+/// The longest idempotency key and address.
+const LONGEST_TEXT: usize = 200;
+/// The most orders in a list.
+const LONGEST_LIST: i64 = 100;
+
+#[derive(Clone)]
+struct Pool {
+    orders: Orders,
+    sequence: Arc<Sequence>,
+}
+
+pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
+    let orders = Orders { caller: frame.caller.clone(), config: Arc::clone(&frame.config) };
+    let sequence = Sequence::new(frame.caller.clone(), orders.slot_hash());
+    frame.tracker.spawn(Arc::clone(&sequence).keep_filled(frame.stop.clone()));
+    let routes = Router::new()
+        .route("/orders", post(create))
+        .route("/orders/{id}", get(read))
+        .route("/orders/{id}/pay", post(pay))
+        .route("/orders/{id}/cancel", post(cancel))
+        .route("/users/{user}/orders", get(list))
+        .route("/internal/pay-callback", post(pay_callback))
+        .with_state(Pool { orders, sequence });
+    let needs = ["eus", "ers", "eps", "pay", "st-u0", "st-u1"];
+    frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&needs)).await
+}
+
+#[derive(Deserialize)]
+struct NewOrderRequest {
+    user_id: UserId,
+    restaurant_id: RestaurantId,
+    quote_token: String,
+    #[serde(default)]
+    address: String,
+}
+
+async fn create(
+    State(pool): State<Pool>,
+    budget: Budget,
+    Body(request): Body<NewOrderRequest>,
+) -> Result<Json<Order>, Failure> {
+    let req_id = match budget.request_id() {
+        Some(key) if (1..=LONGEST_TEXT).contains(&key.len()) => key.to_owned(),
+        _ => {
+            return Err(Failure::invalid(format!(
+                "the header x-req-id (1 to {LONGEST_TEXT} characters) is required: it makes a retry safe"
+            )));
+        }
+    };
+    if request.address.len() > LONGEST_TEXT {
+        return Err(Failure::invalid(format!("an address has at most {LONGEST_TEXT} bytes")));
+    }
+    let orders = &pool.orders;
+    let (user_id, restaurant_id) = (request.user_id, request.restaurant_id);
+    let order_id = pool.sequence.take(user_id, restaurant_id, &budget).await?;
+    let redeem =
+        Redeem { quote_token: request.quote_token, user_id, restaurant_id, order_id };
+    let (user_path, restaurant_path) =
+        (format!("/users/{user_id}"), format!("/restaurants/{restaurant_id}"));
+    let (user, restaurant, quote) = tokio::join!(
+        orders.caller.get::<Value>("eus", &user_path, &budget),
+        orders.caller.get::<Value>("ers", &restaurant_path, &budget),
+        orders.caller.post::<_, Quote>("eps", "/quotes/redeem", &redeem, &budget),
+    );
+    let quote = match quote {
+        Ok(quote) => quote,
+        // Taken, perhaps, by this very request when it came the first time.
+        Err(error) if error.status() == Some(http::StatusCode::CONFLICT) => {
+            return match first_answer(orders, user_id, &req_id, &budget).await? {
+                Some(order) => Ok(Json(order)),
+                None => Err(error.into()),
+            };
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let coupon_id = quote.coupon_id;
+    let inserted = async {
+        user?;
+        restaurant?;
+        let order = new_order(order_id, req_id, request.address, quote, now_ms());
+        let tasks = plan::tasks_of_creation(&order, &orders.config.timers);
+        let new = NewOrder { order, tasks };
+        orders.caller.post::<_, Written>(orders.store_of(user_id), "/orders", &new, &budget).await
+    }
+    .await;
+    if let Some(coupon_id) = coupon_id {
+        settle_lock(orders, coupon_id, order_id, &inserted, &budget).await;
+    }
+    Ok(Json(inserted?.order))
+}
+
+fn new_order(
+    order_id: OrderId,
+    req_id: String,
+    address: String,
+    quote: Quote,
+    now_ms: i64,
+) -> Order {
+    Order {
+        order_id,
+        user_id: quote.user_id,
+        restaurant_id: quote.restaurant_id,
+        req_id,
+        status: Status::Unpaid,
+        version: 1,
+        revision: 1,
+        refund_status: 0,
+        delivery_status: 0,
+        items_fen: quote.items_fen,
+        delivery_fee_fen: quote.delivery_fee_fen,
+        discount_fen: quote.discount_fen,
+        total_fen: quote.total_fen,
+        paid_fen: 0,
+        coupon_id: quote.coupon_id,
+        payment_id: None,
+        lines: quote.lines,
+        address,
+        day: None,
+        number: None,
+        created_at_ms: now_ms,
+        updated_at_ms: now_ms,
+    }
+}
+
+/// The order that an earlier try of this request made.
+async fn first_answer(
+    orders: &Orders,
+    user_id: UserId,
+    req_id: &str,
+    budget: &Budget,
+) -> Result<Option<Order>, CallError> {
+    let key = form_urlencoded(req_id);
+    let path = format!("/users/{user_id}/request?req_id={key}");
+    match orders.caller.get(orders.store_of(user_id), &path, budget).await {
+        Ok(order) => Ok(Some(order)),
+        Err(error) if error.status() == Some(http::StatusCode::NOT_FOUND) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn form_urlencoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// Confirms or returns the coupon's lock. Where the outcome is unknown, or this call fails, eos-x
+/// asks the store later and decides.
+async fn settle_lock(
+    orders: &Orders,
+    coupon_id: CouponId,
+    order_id: OrderId,
+    inserted: &Result<Written, CallError>,
+    budget: &Budget,
+) {
+    let step = match inserted {
+        Ok(written) if written.applied => CouponStep::Confirm,
+        Ok(_) => CouponStep::Return,
+        Err(CallError::Answer { status, .. }) if status.is_client_error() => CouponStep::Return,
+        Err(_) => return,
+    };
+    let settlement = [CouponSettlement { coupon_id, order_id, step }];
+    let answer: Result<Value, CallError> =
+        orders.caller.post("eps", "/coupons/settle", &settlement, budget).await;
+    if let Err(error) = answer {
+        tracing::warn!(%error, %order_id, "the coupon's lock waits for the sweep");
+    }
+}
+
+async fn read(
+    State(pool): State<Pool>,
+    budget: Budget,
+    At(order_id): At<OrderId>,
+) -> Result<Json<Order>, Failure> {
+    Ok(Json(pool.orders.read(order_id, &budget).await?))
+}
+
+async fn pay(
+    State(pool): State<Pool>,
+    budget: Budget,
+    At(order_id): At<OrderId>,
+) -> Result<Json<Order>, Failure> {
+    let orders = &pool.orders;
+    let timers = &orders.config.timers;
+    let order = orders
+        .change(order_id, &budget, |order| {
+            if order.status == Status::Paying {
+                return Ok(None);
+            }
+            Ok(Some(plan::step(order, Trigger::Pay, timers, now_ms())?))
+        })
+        .await?;
+    match orders.charge(&order, &budget).await {
+        Ok(()) => Ok(Json(order)),
+        Err(error) if error.status() == Some(http::StatusCode::CONFLICT) => {
+            close_unpayable(orders, &order, &budget).await?;
+            Err(error.into())
+        }
+        // The charge's task row will ask again; the user learns that it is not sure yet.
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// T4 when the wallet refuses.
+async fn close_unpayable(orders: &Orders, order: &Order, budget: &Budget) -> Result<(), Failure> {
+    let payment = plan::payment_id(order.order_id);
+    let timers = &orders.config.timers;
+    orders
+        .change(order.order_id, budget, |order| {
+            Ok(plan::payment_result(order, &payment, false, order.total_fen, timers, now_ms())?)
+        })
+        .await?;
+    Ok(())
+}
+
+async fn cancel(
+    State(pool): State<Pool>,
+    budget: Budget,
+    At(order_id): At<OrderId>,
+) -> Result<Json<Order>, Failure> {
+    let timers = &pool.orders.config.timers;
+    let order = pool
+        .orders
+        .change(order_id, &budget, |order| {
+            Ok(Some(plan::step(order, Trigger::Cancel, timers, now_ms())?))
+        })
+        .await?;
+    Ok(Json(order))
+}
+
+async fn pay_callback(
+    State(pool): State<Pool>,
+    budget: Budget,
+    Body(callback): Body<Callback>,
+) -> Result<Json<Order>, Failure> {
+    let timers = &pool.orders.config.timers;
+    let order = pool
+        .orders
+        .change(callback.order_id, &budget, |order| {
+            Ok(plan::payment_result(
+                order,
+                &callback.payment_id,
+                callback.succeeded,
+                callback.amount_fen,
+                timers,
+                now_ms(),
+            )?)
+        })
+        .await?;
+    Ok(Json(order))
+}
+
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    since: i64,
+    limit: Option<i64>,
+}
+
+async fn list(
+    State(pool): State<Pool>,
+    budget: Budget,
+    At(user_id): At<UserId>,
+    Ask(page): Ask<Page>,
+) -> Result<Json<Value>, Failure> {
+    let limit = page.limit.unwrap_or(20);
+    if !(1..=LONGEST_LIST).contains(&limit) {
+        return Err(Failure::invalid(format!("limit is 1 to {LONGEST_LIST}")));
+    }
+    let path = format!("/users/{user_id}/orders?since={}&limit={limit}", page.since);
+    let orders = &pool.orders;
+    Ok(Json(orders.caller.get(orders.store_of(user_id), &path, &budget).await?))
+}

@@ -1,0 +1,114 @@
+//! The merchant pool of the order service: what waits in a kitchen, accept, reject, delivered,
+//! confirm.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::config::now_ms;
+use crate::extract::{Ask, At};
+use crate::frame::{Frame, RoleError};
+use crate::ids::{OrderId, RestaurantId, group, shard};
+use crate::orders::lifecycle::{Status, Trigger};
+use crate::orders::service::{Orders, merchant_store};
+use crate::orders::{Order, plan};
+use crate::rpc::{Budget, Failure};
+
+/// The most orders in a list.
+const LONGEST_LIST: i64 = 200;
+
+pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
+    let orders = Orders { caller: frame.caller.clone(), config: Arc::clone(&frame.config) };
+    let routes = Router::new()
+        .route("/restaurants/{restaurant}/orders", get(list))
+        .route("/restaurants/{restaurant}/orders/{id}/accept", post(accept))
+        .route("/restaurants/{restaurant}/orders/{id}/reject", post(reject))
+        .route("/orders/{id}/delivered", post(delivered))
+        .route("/orders/{id}/confirm", post(confirm))
+        .with_state(orders);
+    let needs = ["st-u0", "st-u1", "st-r0", "st-r1"];
+    frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&needs)).await
+}
+
+#[derive(Deserialize)]
+struct Page {
+    state: Option<Status>,
+    limit: Option<i64>,
+}
+
+async fn list(
+    State(orders): State<Orders>,
+    budget: Budget,
+    At(restaurant_id): At<RestaurantId>,
+    Ask(page): Ask<Page>,
+) -> Result<Json<Value>, Failure> {
+    let limit = page.limit.unwrap_or(50);
+    if !(1..=LONGEST_LIST).contains(&limit) {
+        return Err(Failure::invalid(format!("limit is 1 to {LONGEST_LIST}")));
+    }
+    let state = page.state.unwrap_or(Status::Waiting).code();
+    let path = format!("/restaurants/{restaurant_id}/orders?state={state}&limit={limit}");
+    let store = merchant_store(group(shard(orders.slot_hash().slot(restaurant_id.0))));
+    Ok(Json(orders.caller.get(store, &path, &budget).await?))
+}
+
+async fn accept(
+    State(orders): State<Orders>,
+    budget: Budget,
+    At((restaurant_id, order_id)): At<(RestaurantId, OrderId)>,
+) -> Result<Json<Order>, Failure> {
+    step(&orders, &budget, order_id, Some(restaurant_id), Trigger::Accept).await
+}
+
+async fn reject(
+    State(orders): State<Orders>,
+    budget: Budget,
+    At((restaurant_id, order_id)): At<(RestaurantId, OrderId)>,
+) -> Result<Json<Order>, Failure> {
+    step(&orders, &budget, order_id, Some(restaurant_id), Trigger::Reject).await
+}
+
+async fn confirm(
+    State(orders): State<Orders>,
+    budget: Budget,
+    At(order_id): At<OrderId>,
+) -> Result<Json<Order>, Failure> {
+    step(&orders, &budget, order_id, None, Trigger::Complete).await
+}
+
+async fn step(
+    orders: &Orders,
+    budget: &Budget,
+    order_id: OrderId,
+    owner: Option<RestaurantId>,
+    trigger: Trigger,
+) -> Result<Json<Order>, Failure> {
+    let timers = &orders.config.timers;
+    let order = orders
+        .change(order_id, budget, |order| {
+            if owner.is_some_and(|restaurant_id| restaurant_id != order.restaurant_id) {
+                return Err(Failure::not_found(format!(
+                    "this restaurant has no order {order_id}"
+                )));
+            }
+            Ok(Some(plan::step(order, trigger, timers, now_ms())?))
+        })
+        .await?;
+    Ok(Json(order))
+}
+
+async fn delivered(
+    State(orders): State<Orders>,
+    budget: Budget,
+    At(order_id): At<OrderId>,
+) -> Result<Json<Order>, Failure> {
+    let timers = &orders.config.timers;
+    let order = orders
+        .change(order_id, &budget, |order| Ok(plan::delivered(order, timers, now_ms())?))
+        .await?;
+    Ok(Json(order))
+}

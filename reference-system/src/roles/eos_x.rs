@@ -1,0 +1,376 @@
+//! The asynchronous pool of the order service: drives task rows until each has succeeded.
+//!
+//! One driver per group of the user dimension. A round takes the tasks that are due, brings the
+//! merchant dimension up to date first, then does everything else, and writes the outcome (new
+//! transitions, finished and postponed tasks) in one transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::eps::{CouponSettlement, CouponStep, Unconfirmed};
+use super::eus::{Settlement, WalletStep};
+use super::st_u::TaskOutcome;
+use crate::config::now_ms;
+use crate::frame::{Frame, RoleError};
+use crate::ids::{GROUPS, OrderId};
+use crate::orders::lifecycle::{Status, Trigger};
+use crate::orders::plan::{self, Refusal, TaskKind};
+use crate::orders::service::{Orders, merchant_store, user_store};
+use crate::orders::{Order, plan::Change};
+use crate::rpc::{Budget, CallError};
+use crate::store::merchant_dimension::{NumberAnswer, NumberRequest};
+use crate::store::user_dimension::{DueTask, Retry};
+
+/// The most tasks in a round.
+const ROUND: usize = 100;
+/// How long the store may hold the question for due tasks; below its timeout.
+const POLL_MS: u64 = 200;
+/// The time for the calls of a round.
+const ROUND_BUDGET: Duration = Duration::from_secs(2);
+/// The longest pause before a failed task is tried again.
+const LONGEST_PAUSE_MS: i64 = 2_000;
+/// How often coupons that no order confirmed are looked for, and from which age.
+const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP_AGE_MS: i64 = 10_000;
+const DAY_MS: i64 = 86_400_000;
+
+pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
+    let orders = Orders { caller: frame.caller.clone(), config: Arc::clone(&frame.config) };
+    let finished = Arc::new(AtomicU64::new(0));
+    for group in 0..GROUPS {
+        let driver =
+            Driver { orders: orders.clone(), group, finished: Arc::clone(&finished) };
+        frame.tracker.spawn(driver.run(frame.stop.clone()));
+    }
+    frame.tracker.spawn(sweep_coupons(orders, frame.stop.clone()));
+    let describe =
+        Box::new(move || json!({ "tasks_finished": finished.load(Ordering::Relaxed) }));
+    let needs = ["st-u0", "st-u1", "st-r0", "st-r1", "eus", "eps", "pay"];
+    frame.serve(Router::new(), describe, frame.wait_for(&needs)).await
+}
+
+struct Driver {
+    orders: Orders,
+    group: u16,
+    finished: Arc<AtomicU64>,
+}
+
+impl Driver {
+    async fn run(self, stop: CancellationToken) {
+        let pause = Duration::from_millis(self.orders.config.task_round_ms);
+        loop {
+            let next = Instant::now() + pause;
+            tokio::select! {
+                () = self.round() => {}
+                // A round cut short is done again by the next driver.
+                () = stop.cancelled() => return,
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn round(&self) {
+        let store = user_store(self.group);
+        let budget = Budget::of(ROUND_BUDGET);
+        let path = format!("/tasks?limit={ROUND}&wait_ms={POLL_MS}");
+        let tasks: Vec<DueTask> = match self.orders.caller.get(store, &path, &budget).await {
+            Ok(tasks) => tasks,
+            Err(error) => {
+                tracing::debug!(%error, "no tasks");
+                return;
+            }
+        };
+        if tasks.is_empty() {
+            return;
+        }
+        let outcome = self.work(&tasks, &budget).await;
+        let budget = Budget::of(ROUND_BUDGET);
+        let answer: Result<Value, CallError> =
+            self.orders.caller.post(store, "/tasks/settle", &outcome, &budget).await;
+        match answer {
+            Ok(_) => {
+                self.finished.fetch_add(outcome.done.len() as u64, Ordering::Relaxed);
+            }
+            // The tasks stay due; all of their effects may be repeated.
+            Err(error) => tracing::warn!(%error, "the outcome of a round was not taken"),
+        }
+    }
+
+    async fn work(&self, tasks: &[DueTask], budget: &Budget) -> TaskOutcome {
+        let stale = self.copy_rows(tasks, budget).await;
+        let (wallet, coupons, kitchen, charges) = tokio::join!(
+            self.settle_wallets(tasks, budget),
+            self.settle_coupons(tasks, budget),
+            self.number(tasks, &stale, budget),
+            self.charge_again(tasks, budget),
+        );
+        let mut round = Round { outcome: TaskOutcome::default(), now_ms: now_ms() };
+        for task in tasks {
+            let order = &task.order;
+            let timers = &self.orders.config.timers;
+            let now_ms = round.now_ms;
+            match task.kind {
+                TaskKind::MerchantRow => {
+                    round.finish_if(task, !stale.contains(&order.order_id));
+                }
+                TaskKind::Capture | TaskKind::ReleaseHold => round.finish_if(task, wallet),
+                TaskKind::Refund => {
+                    if wallet {
+                        round.outcome.changes.extend(plan::refunded(order, now_ms));
+                    }
+                    round.finish_if(task, wallet);
+                }
+                TaskKind::CouponUse | TaskKind::CouponReturn => round.finish_if(task, coupons),
+                TaskKind::Charge if order.status == Status::Paying => {
+                    if charges.get(&order.order_id) == Some(&Charged::Refused) {
+                        let payment = plan::payment_id(order.order_id);
+                        let change = plan::payment_result(
+                            order,
+                            &payment,
+                            false,
+                            order.total_fen,
+                            timers,
+                            now_ms,
+                        );
+                        round.outcome.changes.extend(change.ok().flatten());
+                        round.finish_if(task, true);
+                    } else {
+                        // Until the callback has come.
+                        round.again(task, now_ms + timers.charge_again_ms);
+                    }
+                }
+                TaskKind::Charge => round.finish_if(task, true),
+                TaskKind::Dispatch if order.status == Status::Paid => {
+                    match kitchen.get(&order.order_id) {
+                        Some(kitchen) => {
+                            round.step(plan::dispatch(order, *kitchen, timers, now_ms));
+                            round.finish_if(task, true);
+                        }
+                        None => round.finish_if(task, false),
+                    }
+                }
+                TaskKind::Dispatch => round.finish_if(task, true),
+                TaskKind::CloseUnpaid => round.timer(task, Trigger::UnpaidTimeout, self),
+                TaskKind::RejectUnanswered => round.timer(task, Trigger::Reject, self),
+                TaskKind::Complete => round.timer(task, Trigger::Complete, self),
+            }
+        }
+        round.outcome
+    }
+
+    /// Brings the merchant rows of these orders up to date. Gives those that could not be.
+    async fn copy_rows(&self, tasks: &[DueTask], budget: &Budget) -> BTreeSet<OrderId> {
+        let mut groups: BTreeMap<u16, BTreeMap<OrderId, &Order>> = BTreeMap::new();
+        for task in tasks.iter().filter(|task| task.kind == TaskKind::MerchantRow) {
+            let id = task.order.order_id;
+            groups.entry(id.merchant_group()).or_default().insert(id, &task.order);
+        }
+        let copies = groups.into_iter().map(|(group, orders)| async move {
+            let rows: Vec<&Order> = orders.values().copied().collect();
+            let answer: Result<Value, CallError> = self
+                .orders
+                .caller
+                .post(merchant_store(group), "/orders/apply", &rows, budget)
+                .await;
+            match answer {
+                Ok(_) => Vec::new(),
+                Err(error) => {
+                    tracing::warn!(%error, rows = rows.len(), "merchant rows wait");
+                    orders.into_keys().collect()
+                }
+            }
+        });
+        futures::future::join_all(copies).await.into_iter().flatten().collect()
+    }
+
+    async fn settle_wallets(&self, tasks: &[DueTask], budget: &Budget) -> bool {
+        let settlements: Vec<Settlement> = tasks
+            .iter()
+            .filter_map(|task| {
+                let step = match task.kind {
+                    TaskKind::Capture => WalletStep::Capture,
+                    TaskKind::ReleaseHold | TaskKind::Refund => WalletStep::Return,
+                    _ => return None,
+                };
+                let payment_id = task.order.payment_id.clone()?;
+                Some(Settlement { payment_id, step })
+            })
+            .collect();
+        self.post_all("eus", "/wallet/settle", &settlements, budget).await
+    }
+
+    async fn settle_coupons(&self, tasks: &[DueTask], budget: &Budget) -> bool {
+        let settlements: Vec<CouponSettlement> = tasks
+            .iter()
+            .filter_map(|task| {
+                let step = match task.kind {
+                    TaskKind::CouponUse => CouponStep::Use,
+                    TaskKind::CouponReturn => CouponStep::Return,
+                    _ => return None,
+                };
+                let coupon_id = task.order.coupon_id?;
+                Some(CouponSettlement { coupon_id, order_id: task.order.order_id, step })
+            })
+            .collect();
+        self.post_all("eps", "/coupons/settle", &settlements, budget).await
+    }
+
+    async fn post_all<T: serde::Serialize + Sync>(
+        &self,
+        service: &str,
+        path: &str,
+        items: &[T],
+        budget: &Budget,
+    ) -> bool {
+        if items.is_empty() {
+            return true;
+        }
+        let answer: Result<Value, CallError> =
+            self.orders.caller.post(service, path, &items, budget).await;
+        answer.inspect_err(|error| tracing::warn!(%error, path, "settlements wait")).is_ok()
+    }
+
+    /// Kitchen numbers for the paid orders whose merchant row is visible.
+    async fn number(
+        &self,
+        tasks: &[DueTask],
+        stale: &BTreeSet<OrderId>,
+        budget: &Budget,
+    ) -> BTreeMap<OrderId, (i64, i64)> {
+        let mut groups: BTreeMap<u16, Vec<NumberRequest>> = BTreeMap::new();
+        for task in tasks {
+            let order = &task.order;
+            let wanted = task.kind == TaskKind::Dispatch && order.status == Status::Paid;
+            if wanted && !stale.contains(&order.order_id) {
+                groups.entry(order.order_id.merchant_group()).or_default().push(NumberRequest {
+                    order_id: order.order_id,
+                    version: order.version,
+                    day: now_ms() / DAY_MS,
+                });
+            }
+        }
+        let asked = groups.into_iter().map(|(group, requests)| async move {
+            let answer: Result<Vec<NumberAnswer>, CallError> = self
+                .orders
+                .caller
+                .post(merchant_store(group), "/numbers", &requests, budget)
+                .await;
+            answer.inspect_err(|error| tracing::warn!(%error, "dispatch waits")).unwrap_or_default()
+        });
+        futures::future::join_all(asked)
+            .await
+            .into_iter()
+            .flatten()
+            .filter_map(|answer| Some((answer.order_id, answer.kitchen?)))
+            .collect()
+    }
+
+    async fn charge_again(
+        &self,
+        tasks: &[DueTask],
+        budget: &Budget,
+    ) -> BTreeMap<OrderId, Charged> {
+        let paying = tasks.iter().filter(|task| {
+            task.kind == TaskKind::Charge && task.order.status == Status::Paying
+        });
+        let charges = paying.map(|task| async move {
+            let charged = match self.orders.charge(&task.order, budget).await {
+                Ok(()) => Charged::Asked,
+                Err(error) if error.status() == Some(http::StatusCode::CONFLICT) => {
+                    Charged::Refused
+                }
+                Err(error) => {
+                    tracing::warn!(%error, order = %task.order.order_id, "a charge waits");
+                    Charged::Asked
+                }
+            };
+            (task.order.order_id, charged)
+        });
+        futures::future::join_all(charges).await.into_iter().collect()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Charged {
+    Asked,
+    Refused,
+}
+
+struct Round {
+    outcome: TaskOutcome,
+    now_ms: i64,
+}
+
+impl Round {
+    fn step(&mut self, change: Result<Change, Refusal>) {
+        // A refusal says that the order has gone another way.
+        self.outcome.changes.extend(change.ok());
+    }
+
+    fn timer(&mut self, task: &DueTask, trigger: Trigger, driver: &Driver) {
+        let timers = &driver.orders.config.timers;
+        self.step(plan::step(&task.order, trigger, timers, self.now_ms));
+        self.finish_if(task, true);
+    }
+
+    fn finish_if(&mut self, task: &DueTask, succeeded: bool) {
+        if succeeded {
+            self.outcome.done.push(task.task_id);
+        } else {
+            let pause = (50_i64 << task.attempts.clamp(0, 10)).min(LONGEST_PAUSE_MS);
+            self.again(task, self.now_ms + pause);
+        }
+    }
+
+    fn again(&mut self, task: &DueTask, due_at_ms: i64) {
+        self.outcome.retry.push(Retry { task_id: task.task_id, due_at_ms });
+    }
+}
+
+/// Frees coupons whose order was never made (its maker died between lock and insert).
+async fn sweep_coupons(orders: Orders, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP) => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = sweep(&orders).await {
+            tracing::debug!(%error, "the coupon sweep waits");
+        }
+    }
+}
+
+async fn sweep(orders: &Orders) -> Result<(), CallError> {
+    let budget = Budget::of(ROUND_BUDGET);
+    let path = format!("/coupons/unconfirmed?older_than_ms={SWEEP_AGE_MS}");
+    let locks: Vec<Unconfirmed> = orders.caller.get("eps", &path, &budget).await?;
+    let mut settlements = Vec::new();
+    for lock in locks {
+        let step = match orders.read(lock.order_id, &budget).await {
+            Ok(_) => CouponStep::Confirm,
+            Err(error) if error.status() == Some(http::StatusCode::NOT_FOUND) => {
+                CouponStep::Return
+            }
+            Err(_) => continue,
+        };
+        settlements.push(CouponSettlement {
+            coupon_id: lock.coupon_id,
+            order_id: lock.order_id,
+            step,
+        });
+    }
+    if !settlements.is_empty() {
+        let _: Value = orders.caller.post("eps", "/coupons/settle", &settlements, &budget).await?;
+    }
+    Ok(())
+}

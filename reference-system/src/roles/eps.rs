@@ -1,0 +1,296 @@
+//! The marketing service: quotes, and coupons that are used at most once.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::{Row, SqliteConnection};
+
+use crate::config::now_ms;
+use crate::extract::{Ask, Body};
+use crate::frame::{Frame, RoleError};
+use crate::ids::{CouponId, DishId, OrderId, RestaurantId, UserId};
+use crate::orders::Line;
+use crate::orders::quote::{self, Quote};
+use crate::population::Population;
+use crate::rpc::Failure;
+use crate::store::{Store, StoreError};
+
+/// Repeatable. One row per coupon and order that ever locked it; at most one of a coupon's rows is
+/// locked or used.
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS coupons (
+  coupon_id INTEGER NOT NULL, order_id INTEGER NOT NULL, state INTEGER NOT NULL,
+  confirmed INTEGER NOT NULL DEFAULT 0, locked_at_ms INTEGER NOT NULL,
+  PRIMARY KEY (coupon_id, order_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS coupons_unconfirmed ON coupons (locked_at_ms)
+  WHERE confirmed = 0 AND state = 0;
+";
+
+/// The store file's name.
+pub(crate) const STORE: &str = "eps";
+
+/// `coupons.state`: bound to a live order.
+pub(crate) const LOCKED: i64 = 0;
+/// `coupons.state`: spent.
+pub(crate) const USED: i64 = 1;
+const RETURNED: i64 = 2;
+
+/// How long a quote holds.
+const QUOTE_LIFE_MS: i64 = 300_000;
+/// The most lines, and the most of one dish, in an order.
+const MOST: usize = 20;
+
+#[derive(Clone)]
+struct Marketing {
+    population: Arc<Population>,
+    store: Store,
+}
+
+/// A request to bind a quote to an order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Redeem {
+    pub(crate) quote_token: String,
+    pub(crate) user_id: UserId,
+    pub(crate) restaurant_id: RestaurantId,
+    pub(crate) order_id: OrderId,
+}
+
+/// What becomes of a locked coupon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CouponStep {
+    /// The order exists: the lock stands.
+    Confirm,
+    /// The order is paid.
+    Use,
+    /// The order is dead, or was never made.
+    Return,
+}
+
+/// A step on one coupon of one order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct CouponSettlement {
+    pub(crate) coupon_id: CouponId,
+    pub(crate) order_id: OrderId,
+    pub(crate) step: CouponStep,
+}
+
+/// A lock that no order has confirmed yet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Unconfirmed {
+    pub(crate) coupon_id: CouponId,
+    pub(crate) order_id: OrderId,
+}
+
+pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
+    let marketing = Marketing {
+        population: Arc::new(Population::new(frame.config.seed)),
+        store: frame.open_store(STORE, SCHEMA).await?,
+    };
+    let routes = Router::new()
+        .route("/quote", post(make_quote))
+        .route("/quotes/redeem", post(redeem))
+        .route("/coupons/settle", post(settle))
+        .route("/coupons/unconfirmed", get(unconfirmed))
+        .with_state(marketing);
+    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
+}
+
+#[derive(Deserialize)]
+struct Wish {
+    user_id: UserId,
+    restaurant_id: RestaurantId,
+    items: Vec<Item>,
+    coupon_id: Option<CouponId>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    dish_id: DishId,
+    quantity: i64,
+}
+
+async fn make_quote(
+    State(marketing): State<Marketing>,
+    Body(wish): Body<Wish>,
+) -> Result<Json<Value>, Failure> {
+    let population = &marketing.population;
+    let quote = price(population, &wish, now_ms())?;
+    Ok(Json(json!({
+        "quote_token": quote::seal(&quote, population.seed()),
+        "items_fen": quote.items_fen,
+        "delivery_fee_fen": quote.delivery_fee_fen,
+        "discount_fen": quote.discount_fen,
+        "total_fen": quote.total_fen,
+        "expires_at_ms": quote.expires_at_ms,
+    })))
+}
+
+fn price(population: &Population, wish: &Wish, now_ms: i64) -> Result<Quote, Failure> {
+    population
+        .user(wish.user_id)
+        .ok_or_else(|| Failure::not_found(format!("there is no user {}", wish.user_id)))?;
+    let restaurant = population.restaurant(wish.restaurant_id).ok_or_else(|| {
+        Failure::not_found(format!("there is no restaurant {}", wish.restaurant_id))
+    })?;
+    if wish.items.is_empty() || wish.items.len() > MOST {
+        return Err(Failure::invalid(format!("an order has 1 to {MOST} items")));
+    }
+    let lines = wish
+        .items
+        .iter()
+        .map(|item| {
+            if !(1..=MOST as i64).contains(&item.quantity) {
+                return Err(Failure::invalid(format!("a quantity is 1 to {MOST}")));
+            }
+            let dish = population.dish(wish.restaurant_id, item.dish_id).ok_or_else(|| {
+                Failure::invalid(format!(
+                    "restaurant {} has no dish {}",
+                    wish.restaurant_id, item.dish_id
+                ))
+            })?;
+            Ok(Line { dish_id: dish.dish_id, quantity: item.quantity, price_fen: dish.price_fen })
+        })
+        .collect::<Result<Vec<Line>, Failure>>()?;
+    let discount_fen = match wish.coupon_id {
+        None => 0,
+        Some(coupon_id) => population
+            .coupon(coupon_id)
+            .filter(|coupon| coupon.owner == wish.user_id)
+            .map(|coupon| coupon.amount_fen)
+            .ok_or_else(|| {
+                Failure::invalid(format!("user {} has no coupon {coupon_id}", wish.user_id))
+            })?,
+    };
+    let items_fen: i64 = lines.iter().map(|line| line.quantity * line.price_fen).sum();
+    Ok(Quote {
+        user_id: wish.user_id,
+        restaurant_id: wish.restaurant_id,
+        lines,
+        coupon_id: wish.coupon_id,
+        items_fen,
+        delivery_fee_fen: restaurant.delivery_fee_fen,
+        discount_fen,
+        total_fen: items_fen + restaurant.delivery_fee_fen - discount_fen,
+        expires_at_ms: now_ms + QUOTE_LIFE_MS,
+    })
+}
+
+async fn redeem(
+    State(marketing): State<Marketing>,
+    Body(redeem): Body<Redeem>,
+) -> Result<Json<Quote>, Failure> {
+    let seed = marketing.population.seed();
+    let quote = quote::open(&redeem.quote_token, seed, now_ms()).map_err(Failure::invalid)?;
+    if (quote.user_id, quote.restaurant_id) != (redeem.user_id, redeem.restaurant_id) {
+        return Err(Failure::invalid("the quote is for another user or restaurant"));
+    }
+    if let Some(coupon_id) = quote.coupon_id {
+        let order_id = redeem.order_id;
+        let locked = marketing
+            .store
+            .write(move |c| Box::pin(async move { lock(c, coupon_id, order_id).await }))
+            .await?;
+        if !locked {
+            return Err(Failure::conflict("coupon_taken", "the coupon is bound to another order"));
+        }
+    }
+    Ok(Json(quote))
+}
+
+async fn lock(
+    connection: &mut SqliteConnection,
+    coupon_id: CouponId,
+    order_id: OrderId,
+) -> Result<bool, StoreError> {
+    let holder: Option<i64> =
+        sqlx::query_scalar("SELECT order_id FROM coupons WHERE coupon_id = ? AND state <> ?")
+            .bind(coupon_id.0)
+            .bind(RETURNED)
+            .fetch_optional(&mut *connection)
+            .await?;
+    if let Some(holder) = holder {
+        return Ok(holder == order_id.0);
+    }
+    sqlx::query(
+        "INSERT INTO coupons (coupon_id, order_id, state, locked_at_ms) VALUES (?, ?, ?, ?) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(coupon_id.0)
+    .bind(order_id.0)
+    .bind(LOCKED)
+    .bind(now_ms())
+    .execute(connection)
+    .await?;
+    Ok(true)
+}
+
+async fn settle(
+    State(marketing): State<Marketing>,
+    Body(settlements): Body<Vec<CouponSettlement>>,
+) -> Result<Json<Value>, Failure> {
+    marketing
+        .store
+        .write(move |connection| {
+            Box::pin(async move {
+                for settlement in &settlements {
+                    let sql = match settlement.step {
+                        CouponStep::Confirm => {
+                            "UPDATE coupons SET confirmed = 1 \
+                             WHERE coupon_id = ? AND order_id = ?"
+                        }
+                        CouponStep::Use => {
+                            "UPDATE coupons SET state = 1, confirmed = 1 \
+                             WHERE coupon_id = ? AND order_id = ? AND state = 0"
+                        }
+                        CouponStep::Return => {
+                            "UPDATE coupons SET state = 2 WHERE coupon_id = ? AND order_id = ?"
+                        }
+                    };
+                    sqlx::query(sql)
+                        .bind(settlement.coupon_id.0)
+                        .bind(settlement.order_id.0)
+                        .execute(&mut *connection)
+                        .await?;
+                }
+                Ok(())
+            })
+        })
+        .await?;
+    Ok(Json(json!({})))
+}
+
+#[derive(Deserialize)]
+struct Age {
+    older_than_ms: i64,
+}
+
+async fn unconfirmed(
+    State(marketing): State<Marketing>,
+    Ask(age): Ask<Age>,
+) -> Result<Json<Vec<Unconfirmed>>, Failure> {
+    let rows = sqlx::query(
+        "SELECT coupon_id, order_id FROM coupons \
+         WHERE confirmed = 0 AND state = 0 AND locked_at_ms < ? ORDER BY locked_at_ms LIMIT 200",
+    )
+    .bind(now_ms() - age.older_than_ms)
+    .fetch_all(marketing.store.readers())
+    .await
+    .map_err(StoreError::from)?;
+    let locks = rows
+        .iter()
+        .map(|row| {
+            Ok(Unconfirmed {
+                coupon_id: CouponId(row.try_get(0)?),
+                order_id: OrderId(row.try_get(1)?),
+            })
+        })
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(StoreError::from)?;
+    Ok(Json(locks))
+}

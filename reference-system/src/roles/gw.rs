@@ -1,0 +1,67 @@
+//! The gateway: the one door for clients. Routes by path, bounds by time, passes answers on.
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Uri};
+use serde_json::json;
+
+use crate::frame::{Frame, RoleError};
+use crate::rpc::{Budget, Caller, Failure};
+
+pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
+    let routes = Router::new()
+        .route("/quote", write("eps"))
+        .route("/orders", write("eos-c"))
+        .route("/orders/{id}", read("eos-c"))
+        .route("/orders/{id}/pay", write("eos-c"))
+        .route("/orders/{id}/cancel", write("eos-c"))
+        .route("/orders/{id}/delivered", write("eos-m"))
+        .route("/orders/{id}/confirm", write("eos-m"))
+        .route("/users/{user}", read("eus"))
+        .route("/users/{user}/orders", read("eos-c"))
+        .route("/restaurants/{restaurant}/menu", read("ers"))
+        .route("/restaurants/{restaurant}/orders", read("eos-m"))
+        .route("/restaurants/{restaurant}/orders/{id}/accept", write("eos-m"))
+        .route("/restaurants/{restaurant}/orders/{id}/reject", write("eos-m"))
+        .fallback(async |uri: Uri| Failure::not_found(format!("there is nothing at {}", uri.path())))
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
+            Failure::new(
+                http::StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                format!("{} does not take {method}", uri.path()),
+            )
+        })
+        .with_state(frame.caller.clone());
+    let needs = ["eps", "eos-c", "eos-m", "eus", "ers"];
+    frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&needs)).await
+}
+
+fn read(service: &'static str) -> MethodRouter<Caller> {
+    get(move |caller: State<Caller>, budget: Budget, uri: Uri| async move {
+        forward(caller, service, Method::GET, budget, uri, Bytes::new()).await
+    })
+}
+
+fn write(service: &'static str) -> MethodRouter<Caller> {
+    post(move |caller: State<Caller>, budget: Budget, uri: Uri, body: Bytes| async move {
+        forward(caller, service, Method::POST, budget, uri, body).await
+    })
+}
+
+async fn forward(
+    State(caller): State<Caller>,
+    service: &'static str,
+    method: Method,
+    budget: Budget,
+    uri: Uri,
+    body: Bytes,
+) -> Result<Response, Failure> {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let (status, answer) = caller.send(service, method, path, body, &budget).await?;
+    let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok((status, json, answer).into_response())
+}

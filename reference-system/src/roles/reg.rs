@@ -1,0 +1,345 @@
+//! The registry: instances with leases, switches, and a long poll that pushes changes.
+//!
+//! For fault injection an instance can be *masked*: it lives and heartbeats, but no reader sees it
+//! until the mask is taken off or expires.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::routing::{get, put};
+use axum::{Json, Router};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::config::now_ms;
+use crate::extract::{Ask, At, Body};
+use crate::frame::{Frame, RoleError};
+use crate::rpc::Failure;
+use crate::rpc::directory::{Listing, Registered};
+
+/// How often leases and masks are looked over.
+const SWEEP: Duration = Duration::from_millis(100);
+
+pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
+    let registry = Arc::new(Shared {
+        state: Mutex::new(Registry { epoch: now_ms() as u64, ..Registry::default() }),
+        moved: watch::Sender::new(()),
+    });
+    let sweeper = Arc::clone(&registry);
+    let stop = frame.stop.clone();
+    frame.tracker.spawn(async move {
+        let mut tick = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => sweeper.change(|state| state.expire(Instant::now())),
+                () = stop.cancelled() => return,
+            }
+        }
+    });
+    let routes = Router::new()
+        .route("/svc", get(list_all))
+        .route("/svc/{service}", get(list_one))
+        .route("/svc/{service}/{instance}", put(register).delete(deregister))
+        .route("/watch", get(watch_changes))
+        .route("/mask", get(list_masks))
+        .route("/mask/{service}/{instance}", put(mask).delete(unmask))
+        .route("/switch/{name}", get(read_switch).put(write_switch))
+        .with_state(Arc::clone(&registry));
+    let describe = Box::new(move || {
+        let state = registry.lock();
+        json!({ "listing": state.listing(), "masks": state.masks(), "switches": state.switches })
+    });
+    frame.serve(routes, describe, std::future::ready(())).await
+}
+
+struct Shared {
+    state: Mutex<Registry>,
+    moved: watch::Sender<()>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies a change and wakes the watchers if what readers see has changed.
+    fn change<T>(&self, apply: impl FnOnce(&mut Registry) -> T) -> T {
+        let mut state = self.lock();
+        let before = state.rev;
+        let result = apply(&mut state);
+        let moved = state.rev != before;
+        drop(state);
+        if moved {
+            self.moved.send_replace(());
+        }
+        result
+    }
+}
+
+type Name = (String, String);
+
+/// The registry's state. Time comes in as an argument.
+#[derive(Default)]
+struct Registry {
+    epoch: u64,
+    rev: u64,
+    entries: BTreeMap<Name, Entry>,
+    masks: BTreeMap<Name, Instant>,
+    switches: BTreeMap<String, Switch>,
+}
+
+struct Entry {
+    value: Registration,
+    expires: Instant,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Registration {
+    address: SocketAddr,
+    state: String,
+    #[serde(default = "one")]
+    weight: u32,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Switch {
+    version: u64,
+    value: Value,
+}
+
+impl Registry {
+    fn register(&mut self, name: Name, value: Registration, expires: Instant) {
+        let known = self.entries.get(&name).is_some_and(|entry| entry.value == value);
+        if !known {
+            self.rev += 1;
+        }
+        self.entries.insert(name, Entry { value, expires });
+    }
+
+    fn deregister(&mut self, name: &Name) {
+        if self.entries.remove(name).is_some() {
+            self.rev += 1;
+        }
+    }
+
+    fn mask(&mut self, name: Name, until: Instant) {
+        if self.masks.insert(name, until).is_none() {
+            self.rev += 1;
+        }
+    }
+
+    fn unmask(&mut self, name: &Name) {
+        if self.masks.remove(name).is_some() {
+            self.rev += 1;
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let before = self.entries.len() + self.masks.len();
+        self.entries.retain(|_, entry| now < entry.expires);
+        self.masks.retain(|_, until| now < *until);
+        if self.entries.len() + self.masks.len() != before {
+            self.rev += 1;
+        }
+    }
+
+    fn listing(&self) -> Listing {
+        let mut services: BTreeMap<String, Vec<Registered>> = BTreeMap::new();
+        for (name, entry) in &self.entries {
+            let visible = services.entry(name.0.clone()).or_default();
+            if !self.masks.contains_key(name) {
+                visible.push(Registered {
+                    instance: name.1.clone(),
+                    address: entry.value.address,
+                    state: entry.value.state.clone(),
+                    weight: entry.value.weight,
+                });
+            }
+        }
+        Listing { epoch: self.epoch, rev: self.rev, services }
+    }
+
+    fn masks(&self) -> Vec<Value> {
+        let now = Instant::now();
+        self.masks
+            .iter()
+            .map(|((service, instance), until)| {
+                let left = until.saturating_duration_since(now).as_millis() as u64;
+                json!({ "service": service, "instance": instance, "left_ms": left })
+            })
+            .collect()
+    }
+}
+
+#[derive(Deserialize)]
+struct Ttl {
+    ttl_ms: Option<u64>,
+}
+
+impl Ttl {
+    fn from_now(&self, default_ms: u64) -> Result<Instant, Failure> {
+        match self.ttl_ms.unwrap_or(default_ms) {
+            ms @ 1..=3_600_000 => Ok(Instant::now() + Duration::from_millis(ms)),
+            ms => Err(Failure::invalid(format!("ttl_ms must be 1 to 3600000, not {ms}"))),
+        }
+    }
+}
+
+async fn register(
+    State(registry): State<Arc<Shared>>,
+    At(name): At<Name>,
+    Ask(ttl): Ask<Ttl>,
+    Body(value): Body<Registration>,
+) -> Result<StatusCode, Failure> {
+    let expires = ttl.from_now(3_000)?;
+    registry.change(|state| state.register(name, value, expires));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn deregister(State(registry): State<Arc<Shared>>, At(name): At<Name>) -> StatusCode {
+    registry.change(|state| state.deregister(&name));
+    StatusCode::NO_CONTENT
+}
+
+async fn mask(
+    State(registry): State<Arc<Shared>>,
+    At(name): At<Name>,
+    Ask(ttl): Ask<Ttl>,
+) -> Result<StatusCode, Failure> {
+    let until = ttl.from_now(30_000)?;
+    registry.change(|state| state.mask(name, until));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn unmask(State(registry): State<Arc<Shared>>, At(name): At<Name>) -> StatusCode {
+    registry.change(|state| state.unmask(&name));
+    StatusCode::NO_CONTENT
+}
+
+async fn list_masks(State(registry): State<Arc<Shared>>) -> Json<Vec<Value>> {
+    Json(registry.lock().masks())
+}
+
+async fn list_all(State(registry): State<Arc<Shared>>) -> Json<Listing> {
+    Json(registry.lock().listing())
+}
+
+async fn list_one(
+    State(registry): State<Arc<Shared>>,
+    At(service): At<String>,
+) -> Result<Json<Vec<Registered>>, Failure> {
+    let found = registry.lock().listing().services.remove(&service);
+    found.map(Json).ok_or_else(|| Failure::not_found(format!("no instance of {service}")))
+}
+
+#[derive(Deserialize)]
+struct Watch {
+    #[serde(default)]
+    epoch: u64,
+    #[serde(default)]
+    rev: u64,
+    timeout_ms: Option<u64>,
+}
+
+/// Answers when there is something newer than `rev` of this life of the registry (or when the
+/// reader knows another life), at the latest after `timeout_ms`.
+async fn watch_changes(
+    State(registry): State<Arc<Shared>>,
+    Ask(watch): Ask<Watch>,
+) -> Json<Listing> {
+    let wait = Duration::from_millis(watch.timeout_ms.unwrap_or(20_000).min(60_000));
+    let deadline = Instant::now() + wait;
+    let mut moved = registry.moved.subscribe();
+    loop {
+        moved.borrow_and_update();
+        let listing = registry.lock().listing();
+        let newer = listing.rev > watch.rev
+            || (watch.epoch != 0 && listing.epoch != watch.epoch);
+        if newer || tokio::time::timeout_at(deadline, moved.changed()).await.is_err() {
+            return Json(listing);
+        }
+    }
+}
+
+async fn read_switch(
+    State(registry): State<Arc<Shared>>,
+    At(name): At<String>,
+) -> Result<Json<Switch>, Failure> {
+    let found = registry.lock().switches.get(&name).cloned();
+    found.map(Json).ok_or_else(|| Failure::not_found(format!("no switch {name}")))
+}
+
+async fn write_switch(
+    State(registry): State<Arc<Shared>>,
+    At(name): At<String>,
+    Body(value): Body<Value>,
+) -> Json<Switch> {
+    Json(registry.change(|state| {
+        state.rev += 1;
+        let switch = Switch { version: state.rev, value };
+        state.switches.insert(name, switch.clone());
+        switch
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> Name {
+        ("a".to_owned(), "a-1".to_owned())
+    }
+
+    fn up() -> Registration {
+        Registration { address: ([127, 0, 0, 1], 1).into(), state: "up".to_owned(), weight: 1 }
+    }
+
+    fn visible(registry: &Registry) -> usize {
+        registry.listing().services.values().map(Vec::len).sum()
+    }
+
+    #[tokio::test]
+    async fn an_instance_without_heartbeats_goes_when_its_lease_ends() {
+        let (mut registry, now) = (Registry::default(), Instant::now());
+        registry.register(name(), up(), now + Duration::from_secs(3));
+        registry.expire(now + Duration::from_secs(2));
+        assert_eq!(visible(&registry), 1);
+        registry.expire(now + Duration::from_secs(3));
+        assert_eq!(visible(&registry), 0);
+    }
+
+    #[tokio::test]
+    async fn a_mask_hides_a_living_instance_until_it_expires() {
+        let (mut registry, now) = (Registry::default(), Instant::now());
+        registry.register(name(), up(), now + Duration::from_secs(60));
+        registry.mask(name(), now + Duration::from_secs(1));
+        let masked = registry.rev;
+        assert_eq!(visible(&registry), 0);
+        registry.register(name(), up(), now + Duration::from_secs(60));
+        assert_eq!(visible(&registry), 0, "a heartbeat must not lift the mask");
+        registry.expire(now + Duration::from_secs(1));
+        assert_eq!(visible(&registry), 1);
+        assert!(registry.rev > masked, "watchers must learn that the mask is gone");
+        registry.unmask(&name());
+        assert_eq!(visible(&registry), 1);
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_that_changes_nothing_wakes_nobody() {
+        let (mut registry, now) = (Registry::default(), Instant::now());
+        registry.register(name(), up(), now + Duration::from_secs(3));
+        let rev = registry.rev;
+        registry.register(name(), up(), now + Duration::from_secs(4));
+        assert_eq!(registry.rev, rev);
+    }
+}

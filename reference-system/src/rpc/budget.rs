@@ -1,0 +1,82 @@
+//! What travels with a request through every hop: the time left, the idempotency key and the tags.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
+
+/// Remaining milliseconds of the request.
+pub(crate) const DEADLINE: HeaderName = HeaderName::from_static("x-deadline-ms");
+/// Idempotency key.
+pub(crate) const REQUEST: HeaderName = HeaderName::from_static("x-req-id");
+/// Load or fault tag.
+pub(crate) const TAG: HeaderName = HeaderName::from_static("x-tag");
+/// Trace ID.
+pub(crate) const TRACE: HeaderName = HeaderName::from_static("x-trace");
+
+/// The context of one request.
+#[derive(Debug, Clone)]
+pub(crate) struct Budget {
+    /// When the answer is of no use any more.
+    pub(crate) deadline: Instant,
+    carried: [Option<HeaderValue>; 3],
+}
+
+const CARRIED: [HeaderName; 3] = [REQUEST, TAG, TRACE];
+
+impl Budget {
+    /// A budget of its own, for work that no request started.
+    pub(crate) fn of(time: Duration) -> Self {
+        Self { deadline: Instant::now() + time, carried: [None, None, None] }
+    }
+
+    /// The budget of a request: what its header leaves, at most `most`.
+    pub(crate) fn from_headers(headers: &HeaderMap, most: Duration) -> Self {
+        let left = headers
+            .get(DEADLINE)
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
+            .map_or(most, |ms| most.min(Duration::from_millis(ms)));
+        let mut budget = Self::of(left);
+        budget.carried = CARRIED.map(|name| headers.get(name).cloned());
+        budget
+    }
+
+    /// The idempotency key, if there is one in readable text.
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        self.carried[0].as_ref()?.to_str().ok()
+    }
+
+    /// The time left.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Writes the headers of a call that may take `time`.
+    pub(crate) fn write(&self, time: Duration, headers: &mut HeaderMap) {
+        headers.insert(DEADLINE, HeaderValue::from(time.as_millis() as u64));
+        for (name, value) in CARRIED.into_iter().zip(&self.carried) {
+            if let Some(value) = value {
+                headers.insert(name, value.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shorter_deadline_wins_and_a_longer_one_is_cut() {
+        let left = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(DEADLINE, HeaderValue::from_static(text));
+            Budget::from_headers(&headers, Duration::from_secs(2)).left()
+        };
+        assert!(left("500") <= Duration::from_millis(500));
+        assert!(left("9000") <= Duration::from_secs(2));
+        assert!(left("9000") > Duration::from_secs(1));
+        assert_eq!(left("0"), Duration::ZERO);
+        assert!(left("soon") > Duration::from_secs(1));
+    }
+}

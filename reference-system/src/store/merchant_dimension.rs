@@ -1,0 +1,131 @@
+//! The merchant dimension's rows: copies of orders by restaurant, and the kitchen numbers.
+
+use serde::{Deserialize, Serialize};
+use sqlx::{Row, SqliteConnection};
+
+use super::StoreError;
+use super::user_dimension::{order_from, select_order, write_order};
+use crate::ids::{OrderId, RestaurantId};
+use crate::orders::Order;
+use crate::orders::lifecycle::Status;
+
+/// Repeatable.
+pub(crate) const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS orders (
+  shard INTEGER NOT NULL, order_id INTEGER NOT NULL,
+  user_id INTEGER NOT NULL, restaurant_id INTEGER NOT NULL, req_id TEXT NOT NULL,
+  status INTEGER NOT NULL, version INTEGER NOT NULL, revision INTEGER NOT NULL,
+  refund_status INTEGER NOT NULL, delivery_status INTEGER NOT NULL,
+  items_fen INTEGER NOT NULL, delivery_fee_fen INTEGER NOT NULL, discount_fen INTEGER NOT NULL,
+  total_fen INTEGER NOT NULL, paid_fen INTEGER NOT NULL,
+  coupon_id INTEGER, payment_id TEXT, lines TEXT NOT NULL, address TEXT NOT NULL,
+  day INTEGER, number INTEGER, created_at_ms INTEGER NOT NULL, updated_at_ms INTEGER NOT NULL,
+  PRIMARY KEY (shard, order_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS orders_by_restaurant
+  ON orders (shard, restaurant_id, status, created_at_ms);
+CREATE TABLE IF NOT EXISTS numbers (
+  restaurant_id INTEGER NOT NULL, day INTEGER NOT NULL, number INTEGER NOT NULL,
+  order_id INTEGER NOT NULL UNIQUE,
+  PRIMARY KEY (restaurant_id, day, number)
+) WITHOUT ROWID;
+";
+
+/// Writes the row unless a newer one is there already.
+pub(crate) async fn apply(
+    connection: &mut SqliteConnection,
+    order: &Order,
+) -> Result<(), StoreError> {
+    let shard = order.order_id.merchant_shard();
+    write_order!(
+        connection,
+        shard,
+        order,
+        "ON CONFLICT (shard, order_id) DO UPDATE SET status = excluded.status, \
+         version = excluded.version, revision = excluded.revision, \
+         refund_status = excluded.refund_status, delivery_status = excluded.delivery_status, \
+         paid_fen = excluded.paid_fen, payment_id = excluded.payment_id, day = excluded.day, \
+         number = excluded.number, updated_at_ms = excluded.updated_at_ms \
+         WHERE excluded.revision > orders.revision"
+    );
+    Ok(())
+}
+
+/// A restaurant's orders with one status, the oldest first.
+pub(crate) async fn by_restaurant(
+    executor: impl sqlx::Executor<'_, Database = sqlx::Sqlite>,
+    shard: u16,
+    restaurant_id: RestaurantId,
+    status: Status,
+    limit: i64,
+) -> Result<Vec<Order>, StoreError> {
+    let rows = sqlx::query(select_order!(
+        "FROM orders o WHERE o.shard = ? AND o.restaurant_id = ? AND o.status = ? \
+         ORDER BY o.created_at_ms LIMIT ?"
+    ))
+    .bind(i64::from(shard))
+    .bind(restaurant_id.0)
+    .bind(status.code())
+    .bind(limit)
+    .fetch_all(executor)
+    .await?;
+    rows.iter().map(order_from).collect()
+}
+
+/// A request for a kitchen number.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct NumberRequest {
+    /// Which order.
+    pub(crate) order_id: OrderId,
+    /// The version that the merchant row must have reached to be shown.
+    pub(crate) version: i64,
+    /// The day of the number.
+    pub(crate) day: i64,
+}
+
+/// The number of an order, if its merchant row is visible.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct NumberAnswer {
+    /// Which order.
+    pub(crate) order_id: OrderId,
+    /// Day and number; `None` while the merchant row is missing or older.
+    pub(crate) kitchen: Option<(i64, i64)>,
+}
+
+/// Issues the kitchen number of an order, once: asking again gives the same.
+pub(crate) async fn number(
+    connection: &mut SqliteConnection,
+    request: &NumberRequest,
+) -> Result<NumberAnswer, StoreError> {
+    let answer = |kitchen| NumberAnswer { order_id: request.order_id, kitchen };
+    let issued = sqlx::query("SELECT day, number FROM numbers WHERE order_id = ?")
+        .bind(request.order_id.0)
+        .fetch_optional(&mut *connection)
+        .await?;
+    if let Some(row) = issued {
+        return Ok(answer(Some((row.try_get(0)?, row.try_get(1)?))));
+    }
+    let visible = sqlx::query(
+        "SELECT restaurant_id FROM orders WHERE shard = ? AND order_id = ? AND version >= ?",
+    )
+    .bind(i64::from(request.order_id.merchant_shard()))
+    .bind(request.order_id.0)
+    .bind(request.version)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(row) = visible else { return Ok(answer(None)) };
+    let restaurant_id: i64 = row.try_get(0)?;
+    let number: i64 = sqlx::query_scalar(
+        "INSERT INTO numbers (restaurant_id, day, number, order_id) \
+         SELECT ?, ?, coalesce(max(number), 0) + 1, ? FROM numbers \
+         WHERE restaurant_id = ? AND day = ? RETURNING number",
+    )
+    .bind(restaurant_id)
+    .bind(request.day)
+    .bind(request.order_id.0)
+    .bind(restaurant_id)
+    .bind(request.day)
+    .fetch_one(connection)
+    .await?;
+    Ok(answer(Some((request.day, number))))
+}

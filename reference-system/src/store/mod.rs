@@ -1,0 +1,203 @@
+//! A store file: one SQLite database in WAL mode with one writer and a few readers.
+//!
+//! Concurrent writes are committed in groups: the writer takes all that wait, applies them in one
+//! transaction, and answers them after its commit. So a write costs a share of a commit, and no
+//! write is answered before it is durable.
+
+pub(crate) mod merchant_dimension;
+pub(crate) mod user_dimension;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Connection, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+/// The most writes that share one commit.
+const GROUP_COMMIT: usize = 64;
+/// Writes that may wait before writers are held back.
+const WAITING_WRITES: usize = 1_024;
+
+/// Why a store did not answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// SQLite refused.
+    #[error("the store failed: {0}")]
+    Sql(#[source] Arc<sqlx::Error>),
+    /// A row does not make sense.
+    #[error("the store holds a row that cannot be read: {0}")]
+    Row(String),
+    /// The store is stopping.
+    #[error("the store is stopping")]
+    Stopping,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(Arc::new(error))
+    }
+}
+
+type Deliver = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+type Write = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Applied> + Send>;
+
+/// A write after it ran: whether the group may commit, and how to answer once it has.
+struct Applied {
+    failure: Option<StoreError>,
+    deliver: Deliver,
+}
+
+/// An open store file.
+#[derive(Clone)]
+pub(crate) struct Store {
+    writes: mpsc::Sender<Write>,
+    readers: SqlitePool,
+}
+
+impl Store {
+    /// Opens or creates the file and applies `schema`, which must be repeatable.
+    pub(crate) async fn open(
+        path: &Path,
+        schema: &'static str,
+        tracker: &TaskTracker,
+    ) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(Duration::from_secs(2))
+            .statement_cache_capacity(64);
+        let mut writer = SqliteConnection::connect_with(&options).await?;
+        sqlx::raw_sql(schema).execute(&mut writer).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(2)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options.read_only(true))
+            .await?;
+        let (writes, waiting) = mpsc::channel(WAITING_WRITES);
+        tracker.spawn(commit_in_groups(writer, waiting));
+        Ok(Self { writes, readers })
+    }
+
+    /// Where reads go.
+    pub(crate) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// Runs `work` in the writer's next transaction and answers after its commit.
+    ///
+    /// `work` must check before it writes: an SQL error fails the whole group.
+    pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let write: Write = Box::new(move |connection| {
+            Box::pin(async move {
+                let result = work(connection).await;
+                let failure = result.as_ref().err().cloned();
+                let deliver: Deliver = Box::new(move |committed| {
+                    // The caller may have gone; its write stands all the same.
+                    let _ = answer.send(committed.and(result));
+                });
+                Applied { failure, deliver }
+            })
+        });
+        self.writes.send(write).await.map_err(|_| StoreError::Stopping)?;
+        answered.await.map_err(|_| StoreError::Stopping)?
+    }
+}
+
+async fn commit_in_groups(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Write>) {
+    let mut group = Vec::with_capacity(GROUP_COMMIT);
+    while waiting.recv_many(&mut group, GROUP_COMMIT).await > 0 {
+        let mut applied = Vec::with_capacity(group.len());
+        let mut outcome = execute(&mut connection, "BEGIN IMMEDIATE").await;
+        for write in group.drain(..) {
+            let done = write(&mut connection).await;
+            if let (Ok(()), Some(failure)) = (&outcome, &done.failure) {
+                outcome = Err(failure.clone());
+            }
+            applied.push(done.deliver);
+        }
+        if outcome.is_ok() {
+            outcome = execute(&mut connection, "COMMIT").await;
+        }
+        if let Err(error) = &outcome {
+            tracing::error!(%error, writes = applied.len(), "a group of writes was rolled back");
+            // Fails when no transaction is open, which is what we want.
+            let _ = execute(&mut connection, "ROLLBACK").await;
+        }
+        for deliver in applied {
+            deliver(outcome.clone());
+        }
+    }
+    // Folds the write-ahead log into the file.
+    if let Err(error) = connection.close().await {
+        tracing::warn!(%error, "the store did not close cleanly");
+    }
+}
+
+async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), StoreError> {
+    sqlx::query(sql).execute(connection).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS n (v INTEGER PRIMARY KEY)";
+
+    async fn insert(store: &Store, v: i64) -> Result<i64, StoreError> {
+        store
+            .write(move |connection| {
+                Box::pin(async move {
+                    sqlx::query("INSERT INTO n VALUES (?)").bind(v).execute(connection).await?;
+                    Ok(v)
+                })
+            })
+            .await
+    }
+
+    #[tokio::test]
+    async fn concurrent_writes_are_all_answered_and_survive_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, tracker) = (dir.path().join("n.db"), TaskTracker::new());
+        let store = Store::open(&path, SCHEMA, &tracker).await.unwrap();
+        let answers = futures::future::join_all((0..200).map(|v| insert(&store, v))).await;
+        assert!(answers.iter().all(Result::is_ok));
+        drop(store);
+        tracker.close();
+        tracker.wait().await;
+        let again = Store::open(&path, SCHEMA, &TaskTracker::new()).await.unwrap();
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM n").fetch_one(again.readers()).await.unwrap();
+        assert_eq!(count, 200);
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_leaves_no_trace_and_the_next_one_works() {
+        let dir = tempfile::tempdir().unwrap();
+        let store =
+            Store::open(&dir.path().join("n.db"), SCHEMA, &TaskTracker::new()).await.unwrap();
+        insert(&store, 1).await.unwrap();
+        assert!(insert(&store, 1).await.is_err());
+        insert(&store, 2).await.unwrap();
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM n").fetch_one(store.readers()).await.unwrap();
+        assert_eq!(count, 2);
+    }
+}

@@ -1,0 +1,422 @@
+//! The user dimension's rows: orders by (shard, order), events, payments, refunds, task rows and the
+//! order sequence. The master of every order.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+
+use super::StoreError;
+use crate::ids::{CouponId, MAX_EPOCH, OrderId, RestaurantId, UserId};
+use crate::orders::Order;
+use crate::orders::lifecycle::{Status, Trigger};
+use crate::orders::plan::{self, Change, MoneyWrite, TaskKind, TaskWrite};
+
+/// Repeatable. `shard` is the physical place of a row: it is written by the DAL, and the auditor
+/// compares it with the ID.
+pub(crate) const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS orders (
+  shard INTEGER NOT NULL, order_id INTEGER NOT NULL,
+  user_id INTEGER NOT NULL, restaurant_id INTEGER NOT NULL, req_id TEXT NOT NULL,
+  status INTEGER NOT NULL, version INTEGER NOT NULL, revision INTEGER NOT NULL,
+  refund_status INTEGER NOT NULL, delivery_status INTEGER NOT NULL,
+  items_fen INTEGER NOT NULL, delivery_fee_fen INTEGER NOT NULL, discount_fen INTEGER NOT NULL,
+  total_fen INTEGER NOT NULL, paid_fen INTEGER NOT NULL,
+  coupon_id INTEGER, payment_id TEXT, lines TEXT NOT NULL, address TEXT NOT NULL,
+  day INTEGER, number INTEGER, created_at_ms INTEGER NOT NULL, updated_at_ms INTEGER NOT NULL,
+  PRIMARY KEY (shard, order_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS orders_by_user ON orders (shard, user_id, created_at_ms);
+CREATE UNIQUE INDEX IF NOT EXISTS orders_by_request ON orders (shard, user_id, req_id);
+CREATE TABLE IF NOT EXISTS events (
+  shard INTEGER NOT NULL, order_id INTEGER NOT NULL, version INTEGER NOT NULL,
+  from_status INTEGER, to_status INTEGER NOT NULL, kind TEXT NOT NULL, at_ms INTEGER NOT NULL,
+  PRIMARY KEY (shard, order_id, version)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS payments (
+  payment_id TEXT PRIMARY KEY, shard INTEGER NOT NULL, order_id INTEGER NOT NULL,
+  amount_fen INTEGER NOT NULL, state INTEGER NOT NULL, at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS refunds (
+  payment_id TEXT PRIMARY KEY, shard INTEGER NOT NULL, order_id INTEGER NOT NULL,
+  amount_fen INTEGER NOT NULL, state INTEGER NOT NULL, at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tasks (
+  task_id INTEGER PRIMARY KEY AUTOINCREMENT, shard INTEGER NOT NULL, order_id INTEGER NOT NULL,
+  kind INTEGER NOT NULL, due_at_ms INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS tasks_by_due ON tasks (due_at_ms);
+CREATE TABLE IF NOT EXISTS sequence (
+  name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, next INTEGER NOT NULL
+) WITHOUT ROWID;
+";
+
+/// The columns of an order, for `SELECT … FROM orders o`.
+macro_rules! select_order {
+    ($rest:literal) => {
+        concat!(
+            "SELECT o.order_id, o.user_id, o.restaurant_id, o.req_id, o.status, o.version, ",
+            "o.revision, o.refund_status, o.delivery_status, o.items_fen, o.delivery_fee_fen, ",
+            "o.discount_fen, o.total_fen, o.paid_fen, o.coupon_id, o.payment_id, o.lines, ",
+            "o.address, o.day, o.number, o.created_at_ms, o.updated_at_ms, o.shard ",
+            $rest
+        )
+    };
+}
+pub(crate) use select_order;
+
+/// Reads an order from a row of [`select_order`].
+pub(crate) fn order_from(row: &SqliteRow) -> Result<Order, StoreError> {
+    let status: i64 = row.try_get(4)?;
+    let lines: &str = row.try_get(16)?;
+    Ok(Order {
+        order_id: OrderId(row.try_get(0)?),
+        user_id: UserId(row.try_get(1)?),
+        restaurant_id: RestaurantId(row.try_get(2)?),
+        req_id: row.try_get(3)?,
+        status: Status::from_code(status)
+            .ok_or_else(|| StoreError::Row(format!("{status} is no order status")))?,
+        version: row.try_get(5)?,
+        revision: row.try_get(6)?,
+        refund_status: row.try_get(7)?,
+        delivery_status: row.try_get(8)?,
+        items_fen: row.try_get(9)?,
+        delivery_fee_fen: row.try_get(10)?,
+        discount_fen: row.try_get(11)?,
+        total_fen: row.try_get(12)?,
+        paid_fen: row.try_get(13)?,
+        coupon_id: row.try_get::<Option<i64>, _>(14)?.map(CouponId),
+        payment_id: row.try_get(15)?,
+        lines: serde_json::from_str(lines).map_err(|error| StoreError::Row(error.to_string()))?,
+        address: row.try_get(17)?,
+        day: row.try_get(18)?,
+        number: row.try_get(19)?,
+        created_at_ms: row.try_get(20)?,
+        updated_at_ms: row.try_get(21)?,
+    })
+}
+
+/// Writes a whole order row; `$sql` names the conflict rule.
+macro_rules! write_order {
+    ($connection:expr, $shard:expr, $order:expr, $conflict:literal) => {{
+        let order: &crate::orders::Order = $order;
+        let lines = serde_json::to_string(&order.lines)
+            .map_err(|error| crate::store::StoreError::Row(error.to_string()))?;
+        sqlx::query(concat!(
+            "INSERT INTO orders (shard, order_id, user_id, restaurant_id, req_id, status, version, ",
+            "revision, refund_status, delivery_status, items_fen, delivery_fee_fen, discount_fen, ",
+            "total_fen, paid_fen, coupon_id, payment_id, lines, address, day, number, ",
+            "created_at_ms, updated_at_ms) ",
+            "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ",
+            $conflict
+        ))
+        .bind(i64::from($shard))
+        .bind(order.order_id.0)
+        .bind(order.user_id.0)
+        .bind(order.restaurant_id.0)
+        .bind(&order.req_id)
+        .bind(order.status.code())
+        .bind(order.version)
+        .bind(order.revision)
+        .bind(order.refund_status)
+        .bind(order.delivery_status)
+        .bind(order.items_fen)
+        .bind(order.delivery_fee_fen)
+        .bind(order.discount_fen)
+        .bind(order.total_fen)
+        .bind(order.paid_fen)
+        .bind(order.coupon_id.map(|coupon| coupon.0))
+        .bind(&order.payment_id)
+        .bind(lines)
+        .bind(&order.address)
+        .bind(order.day)
+        .bind(order.number)
+        .bind(order.created_at_ms)
+        .bind(order.updated_at_ms)
+        .execute(&mut *$connection)
+        .await?
+    }};
+}
+pub(crate) use write_order;
+
+/// Inserts a new order with its first event and its tasks. A request that made an order before
+/// gets that order, and `false`.
+pub(crate) async fn create(
+    connection: &mut SqliteConnection,
+    order: Order,
+    tasks: &[TaskWrite],
+) -> Result<(Order, bool), StoreError> {
+    if let Some(existing) = by_request(connection, &order).await? {
+        return Ok((existing, false));
+    }
+    let shard = order.order_id.user_shard();
+    write_order!(connection, shard, &order, "");
+    write_event(connection, &order, None, Trigger::Create.event()).await?;
+    write_tasks(connection, order.order_id, tasks).await?;
+    Ok((order, true))
+}
+
+async fn by_request(
+    connection: &mut SqliteConnection,
+    order: &Order,
+) -> Result<Option<Order>, StoreError> {
+    sqlx::query(select_order!("FROM orders o WHERE o.shard = ? AND o.user_id = ? AND o.req_id = ?"))
+        .bind(i64::from(order.order_id.user_shard()))
+        .bind(order.user_id.0)
+        .bind(&order.req_id)
+        .fetch_optional(connection)
+        .await?
+        .as_ref()
+        .map(order_from)
+        .transpose()
+}
+
+/// The order with this ID.
+pub(crate) async fn by_id(
+    executor: impl sqlx::Executor<'_, Database = sqlx::Sqlite>,
+    shard: u16,
+    order_id: OrderId,
+) -> Result<Option<Order>, StoreError> {
+    sqlx::query(select_order!("FROM orders o WHERE o.shard = ? AND o.order_id = ?"))
+        .bind(i64::from(shard))
+        .bind(order_id.0)
+        .fetch_optional(executor)
+        .await?
+        .as_ref()
+        .map(order_from)
+        .transpose()
+}
+
+/// Applies a change. Gives the order as it is afterwards and whether the change applied; `None` if
+/// there is no such order.
+pub(crate) async fn change(
+    connection: &mut SqliteConnection,
+    change: &Change,
+    now_ms: i64,
+) -> Result<Option<(Order, bool)>, StoreError> {
+    let shard = change.order_id.user_shard();
+    let Some(before) = by_id(&mut *connection, shard, change.order_id).await? else {
+        return Ok(None);
+    };
+    let Some(after) = plan::apply(&before, change, now_ms) else {
+        return Ok(Some((before, false)));
+    };
+    let updated = sqlx::query(
+        "UPDATE orders SET status = ?, version = ?, revision = ?, refund_status = ?, \
+         delivery_status = ?, paid_fen = ?, payment_id = ?, day = ?, number = ?, \
+         updated_at_ms = ? WHERE shard = ? AND order_id = ? AND status = ? AND version = ?",
+    )
+    .bind(after.status.code())
+    .bind(after.version)
+    .bind(after.revision)
+    .bind(after.refund_status)
+    .bind(after.delivery_status)
+    .bind(after.paid_fen)
+    .bind(&after.payment_id)
+    .bind(after.day)
+    .bind(after.number)
+    .bind(after.updated_at_ms)
+    .bind(i64::from(shard))
+    .bind(after.order_id.0)
+    .bind(change.expected_status.code())
+    .bind(change.expected_version)
+    .execute(&mut *connection)
+    .await?;
+    if updated.rows_affected() == 0 {
+        return Ok(Some((before, false)));
+    }
+    if let Some(step) = &change.step {
+        write_event(connection, &after, Some(before.status), &step.event).await?;
+    }
+    if let Some(payment) = &change.payment {
+        write_money(
+            connection,
+            "INSERT INTO payments (payment_id, shard, order_id, amount_fen, state, at_ms) \
+             VALUES (?,?,?,?,?,?) ON CONFLICT (payment_id) DO UPDATE SET \
+             amount_fen = excluded.amount_fen, state = excluded.state, at_ms = excluded.at_ms",
+            payment,
+            &after,
+        )
+        .await?;
+    }
+    if let Some(refund) = &change.refund {
+        write_money(
+            connection,
+            "INSERT INTO refunds (payment_id, shard, order_id, amount_fen, state, at_ms) \
+             VALUES (?,?,?,?,?,?) ON CONFLICT (payment_id) DO UPDATE SET \
+             state = excluded.state, at_ms = excluded.at_ms",
+            refund,
+            &after,
+        )
+        .await?;
+    }
+    write_tasks(connection, change.order_id, &change.tasks).await?;
+    Ok(Some((after, true)))
+}
+
+async fn write_money(
+    connection: &mut SqliteConnection,
+    sql: &'static str,
+    write: &MoneyWrite,
+    order: &Order,
+) -> Result<(), StoreError> {
+    sqlx::query(sql)
+        .bind(&write.payment_id)
+        .bind(i64::from(order.order_id.user_shard()))
+        .bind(order.order_id.0)
+        .bind(write.amount_fen)
+        .bind(write.state.code())
+        .bind(order.updated_at_ms)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn write_event(
+    connection: &mut SqliteConnection,
+    after: &Order,
+    from: Option<Status>,
+    kind: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO events (shard, order_id, version, from_status, to_status, kind, at_ms) \
+         VALUES (?,?,?,?,?,?,?)",
+    )
+    .bind(i64::from(after.order_id.user_shard()))
+    .bind(after.order_id.0)
+    .bind(after.version)
+    .bind(from.map(Status::code))
+    .bind(after.status.code())
+    .bind(kind)
+    .bind(after.updated_at_ms)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn write_tasks(
+    connection: &mut SqliteConnection,
+    order_id: OrderId,
+    tasks: &[TaskWrite],
+) -> Result<(), StoreError> {
+    for task in tasks {
+        sqlx::query("INSERT INTO tasks (shard, order_id, kind, due_at_ms) VALUES (?,?,?,?)")
+            .bind(i64::from(order_id.user_shard()))
+            .bind(order_id.0)
+            .bind(task.kind.code())
+            .bind(task.due_at_ms)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// A task row with its order as it is now.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct DueTask {
+    /// The row.
+    pub(crate) task_id: i64,
+    /// What to do.
+    pub(crate) kind: TaskKind,
+    /// How often it failed.
+    pub(crate) attempts: i64,
+    /// On which order.
+    pub(crate) order: Order,
+}
+
+/// Task rows that are due, the oldest first.
+pub(crate) async fn due_tasks(
+    executor: impl sqlx::Executor<'_, Database = sqlx::Sqlite>,
+    now_ms: i64,
+    limit: i64,
+) -> Result<Vec<DueTask>, StoreError> {
+    let rows = sqlx::query(select_order!(
+        ", t.task_id, t.kind, t.attempts FROM tasks t \
+         JOIN orders o ON o.shard = t.shard AND o.order_id = t.order_id \
+         WHERE t.due_at_ms <= ? ORDER BY t.due_at_ms, t.task_id LIMIT ?"
+    ))
+    .bind(now_ms)
+    .bind(limit)
+    .fetch_all(executor)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let code: i64 = row.try_get(24)?;
+            Ok(DueTask {
+                task_id: row.try_get(23)?,
+                kind: TaskKind::from_code(code)
+                    .ok_or_else(|| StoreError::Row(format!("{code} is no task kind")))?,
+                attempts: row.try_get(25)?,
+                order: order_from(row)?,
+            })
+        })
+        .collect()
+}
+
+/// A task that did not succeed, and when to try it again.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Retry {
+    /// The row.
+    pub(crate) task_id: i64,
+    /// When, in milliseconds since 1970.
+    pub(crate) due_at_ms: i64,
+}
+
+/// Removes finished task rows and moves failed ones to a later time.
+pub(crate) async fn settle_tasks(
+    connection: &mut SqliteConnection,
+    done: &[i64],
+    retry: &[Retry],
+) -> Result<(), StoreError> {
+    for task_id in done {
+        sqlx::query("DELETE FROM tasks WHERE task_id = ?")
+            .bind(task_id)
+            .execute(&mut *connection)
+            .await?;
+    }
+    for task in retry {
+        sqlx::query("UPDATE tasks SET due_at_ms = ?, attempts = attempts + 1 WHERE task_id = ?")
+            .bind(task.due_at_ms)
+            .bind(task.task_id)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// A range of sequence numbers that nobody else gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct SequenceBlock {
+    /// The epoch of the counter store.
+    pub(crate) epoch: i64,
+    /// The first number.
+    pub(crate) first: i64,
+    /// How many.
+    pub(crate) count: i64,
+}
+
+/// Raises the epoch, durably, as the counter store does at each start. It stays at 255; the numbers
+/// themselves never go back, so they stay unique.
+pub(crate) async fn raise_epoch(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO sequence (name, epoch, next) VALUES ('order', 1, 1) \
+         ON CONFLICT (name) DO UPDATE SET epoch = min(epoch + 1, ?)",
+    )
+    .bind(MAX_EPOCH)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes the next `count` sequence numbers.
+pub(crate) async fn take_block(
+    connection: &mut SqliteConnection,
+    count: i64,
+) -> Result<SequenceBlock, StoreError> {
+    let row = sqlx::query(
+        "UPDATE sequence SET next = next + ? WHERE name = 'order' RETURNING epoch, next - ?",
+    )
+    .bind(count)
+    .bind(count)
+    .fetch_one(connection)
+    .await?;
+    Ok(SequenceBlock { epoch: row.try_get(0)?, first: row.try_get(1)?, count })
+}

@@ -1,0 +1,402 @@
+//! The supervisor: plans the ports, starts every role, proves that an order goes through, keeps dead
+//! instances coming back, and takes everything down at the end.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use nix::sys::signal::Signal;
+use tokio::net::TcpSocket;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::command::{RoleArgs, SuperviseArgs};
+use crate::config::{
+    Balancing, InstancePlan, Layout, SystemConfig, Timeouts, instance_names, link_plans,
+};
+use crate::error::SystemError;
+use crate::launch::SupervisorOptions;
+use crate::orders::plan::Timers;
+use crate::rpc::caller::{exchange, http_client};
+use crate::state::{InstanceState, LinkState, SystemState};
+use crate::{fault_proxy, process, roles, self_test};
+
+/// How long a role may take to end before it is killed.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often a start looks whether all are ready.
+const READY_POLL: Duration = Duration::from_millis(15);
+
+/// Runs a system until it is told to stop.
+pub(crate) async fn run(args: &SuperviseArgs) -> Result<(), SystemError> {
+    let layout = Layout::new(&args.dir);
+    let Some(lock) = process::lock(&layout.lock())? else {
+        return Err(SystemError::DirectoryInUse { dir: args.dir.clone() });
+    };
+    let me = layout.pid_file("supervisor");
+    process::write_whole(&me, std::process::id().to_string().as_bytes())?;
+    let stop = CancellationToken::new();
+    let asked = stop_asked(args.lifeline)?;
+    let tracker = TaskTracker::new();
+    let life = async {
+        let system = System::plan(layout.clone(), stop.clone(), tracker.clone())?;
+        system.start().await?;
+        tracing::info!("the system is ready");
+        stop.cancelled().await;
+        Ok(())
+    };
+    let ended: Result<(), SystemError> = tokio::select! {
+        ended = life => ended,
+        () = asked => Ok(()),
+    };
+    if let Err(error) = &ended {
+        tracing::error!(%error, "the start failed");
+    }
+    process::remove(&layout.state());
+    stop.cancel();
+    tracker.close();
+    tracker.wait().await;
+    if let Err(error) = &ended {
+        process::write_whole(&layout.failure(), error.to_string().as_bytes())?;
+    }
+    process::remove(&me);
+    drop(lock);
+    ended
+}
+
+/// Ends when the system shall stop: by signal, or when the starter holds the lifeline no more.
+fn stop_asked(lifeline: bool) -> Result<impl Future<Output = ()>, SystemError> {
+    let signals = process::on_signals()?;
+    let end = if lifeline { Some(process::standard_input()?) } else { None };
+    Ok(async move {
+        match end {
+            Some(input) => tokio::select! {
+                () = signals => {}
+                () = process::until_closed(input) => {}
+            },
+            None => signals.await,
+        }
+    })
+}
+
+/// Turns this process into the fault proxy of its system.
+pub(crate) fn become_proxy(args: &RoleArgs) -> SystemError {
+    let layout = Layout::new(&args.dir);
+    match SupervisorOptions::read(&layout) {
+        Ok(options) => {
+            let mut command = options.proxy_command.unwrap_or_default();
+            if let Ok(config) = SystemConfig::read(&layout)
+                && let Some(api) = config.proxy
+            {
+                command.extend(["--host".to_owned(), api.ip().to_string()]);
+                command.extend(["--port".to_owned(), api.port().to_string()]);
+            }
+            process::become_command(args.parent, &command)
+        }
+        Err(error) => error,
+    }
+}
+
+struct System {
+    layout: Layout,
+    options: SupervisorOptions,
+    config: SystemConfig,
+    /// Held, bound and not listening, so that no other process gets a dead instance's port.
+    reserved: Vec<TcpSocket>,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+}
+
+/// One child process that is started again whenever it dies.
+struct Ward {
+    layout: Layout,
+    options: SupervisorOptions,
+    service: String,
+    instance: String,
+    deaths: Arc<AtomicU32>,
+    stop: CancellationToken,
+}
+
+impl System {
+    fn plan(
+        layout: Layout,
+        stop: CancellationToken,
+        tracker: TaskTracker,
+    ) -> Result<Self, SystemError> {
+        let options = SupervisorOptions::read(&layout)?;
+        let mut reserved = Vec::new();
+        let mut instances = Vec::new();
+        for (service, instance) in instance_names() {
+            let port = if service == "gw" { options.gateway_port.unwrap_or(0) } else { 0 };
+            let (socket, address) = reserve(port)?;
+            reserved.push(socket);
+            instances.push(InstancePlan { service, instance, address });
+        }
+        let mut links = Vec::new();
+        let mut proxy = None;
+        if options.proxy_command.is_some() {
+            let (socket, api) = reserve(0)?;
+            reserved.push(socket);
+            proxy = Some(api);
+            links = link_plans(&instances);
+            for link in &mut links {
+                let (socket, listen) = reserve(0)?;
+                reserved.push(socket);
+                link.listen = listen;
+            }
+        }
+        let config = SystemConfig {
+            seed: options.seed,
+            slot_hash: crate::ids::SlotHash::default(),
+            instances,
+            links,
+            proxy,
+            timeouts: Timeouts::default(),
+            timers: Timers {
+                unpaid_ms: options.unpaid_timeout_ms,
+                unanswered_ms: 300_000,
+                unconfirmed_ms: 1_800_000,
+                charge_again_ms: 3_000,
+            },
+            balancing: Balancing::default(),
+            lease_ms: 3_000,
+            callback_delay_ms: 30,
+            task_round_ms: 25,
+        };
+        let text = serde_json::to_vec_pretty(&config).map_err(|error| SystemError::File {
+            path: layout.config(),
+            source: error.into(),
+        })?;
+        process::write_whole(&layout.config(), &text)?;
+        Ok(Self { layout, options, config, reserved, stop, tracker })
+    }
+
+    async fn start(&self) -> Result<(), SystemError> {
+        let began = Instant::now();
+        let deadline = began + Duration::from_millis(self.options.ready_within_ms);
+        let mut deaths = Vec::new();
+        if let Some(api) = self.config.proxy {
+            let proxy_deaths = self.look_after(roles::PROXY, roles::PROXY);
+            let command = self.options.proxy_command.clone().unwrap_or_default().join(" ");
+            fault_proxy::await_version(api, &command, deadline, &proxy_deaths)
+                .await
+                .map_err(|error| self.with_log(error, roles::PROXY))?;
+            fault_proxy::populate(api, &command, &self.config.links).await?;
+            // A proxy that comes back knows no links.
+            self.tracker.spawn(fault_proxy::repopulate(
+                api,
+                command,
+                self.config.links.clone(),
+                self.stop.clone(),
+            ));
+        }
+        for plan in &self.config.instances {
+            deaths.push((plan, self.look_after(&plan.service, &plan.instance)));
+        }
+        self.all_ready(&deaths, deadline).await?;
+        let gateway = self.address_of("gw");
+        let left = deadline.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left, self_test::run(gateway, self.options.seed)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => return Err(SystemError::NotReady { why }),
+            Err(_) => {
+                return Err(SystemError::NotReady {
+                    why: "the self-test order did not get through in time".to_owned(),
+                });
+            }
+        }
+        tracing::info!(took_ms = began.elapsed().as_millis() as u64, reserved = self.reserved.len(), "self-test passed");
+        let text = serde_json::to_vec_pretty(&self.state()).map_err(|error| {
+            SystemError::File { path: self.layout.state(), source: error.into() }
+        })?;
+        process::write_whole(&self.layout.state(), &text)
+    }
+
+    /// Starts a child that comes back whenever it dies. Gives its count of deaths.
+    fn look_after(&self, service: &str, instance: &str) -> Arc<AtomicU32> {
+        let deaths = Arc::new(AtomicU32::new(0));
+        let ward = Ward {
+            layout: self.layout.clone(),
+            options: self.options.clone(),
+            service: service.to_owned(),
+            instance: instance.to_owned(),
+            deaths: Arc::clone(&deaths),
+            stop: self.stop.clone(),
+        };
+        self.tracker.spawn(ward.keep_alive());
+        deaths
+    }
+
+    async fn all_ready(
+        &self,
+        instances: &[(&InstancePlan, Arc<AtomicU32>)],
+        deadline: Instant,
+    ) -> Result<(), SystemError> {
+        let client = http_client(Duration::from_millis(200));
+        for (plan, deaths) in instances {
+            let uri = format!("http://{}/readyz", plan.address);
+            loop {
+                let poll = exchange(&client, Method::GET, &uri, Bytes::new(), |_| {});
+                let answer = tokio::time::timeout(Duration::from_secs(1), poll).await;
+                if matches!(answer, Ok(Ok((StatusCode::OK, _)))) {
+                    break;
+                }
+                for (other, deaths) in instances {
+                    if deaths.load(Ordering::Relaxed) > 0 {
+                        let why = format!("{} ended during the start", other.instance);
+                        return Err(self.with_log(SystemError::NotReady { why }, &other.instance));
+                    }
+                }
+                if Instant::now() >= deadline || deaths.load(Ordering::Relaxed) > 0 {
+                    let why = format!("{} is not ready", plan.instance);
+                    return Err(self.with_log(SystemError::NotReady { why }, &plan.instance));
+                }
+                tokio::time::sleep(READY_POLL).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn with_log(&self, error: SystemError, instance: &str) -> SystemError {
+        let tail = process::tail(&self.layout.log(instance));
+        SystemError::NotReady { why: format!("{error}; its log ends:\n{tail}") }
+    }
+
+    fn address_of(&self, service: &str) -> SocketAddr {
+        // Every service of the plan has an instance.
+        self.config.first(service).map_or((Ipv4Addr::LOCALHOST, 0).into(), |plan| plan.address)
+    }
+
+    fn state(&self) -> SystemState {
+        let url = |address: SocketAddr| format!("http://{address}");
+        SystemState {
+            dir: self.layout.root().to_owned(),
+            seed: self.config.seed,
+            supervisor_pid: std::process::id(),
+            gateway: url(self.address_of("gw")),
+            registry: url(self.address_of("reg")),
+            auditor: url(self.address_of("auditor")),
+            toxiproxy: self.config.proxy.map(url),
+            instances: self
+                .config
+                .instances
+                .iter()
+                .map(|plan| InstanceState {
+                    service: plan.service.clone(),
+                    instance: plan.instance.clone(),
+                    address: plan.address,
+                    pid_file: self.layout.pid_file(&plan.instance),
+                })
+                .collect(),
+            links: self
+                .config
+                .links
+                .iter()
+                .map(|link| LinkState {
+                    name: link.name(),
+                    from: link.from.clone(),
+                    to: link.to.clone(),
+                    to_instance: link.to_instance.clone(),
+                    listen: link.listen,
+                    upstream: link.upstream,
+                    proxy: link.name(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Binds a port without listening: connections to it are refused, nobody else is given it, and the
+/// role that is meant to may bind it beside us.
+fn reserve(port: u16) -> Result<(TcpSocket, SocketAddr), SystemError> {
+    let bind = || {
+        let socket = TcpSocket::new_v4()?;
+        if port != 0 {
+            socket.set_reuseaddr(true)?;
+        }
+        socket.bind((Ipv4Addr::LOCALHOST, port).into())?;
+        // Only now, so that port 0 gave a port that nobody else has.
+        socket.set_reuseaddr(true)?;
+        let address = socket.local_addr()?;
+        Ok((socket, address))
+    };
+    bind().map_err(|source| SystemError::Port { port, source })
+}
+
+impl Ward {
+    async fn keep_alive(self) {
+        let pid_file = self.layout.pid_file(&self.instance);
+        while !self.stop.is_cancelled() {
+            match self.spawn() {
+                Ok(mut child) => {
+                    if let Some(pid) = child.id()
+                        && let Err(error) =
+                            process::write_whole(&pid_file, pid.to_string().as_bytes())
+                    {
+                        tracing::error!(%error, "no pid file");
+                    }
+                    let died = tokio::select! {
+                        died = child.wait() => Some(died),
+                        () = self.stop.cancelled() => None,
+                    };
+                    match died {
+                        Some(Ok(status)) => {
+                            tracing::warn!(instance = self.instance, %status, "died");
+                        }
+                        Some(Err(error)) => {
+                            tracing::error!(instance = self.instance, %error, "was lost");
+                        }
+                        None => end(&mut child, &self.instance).await,
+                    }
+                    process::remove(&pid_file);
+                }
+                Err(error) => tracing::error!(%error, "did not start"),
+            }
+            self.deaths.fetch_add(1, Ordering::Relaxed);
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(self.options.respawn_after_ms)) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+    }
+
+    fn spawn(&self) -> Result<Child, SystemError> {
+        let path = self.layout.log(&self.instance);
+        let failed = |source| SystemError::File { path: path.clone(), source };
+        let log = std::fs::File::options().create(true).append(true).open(&path).map_err(failed)?;
+        let errors = log.try_clone().map_err(failed)?;
+        Command::new(&self.options.launcher.program)
+            .args(&self.options.launcher.prefix)
+            .args(["role", &self.service, "--instance", &self.instance])
+            .args(["--parent", &std::process::id().to_string()])
+            .arg("--dir")
+            .arg(self.layout.root())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|source| SystemError::Process {
+                what: format!("start {}", self.instance),
+                source,
+            })
+    }
+}
+
+/// Asks a child to end, and kills it when it does not.
+async fn end(child: &mut Child, instance: &str) {
+    if let Some(pid) = child.id() {
+        process::send(pid, Signal::SIGTERM);
+    }
+    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+        tracing::warn!(instance, "did not end in time and is killed");
+        if let Err(error) = child.kill().await {
+            tracing::error!(instance, %error, "cannot be killed");
+        }
+    }
+}
