@@ -1,21 +1,32 @@
 //! The controller: takes experiments, starts and halts runs, and answers questions about them.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use kennel_model::api::{
-    ComparisonView, LibraryEntry, LiveEvent, RunDetail, RunSummary, SeriesView, StartRun,
+    AuditView, ComparisonView, LibraryEntry, LiveEvent, ObjectiveView, RunDetail, RunSummary, SeriesView, StartRun,
 };
 use kennel_model::document::Problems;
-use kennel_model::experiment::Surroundings;
-use kennel_model::protocol::{FromAgent, ToAgent};
+use kennel_model::experiment::{self, Surroundings};
+use kennel_model::frame::LatenciesError;
+use kennel_model::protocol::{AuditReport, FromAgent, ToAgent};
 use kennel_model::{RunId, ValidExperiment};
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::store::StoreError;
+use crate::judge::compare::compare;
+use crate::judge::{Assessment, assess};
+use crate::runs::active::{ActiveRuns, Stop};
+use crate::runs::agents::Agents;
+use crate::runs::driver::{Deadlines, Driver};
+use crate::runs::logbook::Logbook;
+use crate::store::{Store, StoreError, StoredRun};
 
 /// What a controller needs to know from outside.
 #[derive(Clone)]
@@ -109,6 +120,11 @@ pub enum FindError {
     Store(#[from] StoreError),
 }
 
+/// How long a run waits while no attached agent could ever take it.
+const AGENT_PATIENCE: Duration = Duration::from_secs(60);
+/// Runs whose reading is kept in memory after they are over.
+const REMEMBERED: usize = 16;
+
 /// Starts, watches, keeps and judges runs. Cheap to clone; all clones are the same controller.
 #[derive(Clone)]
 pub struct Controller {
@@ -116,7 +132,27 @@ pub struct Controller {
 }
 
 struct Inner {
-    library: Vec<LibraryEntry>,
+    config: ControllerConfig,
+    store: Store,
+    agents: Arc<Agents>,
+    active: ActiveRuns,
+    /// Readings of runs that are over: these never change.
+    readings: Mutex<VecDeque<Arc<Reading>>>,
+    /// Cancelled when no new run may start.
+    shutdown: CancellationToken,
+    /// Cancelled when no run is left, so that agents are no longer needed.
+    unattended: CancellationToken,
+    drivers: TaskTracker,
+    links: TaskTracker,
+    /// Held as long as this controller owns the data directory.
+    _lock: File,
+}
+
+/// A run read back from the store and put in order.
+struct Reading {
+    detail: RunDetail,
+    series: SeriesView,
+    experiment: ValidExperiment,
 }
 
 impl Controller {
@@ -125,103 +161,287 @@ impl Controller {
     ///
     /// # Errors
     /// When the data directory or the store cannot be used, or another Kennel uses it.
-    pub async fn open(_config: ControllerConfig, _shutdown: CancellationToken) -> Result<Self, ControllerError> {
-        todo!()
+    pub async fn open(config: ControllerConfig, shutdown: CancellationToken) -> Result<Self, ControllerError> {
+        let lock = own(&config.data_dir)?;
+        let store = Store::open(&config.data_dir.join("kennel.db")).await?;
+        for run in store.mark_interrupted().await? {
+            tracing::warn!(%run, "a run was interrupted when Kennel last stopped");
+        }
+        let inner = Arc::new(Inner {
+            config,
+            store,
+            agents: Arc::new(Agents::new(AGENT_PATIENCE)),
+            active: ActiveRuns::default(),
+            readings: Mutex::default(),
+            shutdown,
+            unattended: CancellationToken::new(),
+            drivers: TaskTracker::new(),
+            links: TaskTracker::new(),
+            _lock: lock,
+        });
+        // Weak: this task must not keep the data directory owned once every controller is dropped.
+        let (shutdown, unattended) = (inner.shutdown.clone(), inner.unattended.clone());
+        let weak = Arc::downgrade(&inner);
+        inner.links.spawn(async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {
+                    if let Some(inner) = weak.upgrade() {
+                        inner.active.stop_all(Stop::Closing);
+                    }
+                }
+                () = unattended.cancelled() => {}
+            }
+        });
+        Ok(Self { inner })
     }
 
     /// Takes an agent in: it is given runs from now on, until its link closes.
-    pub async fn attach(&self, _to_agent: mpsc::Sender<ToAgent>, _from_agent: mpsc::Receiver<FromAgent>) {
-        todo!()
+    pub async fn attach(&self, to_agent: mpsc::Sender<ToAgent>, from_agent: mpsc::Receiver<FromAgent>) {
+        let heartbeat = (self.inner.config.lease / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let (agents, unattended) = (Arc::clone(&self.inner.agents), self.inner.unattended.clone());
+        self.inner.links.spawn(async move {
+            tokio::select! {
+                () = agents.serve(to_agent, from_agent, heartbeat) => tracing::info!("an agent's link closed"),
+                () = unattended.cancelled() => {}
+            }
+        });
+    }
+
+    /// Names of the attached agents.
+    #[must_use]
+    pub fn agents(&self) -> Vec<String> {
+        self.inner.agents.names()
+    }
+
+    /// Runs that are not over, oldest first.
+    #[must_use]
+    pub fn active_runs(&self) -> Vec<RunId> {
+        self.inner.active.ids()
     }
 
     /// Reads and checks an experiment whole.
     ///
     /// # Errors
     /// Every problem in it.
-    pub async fn validate(&self, _request: &StartRun) -> Result<ValidExperiment, Problems> {
-        todo!()
+    pub async fn validate(&self, request: &StartRun) -> Result<ValidExperiment, Problems> {
+        let file = request.file.as_deref().unwrap_or("experiment.yaml");
+        experiment::parse(file, &request.experiment, &*self.inner.config.surroundings)
     }
 
     /// Stores a run and carries it out as soon as its target and an agent are free.
     ///
     /// # Errors
     /// When the experiment is not valid, cannot be stored, or Kennel is shutting down.
-    pub async fn start_run(&self, _request: StartRun) -> Result<RunId, StartError> {
-        todo!()
+    pub async fn start_run(&self, request: StartRun) -> Result<RunId, StartError> {
+        let experiment = Arc::new(self.validate(&request).await.map_err(StartError::Invalid)?);
+        if self.inner.shutdown.is_cancelled() {
+            return Err(StartError::Closing);
+        }
+        let id = RunId::new();
+        let summary = self.inner.store.insert_run(id, &experiment).await?;
+        let reins = self.inner.active.add(id);
+        // A shutdown that came while the run was stored has not seen it among the active ones.
+        if self.inner.shutdown.is_cancelled() {
+            self.inner.active.stop(id, Stop::Closing);
+        }
+        let driver = Driver {
+            agents: Arc::clone(&self.inner.agents),
+            logbook: Logbook::new(self.inner.store.clone(), reins.live, Arc::clone(&experiment), summary),
+            experiment,
+            raw_log: request.raw_log,
+            lease: self.inner.config.lease,
+            deadlines: Deadlines::new(self.inner.config.lease),
+            stop: reins.stop,
+        };
+        let ended = Ended { inner: Arc::clone(&self.inner), run: id };
+        self.inner.drivers.spawn(async move {
+            Box::pin(driver.drive()).await;
+            drop(ended);
+        });
+        Ok(id)
     }
 
     /// Tells a run to halt: load off, faults reverted. Returns at once; the run is over when it is judged.
     ///
     /// # Errors
     /// When there is no such run or it is over.
-    pub async fn halt(&self, _run: RunId) -> Result<(), HaltError> {
-        todo!()
+    pub async fn halt(&self, run: RunId) -> Result<(), HaltError> {
+        let stored = self.inner.store.run(run).await?.ok_or(HaltError::NotFound { run })?;
+        if stored.summary.state.is_over() || !self.inner.active.stop(run, Stop::Person) {
+            return Err(HaltError::AlreadyOver { run });
+        }
+        Ok(())
     }
 
     /// Tells every run to halt, and says which those are.
     pub async fn halt_all(&self) -> Vec<RunId> {
-        todo!()
+        self.inner.active.stop_all(Stop::Person)
     }
 
     /// Runs, newest first; with `before`, those that are older than that one.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn runs(&self, _limit: u32, _before: Option<RunId>) -> Result<Vec<RunSummary>, StoreError> {
-        todo!()
+    pub async fn runs(&self, limit: u32, before: Option<RunId>) -> Result<Vec<RunSummary>, StoreError> {
+        self.inner.store.list_runs(limit, before).await
     }
 
     /// Everything known of a run.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn run(&self, _id: RunId) -> Result<Option<RunDetail>, StoreError> {
-        todo!()
+    pub async fn run(&self, id: RunId) -> Result<Option<RunDetail>, StoreError> {
+        Ok(self.read(id).await?.map(|reading| reading.detail.clone()))
     }
 
     /// Finds a run by its id, the id's unique beginning or end, `last`, or `last-N`.
     ///
     /// # Errors
     /// When nothing matches, several do, or the store cannot be read.
-    pub async fn find_run(&self, _text: &str) -> Result<RunId, FindError> {
-        todo!()
+    pub async fn find_run(&self, text: &str) -> Result<RunId, FindError> {
+        let text = text.trim();
+        let not_found = || FindError::NotFound { text: text.to_owned() };
+        let back = match text.strip_prefix("last") {
+            Some("") => Some(0),
+            Some(rest) => Some(rest.strip_prefix('-').and_then(|n| n.parse().ok()).ok_or_else(not_found)?),
+            None => None,
+        };
+        if let Some(back) = back {
+            return self.inner.store.nth_last_run(back).await?.ok_or_else(not_found);
+        }
+        let digits = text.replace('-', "").to_ascii_lowercase();
+        if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(not_found());
+        }
+        match self.inner.store.runs_like(&digits).await?.as_slice() {
+            [] => Err(not_found()),
+            [run] => Ok(*run),
+            matches => Err(FindError::Ambiguous { text: text.to_owned(), matches: matches.to_vec() }),
+        }
     }
 
     /// A run second by second, per request name and for `all`.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn series(&self, _id: RunId) -> Result<Option<SeriesView>, StoreError> {
-        todo!()
+    pub async fn series(&self, id: RunId) -> Result<Option<SeriesView>, StoreError> {
+        Ok(self.read(id).await?.map(|reading| reading.series.clone()))
     }
 
     /// What happens in a run from now on; ends when the run is over (at once if it is). Whoever reads too slowly
     /// misses events.
-    pub fn live(&self, _id: RunId) -> impl Stream<Item = LiveEvent> + Send + 'static + use<> {
-        futures::stream::empty()
+    pub fn live(&self, id: RunId) -> impl Stream<Item = LiveEvent> + Send + 'static + use<> {
+        let events = self.inner.active.watch(id).map(BroadcastStream::new);
+        // An error says that events were missed.
+        futures::stream::iter(events).flatten().filter_map(|event| std::future::ready(event.ok()))
     }
 
     /// Two runs side by side.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn compare(&self, _a: RunId, _b: RunId) -> Result<Option<ComparisonView>, StoreError> {
-        todo!()
+    pub async fn compare(&self, a: RunId, b: RunId) -> Result<Option<ComparisonView>, StoreError> {
+        let (Some(a), Some(b)) = (self.read(a).await?, self.read(b).await?) else { return Ok(None) };
+        Ok(Some(compare(&a.detail, a.experiment.experiment(), &b.detail, b.experiment.experiment())))
     }
 
     /// Experiments known by name.
     #[must_use]
     pub fn library(&self) -> &[LibraryEntry] {
-        &self.inner.library
+        &self.inner.config.library
     }
 
     /// Resolves when no run is active or queued.
     pub async fn idle(&self) {
-        todo!()
+        self.inner.active.idle().await;
     }
 
     /// Halts what runs, waits until everything has ended, and closes the store.
     pub async fn close(&self) {
-        todo!()
+        self.inner.shutdown.cancel();
+        self.inner.active.stop_all(Stop::Closing);
+        self.inner.drivers.close();
+        self.inner.drivers.wait().await;
+        self.inner.unattended.cancel();
+        self.inner.links.close();
+        self.inner.links.wait().await;
+        self.inner.store.close().await;
+    }
+
+    async fn read(&self, id: RunId) -> Result<Option<Arc<Reading>>, StoreError> {
+        if let Some(known) = self.readings().iter().find(|reading| reading.detail.summary.id == id) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        // The run first: if it is over by then, what is read afterwards is complete.
+        let Some(stored) = self.inner.store.run(id).await? else { return Ok(None) };
+        let store = &self.inner.store;
+        let (recording, steps) = (store.recording(id).await?, store.fault_steps(id).await?);
+        let (audits, warnings, guards) = (store.audits(id).await?, store.warnings(id).await?, store.guards(id).await?);
+        let reading = tokio::task::spawn_blocking(move || {
+            let assessment = assess(stored.experiment.experiment(), &recording, &steps)?;
+            Ok(put_together(stored, assessment, audits, warnings, guards))
+        });
+        let reading = reading.await.map_err(StoreError::broken("recording"))?;
+        let reading = Arc::new(reading.map_err(StoreError::broken::<LatenciesError>("histogram"))?);
+        if reading.detail.summary.state.is_over() {
+            let mut readings = self.readings();
+            readings.push_front(Arc::clone(&reading));
+            readings.truncate(REMEMBERED);
+        }
+        Ok(Some(reading))
+    }
+
+    fn readings(&self) -> MutexGuard<'_, VecDeque<Arc<Reading>>> {
+        self.inner.readings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets go of a run once its driver has ended, even by a panic.
+struct Ended {
+    inner: Arc<Inner>,
+    run: RunId,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.inner.active.remove(self.run);
+    }
+}
+
+fn put_together(
+    stored: StoredRun,
+    assessment: Assessment,
+    audits: Vec<AuditReport>,
+    warnings: Vec<String>,
+    guards: Vec<ObjectiveView>,
+) -> Reading {
+    let StoredRun { summary, experiment } = stored;
+    let audit = |AuditReport { name, verdict, invariants, problem }| AuditView { name, verdict, invariants, problem };
+    let detail = RunDetail {
+        summary,
+        experiment: experiment.source().to_owned(),
+        description: experiment.experiment().description.clone(),
+        phases: assessment.phases,
+        requests: assessment.requests,
+        arrivals: assessment.arrivals,
+        faults: assessment.faults,
+        objectives: assessment.objectives,
+        guards: if guards.is_empty() { assessment.guards } else { guards },
+        audits: audits.into_iter().map(audit).collect(),
+        workers: assessment.workers,
+        warnings,
+    };
+    Reading { detail, series: assessment.series, experiment }
+}
+
+/// Makes the data directory and takes it for this process.
+fn own(data_dir: &Path) -> Result<File, ControllerError> {
+    let unusable = |source| ControllerError::DataDir { path: data_dir.to_owned(), source };
+    std::fs::create_dir_all(data_dir).map_err(unusable)?;
+    let lock = File::create(data_dir.join("kennel.lock")).map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(ControllerError::InUse { path: data_dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(unusable(source)),
     }
 }

@@ -1,0 +1,212 @@
+//! Runs themselves: their state, verdict and times.
+
+use jiff::{Timestamp, Unit};
+use kennel_model::api::RunSummary;
+use kennel_model::{RunId, RunState, ValidExperiment, Verdict};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Store, StoreError, count, from_json, integer, to_json};
+
+/// A run as it is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredRun {
+    pub(crate) summary: RunSummary,
+    pub(crate) experiment: ValidExperiment,
+}
+
+/// The present moment as text, to the millisecond.
+fn now() -> String {
+    let now = Timestamp::now();
+    now.round(Unit::Millisecond).unwrap_or(now).to_string()
+}
+
+impl Store {
+    /// Keeps a new run, queued.
+    pub(crate) async fn insert_run(&self, id: RunId, experiment: &ValidExperiment) -> Result<RunSummary, StoreError> {
+        let summary = RunSummary {
+            id,
+            name: experiment.experiment().name.clone(),
+            target: experiment.target().name.clone(),
+            state: RunState::Queued,
+            verdict: None,
+            reasons: Vec::new(),
+            created_at: now(),
+            started_at: None,
+            ended_at: None,
+            planned_s: experiment.experiment().load.duration().as_secs_f64(),
+            measured_s: 0,
+        };
+        let statement = "INSERT INTO runs (id, name, target, state, reasons, experiment, planned_s, created_at) \
+                         VALUES ($1, $2, $3, $4, '[]', $5, $6, $7)";
+        sqlx::query(statement)
+            .bind(id.to_string())
+            .bind(&summary.name)
+            .bind(&summary.target)
+            .bind(summary.state.word())
+            .bind(to_json("experiment", experiment)?)
+            .bind(summary.planned_s)
+            .bind(&summary.created_at)
+            .execute(&self.writer)
+            .await
+            .map_err(StoreError::database("keep a new run"))?;
+        Ok(summary)
+    }
+
+    /// Keeps a run's state.
+    pub(crate) async fn set_state(&self, id: RunId, state: RunState) -> Result<(), StoreError> {
+        sqlx::query("UPDATE runs SET state = $2 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(state.word())
+            .execute(&self.writer)
+            .await
+            .map_err(StoreError::database("keep a run's state"))?;
+        Ok(())
+    }
+
+    /// Keeps that a run's load starts now; answers the moment.
+    pub(crate) async fn set_started(&self, id: RunId) -> Result<String, StoreError> {
+        let started_at = now();
+        sqlx::query("UPDATE runs SET started_at = $2 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(&started_at)
+            .execute(&self.writer)
+            .await
+            .map_err(StoreError::database("keep a run's start"))?;
+        Ok(started_at)
+    }
+
+    /// Keeps how a run ended; answers the moment.
+    pub(crate) async fn finish_run(
+        &self,
+        id: RunId,
+        verdict: Verdict,
+        reasons: &[String],
+    ) -> Result<String, StoreError> {
+        let ended_at = now();
+        sqlx::query("UPDATE runs SET state = $2, verdict = $3, reasons = $4, ended_at = $5 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(RunState::Judged.word())
+            .bind(verdict.word())
+            .bind(to_json("list of reasons", &reasons)?)
+            .bind(&ended_at)
+            .execute(&self.writer)
+            .await
+            .map_err(StoreError::database("keep a verdict"))?;
+        Ok(ended_at)
+    }
+
+    /// Gives every run that was not over the verdict `error`; answers which.
+    pub(crate) async fn mark_interrupted(&self) -> Result<Vec<RunId>, StoreError> {
+        let doing = "find interrupted runs";
+        let rows = sqlx::query("SELECT * FROM runs WHERE state <> $1 ORDER BY id")
+            .bind(RunState::Judged.word())
+            .fetch_all(&self.writer)
+            .await
+            .map_err(StoreError::database(doing))?;
+        let mut marked = Vec::new();
+        for row in &rows {
+            let run = summary(row)?;
+            let reason = format!(
+                "interrupted: Kennel stopped while this run was in {}; {} s of measurements were kept",
+                run.state, run.measured_s
+            );
+            self.finish_run(run.id, Verdict::Error, &[reason]).await?;
+            marked.push(run.id);
+        }
+        Ok(marked)
+    }
+
+    /// Runs, newest first, older than `before`.
+    pub(crate) async fn list_runs(&self, limit: u32, before: Option<RunId>) -> Result<Vec<RunSummary>, StoreError> {
+        // Every UUID sorts before `g`.
+        let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
+        let rows = sqlx::query("SELECT * FROM runs WHERE id < $1 ORDER BY id DESC LIMIT $2")
+            .bind(before)
+            .bind(i64::from(limit))
+            .fetch_all(&self.reader)
+            .await
+            .map_err(StoreError::database("list runs"))?;
+        rows.iter().map(summary).collect()
+    }
+
+    /// One run.
+    pub(crate) async fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError> {
+        let row = sqlx::query("SELECT * FROM runs WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&self.reader)
+            .await
+            .map_err(StoreError::database("read a run"))?;
+        let Some(row) = row else { return Ok(None) };
+        let experiment: String = get(&row, "experiment")?;
+        Ok(Some(StoredRun { summary: summary(&row)?, experiment: from_json("experiment", &experiment)? }))
+    }
+
+    /// The run that is `back` runs older than the newest.
+    pub(crate) async fn nth_last_run(&self, back: u32) -> Result<Option<RunId>, StoreError> {
+        let row = sqlx::query("SELECT id FROM runs ORDER BY id DESC LIMIT 1 OFFSET $1")
+            .bind(i64::from(back))
+            .fetch_optional(&self.reader)
+            .await
+            .map_err(StoreError::database("find a run"))?;
+        row.as_ref().map(id).transpose()
+    }
+
+    /// Runs whose id, without hyphens, begins or ends with `digits` (lower-case hexadecimal); newest first, a few.
+    pub(crate) async fn runs_like(&self, digits: &str) -> Result<Vec<RunId>, StoreError> {
+        let statement = "SELECT id FROM runs WHERE replace(id, '-', '') LIKE $1 OR replace(id, '-', '') LIKE $2 \
+                         ORDER BY id DESC LIMIT 10";
+        let rows = sqlx::query(statement)
+            .bind(format!("{digits}%"))
+            .bind(format!("%{digits}"))
+            .fetch_all(&self.reader)
+            .await
+            .map_err(StoreError::database("find a run"))?;
+        rows.iter().map(id).collect()
+    }
+
+    /// Keeps how many seconds of a run were measured.
+    pub(super) async fn set_measured(
+        transaction: &mut sqlx::SqliteConnection,
+        id: RunId,
+        seconds: u32,
+    ) -> Result<(), sqlx::Error> {
+        let statement = "UPDATE runs SET measured_s = $2 WHERE id = $1";
+        sqlx::query(statement)
+            .bind(id.to_string())
+            .bind(integer(u64::from(seconds)))
+            .execute(transaction)
+            .await
+            .map(|_| ())
+    }
+}
+
+fn get<'r, T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>>(
+    row: &'r SqliteRow,
+    column: &'static str,
+) -> Result<T, StoreError> {
+    row.try_get(column).map_err(StoreError::database("read a run"))
+}
+
+fn id(row: &SqliteRow) -> Result<RunId, StoreError> {
+    get::<String>(row, "id")?.parse().map_err(StoreError::broken("run id"))
+}
+
+fn summary(row: &SqliteRow) -> Result<RunSummary, StoreError> {
+    let state: String = get(row, "state")?;
+    let verdict: Option<String> = get(row, "verdict")?;
+    let reasons: String = get(row, "reasons")?;
+    Ok(RunSummary {
+        id: id(row)?,
+        name: get(row, "name")?,
+        target: get(row, "target")?,
+        state: state.parse().map_err(StoreError::broken("run state"))?,
+        verdict: verdict.map(|word| word.parse()).transpose().map_err(StoreError::broken("verdict"))?,
+        reasons: from_json("list of reasons", &reasons)?,
+        created_at: get(row, "created_at")?,
+        started_at: get(row, "started_at")?,
+        ended_at: get(row, "ended_at")?,
+        planned_s: get(row, "planned_s")?,
+        measured_s: u32::try_from(count(get(row, "measured_s")?)).unwrap_or(u32::MAX),
+    })
+}
