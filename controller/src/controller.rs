@@ -286,6 +286,14 @@ impl Controller {
         self.inner.store.list_runs(limit, before).await
     }
 
+    /// A run in a few words; cheap, where [`Self::run`] reads every measurement.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn summary(&self, id: RunId) -> Result<Option<RunSummary>, StoreError> {
+        Ok(self.inner.store.run(id).await?.map(|stored| stored.summary))
+    }
+
     /// Everything known of a run.
     ///
     /// # Errors

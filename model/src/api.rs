@@ -354,3 +354,25 @@ pub struct HaltView {
     /// Runs that were told to halt.
     pub halted: Vec<RunId>,
 }
+
+/// What a valid experiment comes to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ValidView {
+    /// Name of the experiment.
+    pub name: String,
+    /// Name of the target.
+    pub target: String,
+    /// Planned length of the load in seconds.
+    pub planned_s: f64,
+}
+
+/// How Kennel itself is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HealthView {
+    /// Version of Kennel.
+    pub version: String,
+    /// Names of the attached agents.
+    pub agents: Vec<String>,
+    /// Runs that are not over, oldest first.
+    pub active: Vec<RunId>,
+}

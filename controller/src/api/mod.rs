@@ -1,22 +1,88 @@
 //! The JSON API under `/api/v1`: one resource per file, its OpenAPI annotation beside its handler.
 
+mod compare;
 mod guard;
+mod halt;
+mod health;
+mod library;
+mod live;
 mod problem;
+mod runs;
+mod schema;
+mod validate;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode, Uri};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub use guard::guard_local;
 
 use crate::Controller;
+use problem::{Refusal, problem};
 
-/// Everything under `/api/v1`, for hosts that are loopback.
+/// Largest body that is read.
+const BODY_LIMIT: usize = 1 << 20;
+
+#[derive(OpenApi)]
+#[openapi(info(title = "Kennel", description = "Chaos and load testing: runs, their measurements and verdicts"))]
+struct Document;
+
+/// What handlers share.
+#[derive(Clone)]
+struct ApiState {
+    controller: Controller,
+    document: Arc<utoipa::openapi::OpenApi>,
+}
+
+fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(runs::list, runs::start))
+        .routes(routes!(runs::show))
+        .routes(routes!(runs::series))
+        .routes(routes!(live::live))
+        .routes(routes!(halt::halt_run))
+        .routes(routes!(halt::halt_all))
+        .routes(routes!(validate::validate))
+        .routes(routes!(compare::compare))
+        .routes(routes!(library::library))
+        .routes(routes!(schema::experiment_schema))
+        .routes(routes!(schema::openapi_document))
+        .routes(routes!(health::health))
+        .fallback(no_such_route)
+}
+
+/// Everything under `/api/v1`, answered to hosts that are loopback and to no page of another site.
 pub fn router(controller: Controller) -> Router {
     router_bound(controller, None)
 }
 
-/// As [`router`], also reachable under the address it is bound to.
-pub fn router_bound(_controller: Controller, bound: Option<SocketAddr>) -> Router {
-    guard_local(Router::new(), bound)
+/// As [`router`], also answered under the address that the server is bound to.
+pub fn router_bound(controller: Controller, bound: Option<SocketAddr>) -> Router {
+    let described = OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", routes());
+    let (router, document) = described.split_for_parts();
+    let router = router
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(ApiState { controller, document: Arc::new(document) });
+    guard_local(router, bound)
+}
+
+/// The API's description.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", routes()).split_for_parts().1
+}
+
+async fn no_such_route(method: Method, uri: Uri) -> Refusal {
+    problem(StatusCode::NOT_FOUND, format!("there is no {method} {}; /api/v1/openapi.json lists what there is", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Refusal {
+    problem(StatusCode::METHOD_NOT_ALLOWED, format!("{} takes no {method}", uri.path()))
 }
