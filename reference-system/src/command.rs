@@ -126,7 +126,10 @@ impl Launcher {
             what: "find the path of this program".to_owned(),
             source,
         })?;
-        Ok(Self { program, prefix: prefix.into_iter().map(Into::into).collect() })
+        Ok(Self {
+            program,
+            prefix: prefix.into_iter().map(Into::into).collect(),
+        })
     }
 }
 
@@ -165,10 +168,11 @@ impl fmt::Display for Outcome {
             Self::Up { state, json: true } => as_json(f, serde_json::to_string_pretty(state)),
             Self::Up { state, json: false } => write!(f, "ready\n{state}"),
             Self::Down { dir } => write!(f, "the system in {} is down", dir.display()),
-            Self::Status { status, json: true } => {
-                as_json(f, serde_json::to_string_pretty(status))
-            }
-            Self::Status { status, json: false } => status.fmt(f),
+            Self::Status { status, json: true } => as_json(f, serde_json::to_string_pretty(status)),
+            Self::Status {
+                status,
+                json: false,
+            } => status.fmt(f),
             Self::Ended => Ok(()),
         }
     }
@@ -186,9 +190,13 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
     {
         return Err(supervisor::become_proxy(args));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(
-        |source| SystemError::Process { what: "start a runtime".to_owned(), source },
-    )?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| SystemError::Process {
+            what: "start a runtime".to_owned(),
+            source,
+        })?;
     runtime.block_on(async {
         match command {
             SystemCommand::Up(args) => {
@@ -200,15 +208,19 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
                     gateway_port: args.gateway_port,
                     ..SystemOptions::new(args.dir, launcher)
                 };
-                Ok(Outcome::Up { state: launch::up(options).await?, json })
+                Ok(Outcome::Up {
+                    state: launch::up(options).await?,
+                    json,
+                })
             }
             SystemCommand::Down(args) => {
                 launch::down(&args.dir).await?;
                 Ok(Outcome::Down { dir: args.dir })
             }
-            SystemCommand::Status(args) => {
-                Ok(Outcome::Status { status: launch::status(&args.dir).await?, json: args.json })
-            }
+            SystemCommand::Status(args) => Ok(Outcome::Status {
+                status: launch::status(&args.dir).await?,
+                json: args.json,
+            }),
             SystemCommand::Supervise(args) => {
                 process_log();
                 if args.detached {
@@ -257,7 +269,10 @@ mod tests {
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         for wrong in ["3", "s", "-1s", "1.5s", "soon"] {
             let message = parse_duration(wrong).unwrap_err();
-            assert_eq!(message, format!("\"{wrong}\" is no duration; write for example 3s or 500ms"));
+            assert_eq!(
+                message,
+                format!("\"{wrong}\" is no duration; write for example 3s or 500ms")
+            );
         }
     }
 }

@@ -112,7 +112,11 @@ pub(crate) struct Balancing {
 
 impl Default for Balancing {
     fn default() -> Self {
-        Self { connect_retry: ConnectRetry::Reads, eject_after: 5, eject_ms: 3_000 }
+        Self {
+            connect_retry: ConnectRetry::Reads,
+            eject_after: 5,
+            eject_ms: 3_000,
+        }
     }
 }
 
@@ -136,7 +140,9 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self {
+            root: root.to_owned(),
+        }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -226,7 +232,10 @@ pub(crate) fn instance_names() -> Vec<(String, String)> {
 pub(crate) fn link_plans(instances: &[InstancePlan]) -> Vec<LinkPlan> {
     let mut links = Vec::new();
     for (from, targets) in LINKED {
-        for to in instances.iter().filter(|plan| targets.contains(&plan.service.as_str())) {
+        for to in instances
+            .iter()
+            .filter(|plan| targets.contains(&plan.service.as_str()))
+        {
             links.push(LinkPlan {
                 from: from.to_owned(),
                 to: to.service.clone(),
@@ -281,5 +290,7 @@ impl SystemConfig {
 pub(crate) fn now_ms() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        .map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
 }

@@ -38,7 +38,10 @@ pub(crate) async fn await_version(
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        return Err(SystemError::Proxy { command: command.to_owned(), why: why.to_owned() });
+        return Err(SystemError::Proxy {
+            command: command.to_owned(),
+            why: why.to_owned(),
+        });
     }
 }
 
@@ -61,11 +64,17 @@ pub(crate) async fn populate(
     let why = match ask(api, Method::POST, "/populate", body).await {
         Some((status, _)) if status.is_success() => return Ok(()),
         Some((status, answer)) => {
-            format!("answered {status} to POST /populate: {}", String::from_utf8_lossy(&answer))
+            format!(
+                "answered {status} to POST /populate: {}",
+                String::from_utf8_lossy(&answer)
+            )
         }
         None => "did not answer POST /populate".to_owned(),
     };
-    Err(SystemError::Proxy { command: command.to_owned(), why })
+    Err(SystemError::Proxy {
+        command: command.to_owned(),
+        why,
+    })
 }
 
 /// Gives a restarted proxy its links again, and leaves one that has any alone.
@@ -81,7 +90,9 @@ pub(crate) async fn repopulate(
             () = stop.cancelled() => return,
         }
         let known = ask(api, Method::GET, "/proxies", Bytes::new()).await;
-        let Some((StatusCode::OK, body)) = known else { continue };
+        let Some((StatusCode::OK, body)) = known else {
+            continue;
+        };
         let empty = serde_json::from_slice::<serde_json::Map<String, Value>>(&body)
             .is_ok_and(|proxies| proxies.is_empty());
         if empty && let Err(error) = populate(api, &command, &links).await {

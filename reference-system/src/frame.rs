@@ -40,7 +40,10 @@ const WATCH: Duration = Duration::from_secs(20);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RoleError {
     #[error("cannot listen on {address}: {source}")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
     #[error("cannot open the store {name}: {source}")]
     Store { name: String, source: StoreError },
     #[error("the server failed: {0}")]
@@ -95,7 +98,10 @@ impl Frame {
     ) -> Result<Store, RoleError> {
         Store::open(&self.layout.store(name), schema, &self.tracker)
             .await
-            .map_err(|source| RoleError::Store { name: name.to_owned(), source })
+            .map_err(|source| RoleError::Store {
+                name: name.to_owned(),
+                source,
+            })
     }
 
     /// Waits until the registry knows each of `services`.
@@ -120,18 +126,24 @@ impl Frame {
             directory: Arc::clone(&self.directory),
         });
         let router = routes
-            .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), bound_and_count))
+            .layer(axum::middleware::from_fn_with_state(
+                Arc::clone(&shared),
+                bound_and_count,
+            ))
             .merge(own_routes(shared));
         let listener = listen(self.plan.address)
             .await
-            .map_err(|source| RoleError::Listen { address: self.plan.address, source })?
+            .map_err(|source| RoleError::Listen {
+                address: self.plan.address,
+                source,
+            })?
             // Small answers on kept-alive connections must not wait for an acknowledgement.
             .tap_io(|stream| {
                 let _ = stream.set_nodelay(true);
             });
         let drained = CancellationToken::new();
-        let server = axum::serve(listener, router)
-            .with_graceful_shutdown(drained.clone().cancelled_owned());
+        let server =
+            axum::serve(listener, router).with_graceful_shutdown(drained.clone().cancelled_owned());
         let has_registry = self.plan.service != "reg";
         if has_registry {
             self.tracker.spawn(watch_registry(
@@ -173,7 +185,9 @@ impl Frame {
     }
 
     fn registry(&self) -> SocketAddr {
-        self.config.first("reg").map_or(self.plan.address, |plan| plan.address)
+        self.config
+            .first("reg")
+            .map_or(self.plan.address, |plan| plan.address)
     }
 
     /// Renews the lease until told to stop, then takes the registration back.
@@ -203,7 +217,10 @@ impl Frame {
             }
         }
         let delete = exchange(&client, Method::DELETE, &uri, Bytes::new(), |_| {});
-        if tokio::time::timeout(Duration::from_millis(200), delete).await.is_err() {
+        if tokio::time::timeout(Duration::from_millis(200), delete)
+            .await
+            .is_err()
+        {
             tracing::warn!("the registry did not take the deregistration; the lease will end");
         }
     }
@@ -227,11 +244,7 @@ async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     }
 }
 
-async fn watch_registry(
-    registry: SocketAddr,
-    directory: Arc<Directory>,
-    stop: CancellationToken,
-) {
+async fn watch_registry(registry: SocketAddr, directory: Arc<Directory>, stop: CancellationToken) {
     let client = http_client(Duration::from_millis(500));
     loop {
         let (epoch, rev) = directory.position();
@@ -286,7 +299,9 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> String {
-    shared.metrics.render(&shared.instance, shared.ready.load(Ordering::Relaxed))
+    shared
+        .metrics
+        .render(&shared.instance, shared.ready.load(Ordering::Relaxed))
 }
 
 async fn debug_state(State(shared): State<Arc<Shared>>) -> Json<Value> {
@@ -316,11 +331,15 @@ async fn bound_and_count(
     let response = if deadline <= started {
         Failure::deadline("the request came without time left").into_response()
     } else {
-        tokio::time::timeout_at(deadline, next.run(request)).await.unwrap_or_else(|_| {
-            Failure::deadline(format!("{} ran out of time", shared.instance)).into_response()
-        })
+        tokio::time::timeout_at(deadline, next.run(request))
+            .await
+            .unwrap_or_else(|_| {
+                Failure::deadline(format!("{} ran out of time", shared.instance)).into_response()
+            })
     };
-    shared.metrics.count(route, response.status(), started.elapsed());
+    shared
+        .metrics
+        .count(route, response.status(), started.elapsed());
     response
 }
 
@@ -339,7 +358,10 @@ impl Metrics {
     }
 
     fn render(&self, instance: &str, ready: bool) -> String {
-        let mut text = format!("# TYPE ready gauge\nready{{instance=\"{instance}\"}} {}\n", u8::from(ready));
+        let mut text = format!(
+            "# TYPE ready gauge\nready{{instance=\"{instance}\"}} {}\n",
+            u8::from(ready)
+        );
         text.push_str("# TYPE http_request_seconds summary\n");
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         for ((route, status), (count, total)) in requests.iter() {
@@ -347,7 +369,11 @@ impl Metrics {
                 format!("{{instance=\"{instance}\",route=\"{route}\",status=\"{status}\"}}");
             // Writing to a String cannot fail.
             let _ = writeln!(text, "http_request_seconds_count{labels} {count}");
-            let _ = writeln!(text, "http_request_seconds_sum{labels} {:.6}", total.as_secs_f64());
+            let _ = writeln!(
+                text,
+                "http_request_seconds_sum{labels} {:.6}",
+                total.as_secs_f64()
+            );
         }
         text
     }

@@ -121,12 +121,18 @@ impl RunningSystem {
         if let Some(pid) = self.supervisor.id() {
             process::send(pid, Signal::SIGTERM);
         }
-        if tokio::time::timeout(STOP_WITHIN, self.supervisor.wait()).await.is_ok() {
+        if tokio::time::timeout(STOP_WITHIN, self.supervisor.wait())
+            .await
+            .is_ok()
+        {
             return Ok(());
         }
         // What cannot be killed is gone already.
         let _ = self.supervisor.kill().await;
-        Err(SystemError::NotStopped { dir: self.state.dir.clone(), within: STOP_WITHIN })
+        Err(SystemError::NotStopped {
+            dir: self.state.dir.clone(),
+            within: STOP_WITHIN,
+        })
     }
 }
 
@@ -141,7 +147,11 @@ pub async fn start(options: SystemOptions) -> Result<RunningSystem, SystemError>
     let mut supervisor = spawn_supervisor(&options, &layout, "--lifeline", Stdio::piped())?;
     let lifeline = supervisor.stdin.take();
     let state = await_ready(&options, &layout, &mut supervisor).await?;
-    Ok(RunningSystem { state, supervisor, _lifeline: lifeline })
+    Ok(RunningSystem {
+        state,
+        supervisor,
+        _lifeline: lifeline,
+    })
 }
 
 /// Starts a system that outlives this process, until [`down`].
@@ -169,7 +179,11 @@ fn prepare(options: &SystemOptions) -> Result<Layout, SystemError> {
     if let Ok(before) = SystemConfig::read(&layout)
         && before.seed != options.seed
     {
-        return Err(SystemError::OtherSeed { dir, stored: before.seed, asked: options.seed });
+        return Err(SystemError::OtherSeed {
+            dir,
+            stored: before.seed,
+            asked: options.seed,
+        });
     }
     process::remove(&layout.failure());
     process::remove(&layout.state());
@@ -186,8 +200,15 @@ fn spawn_supervisor(
     input: Stdio,
 ) -> Result<Child, SystemError> {
     let path = layout.log("supervisor");
-    let failed = |source| SystemError::File { path: path.clone(), source };
-    let log = std::fs::File::options().create(true).append(true).open(&path).map_err(failed)?;
+    let failed = |source| SystemError::File {
+        path: path.clone(),
+        source,
+    };
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(failed)?;
     let errors = log.try_clone().map_err(failed)?;
     Command::new(&options.launcher.program)
         .args(&options.launcher.prefix)
@@ -197,7 +218,10 @@ fn spawn_supervisor(
         .stdout(log)
         .stderr(errors)
         .spawn()
-        .map_err(|source| SystemError::Process { what: "start the supervisor".to_owned(), source })
+        .map_err(|source| SystemError::Process {
+            what: "start the supervisor".to_owned(),
+            source,
+        })
 }
 
 async fn await_ready(
@@ -223,7 +247,9 @@ async fn await_ready(
         if Instant::now() >= deadline {
             // Its roles die with it.
             let _ = supervisor.kill().await;
-            return Err(SystemError::NotReady { why: "the supervisor says nothing".to_owned() });
+            return Err(SystemError::NotReady {
+                why: "the supervisor says nothing".to_owned(),
+            });
         }
         tokio::time::sleep(POLL).await;
     }
@@ -250,7 +276,10 @@ pub async fn down(dir: &Path) -> Result<(), SystemError> {
         process::remove(&layout.state());
         return Ok(());
     }
-    Err(SystemError::NotStopped { dir: dir.to_owned(), within: STOP_WITHIN * 2 })
+    Err(SystemError::NotStopped {
+        dir: dir.to_owned(),
+        within: STOP_WITHIN * 2,
+    })
 }
 
 fn running(dir: &Path) -> Result<(Layout, u32), SystemError> {
@@ -261,7 +290,9 @@ fn running(dir: &Path) -> Result<(Layout, u32), SystemError> {
         .flatten();
     supervisor
         .map(|pid| (layout, pid))
-        .ok_or_else(|| SystemError::NoSystem { dir: dir.to_owned() })
+        .ok_or_else(|| SystemError::NoSystem {
+            dir: dir.to_owned(),
+        })
 }
 
 async fn gone(layout: &Layout) -> bool {
@@ -283,8 +314,10 @@ async fn gone(layout: &Layout) -> bool {
 pub async fn status(dir: &Path) -> Result<SystemStatus, SystemError> {
     running(dir)?;
     let layout = Layout::new(dir);
-    let config = SystemConfig::read(&layout)
-        .map_err(|source| SystemError::File { path: layout.config(), source })?;
+    let config = SystemConfig::read(&layout).map_err(|source| SystemError::File {
+        path: layout.config(),
+        source,
+    })?;
     let client = http_client(Duration::from_millis(200));
     let probes = config.instances.iter().map(|plan| async {
         let pid = process::read_pid(&layout.pid_file(&plan.instance));
@@ -299,7 +332,13 @@ pub async fn status(dir: &Path) -> Result<SystemStatus, SystemError> {
         }
     });
     let instances = futures::future::join_all(probes).await;
-    let gateway =
-        config.first("gw").map(|plan| format!("http://{}", plan.address)).unwrap_or_default();
-    Ok(SystemStatus { dir: dir.to_owned(), gateway, instances })
+    let gateway = config
+        .first("gw")
+        .map(|plan| format!("http://{}", plan.address))
+        .unwrap_or_default();
+    Ok(SystemStatus {
+        dir: dir.to_owned(),
+        gateway,
+        instances,
+    })
 }

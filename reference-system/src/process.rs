@@ -66,8 +66,10 @@ pub(crate) fn on_signals() -> Result<impl Future<Output = ()>, SystemError> {
             source,
         })
     };
-    let (mut term, mut interrupt) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let (mut term, mut interrupt) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
     Ok(async move {
         tokio::select! {
             _ = term.recv() => {}
@@ -88,7 +90,10 @@ pub(crate) fn become_command(parent: u32, command: &[String]) -> SystemError {
         };
     };
     let source = std::process::Command::new(program).args(arguments).exec();
-    SystemError::Process { what: format!("start {program}"), source }
+    SystemError::Process {
+        what: format!("start {program}"),
+        source,
+    }
 }
 
 fn pid(process: u32) -> Pid {
@@ -101,9 +106,16 @@ pub(crate) fn send(process: u32, signal: Signal) {
     let _ = kill(pid(process), signal);
 }
 
-/// Whether a process with this ID exists.
+/// Whether a process with this ID runs. A dead one that nobody has waited for does not.
 pub(crate) fn exists(process: u32) -> bool {
-    kill(pid(process), None).is_ok()
+    let is_zombie = || {
+        std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| {
+            // The state follows the name, which is in parentheses and may hold any character.
+            stat.rsplit_once(')')
+                .is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
+        })
+    };
+    kill(pid(process), None).is_ok() && !is_zombie()
 }
 
 /// Writes a file so that readers see all of it or nothing.
@@ -111,7 +123,10 @@ pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), SystemError> {
     let fresh = path.with_extension("fresh");
     std::fs::write(&fresh, text)
         .and_then(|()| std::fs::rename(&fresh, path))
-        .map_err(|source| SystemError::File { path: path.to_owned(), source })
+        .map_err(|source| SystemError::File {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// Removes a file if it is there.
@@ -135,7 +150,10 @@ pub(crate) fn tail(path: &Path) -> String {
 
 /// Takes the lock file; `None` if another process holds it.
 pub(crate) fn lock(path: &Path) -> Result<Option<File>, SystemError> {
-    let failed = |source| SystemError::File { path: path.to_owned(), source };
+    let failed = |source| SystemError::File {
+        path: path.to_owned(),
+        source,
+    };
     let file = File::options()
         .create(true)
         .truncate(false)
@@ -156,10 +174,12 @@ pub(crate) fn is_locked(path: &Path) -> bool {
 
 /// Starts a session of its own, so that the starter's terminal does not end it.
 pub(crate) fn leave_session() -> Result<(), SystemError> {
-    nix::unistd::setsid().map(|_| ()).map_err(|errno| SystemError::Process {
-        what: "start a session".to_owned(),
-        source: errno.into(),
-    })
+    nix::unistd::setsid()
+        .map(|_| ())
+        .map_err(|errno| SystemError::Process {
+            what: "start a session".to_owned(),
+            source: errno.into(),
+        })
 }
 
 /// Standard input as a pipe.

@@ -36,10 +36,12 @@ const READY_POLL: Duration = Duration::from_millis(15);
 pub(crate) async fn run(args: &SuperviseArgs) -> Result<(), SystemError> {
     let layout = Layout::new(&args.dir);
     let Some(lock) = process::lock(&layout.lock())? else {
-        return Err(SystemError::DirectoryInUse { dir: args.dir.clone() });
+        return Err(SystemError::DirectoryInUse {
+            dir: args.dir.clone(),
+        });
     };
     let me = layout.pid_file("supervisor");
-    process::write_whole(&me, std::process::id().to_string().as_bytes())?;
+    process::write_whole(&me, format!("{}\n", std::process::id()).as_bytes())?;
     let stop = CancellationToken::new();
     let asked = stop_asked(args.lifeline)?;
     let tracker = TaskTracker::new();
@@ -72,7 +74,11 @@ pub(crate) async fn run(args: &SuperviseArgs) -> Result<(), SystemError> {
 /// Ends when the system shall stop: by signal, or when the starter holds the lifeline no more.
 fn stop_asked(lifeline: bool) -> Result<impl Future<Output = ()>, SystemError> {
     let signals = process::on_signals()?;
-    let end = if lifeline { Some(process::standard_input()?) } else { None };
+    let end = if lifeline {
+        Some(process::standard_input()?)
+    } else {
+        None
+    };
     Ok(async move {
         match end {
             Some(input) => tokio::select! {
@@ -132,10 +138,18 @@ impl System {
         let mut reserved = Vec::new();
         let mut instances = Vec::new();
         for (service, instance) in instance_names() {
-            let port = if service == "gw" { options.gateway_port.unwrap_or(0) } else { 0 };
+            let port = if service == "gw" {
+                options.gateway_port.unwrap_or(0)
+            } else {
+                0
+            };
             let (socket, address) = reserve(port)?;
             reserved.push(socket);
-            instances.push(InstancePlan { service, instance, address });
+            instances.push(InstancePlan {
+                service,
+                instance,
+                address,
+            });
         }
         let mut links = Vec::new();
         let mut proxy = None;
@@ -173,7 +187,14 @@ impl System {
             source: error.into(),
         })?;
         process::write_whole(&layout.config(), &text)?;
-        Ok(Self { layout, options, config, reserved, stop, tracker })
+        Ok(Self {
+            layout,
+            options,
+            config,
+            reserved,
+            stop,
+            tracker,
+        })
     }
 
     async fn start(&self) -> Result<(), SystemError> {
@@ -182,7 +203,12 @@ impl System {
         let mut deaths = Vec::new();
         if let Some(api) = self.config.proxy {
             let proxy_deaths = self.look_after(roles::PROXY, roles::PROXY);
-            let command = self.options.proxy_command.clone().unwrap_or_default().join(" ");
+            let command = self
+                .options
+                .proxy_command
+                .clone()
+                .unwrap_or_default()
+                .join(" ");
             fault_proxy::await_version(api, &command, deadline, &proxy_deaths)
                 .await
                 .map_err(|error| self.with_log(error, roles::PROXY))?;
@@ -210,9 +236,14 @@ impl System {
                 });
             }
         }
-        tracing::info!(took_ms = began.elapsed().as_millis() as u64, reserved = self.reserved.len(), "self-test passed");
-        let text = serde_json::to_vec_pretty(&self.state()).map_err(|error| {
-            SystemError::File { path: self.layout.state(), source: error.into() }
+        tracing::info!(
+            took_ms = began.elapsed().as_millis() as u64,
+            reserved = self.reserved.len(),
+            "self-test passed"
+        );
+        let text = serde_json::to_vec_pretty(&self.state()).map_err(|error| SystemError::File {
+            path: self.layout.state(),
+            source: error.into(),
         })?;
         process::write_whole(&self.layout.state(), &text)
     }
@@ -264,12 +295,16 @@ impl System {
 
     fn with_log(&self, error: SystemError, instance: &str) -> SystemError {
         let tail = process::tail(&self.layout.log(instance));
-        SystemError::NotReady { why: format!("{error}; its log ends:\n{tail}") }
+        SystemError::NotReady {
+            why: format!("{error}; its log ends:\n{tail}"),
+        }
     }
 
     fn address_of(&self, service: &str) -> SocketAddr {
         // Every service of the plan has an instance.
-        self.config.first(service).map_or((Ipv4Addr::LOCALHOST, 0).into(), |plan| plan.address)
+        self.config
+            .first(service)
+            .map_or((Ipv4Addr::LOCALHOST, 0).into(), |plan| plan.address)
     }
 
     fn state(&self) -> SystemState {
@@ -336,7 +371,7 @@ impl Ward {
                 Ok(mut child) => {
                     if let Some(pid) = child.id()
                         && let Err(error) =
-                            process::write_whole(&pid_file, pid.to_string().as_bytes())
+                            process::write_whole(&pid_file, format!("{pid}\n").as_bytes())
                     {
                         tracing::error!(%error, "no pid file");
                     }
@@ -367,8 +402,15 @@ impl Ward {
 
     fn spawn(&self) -> Result<Child, SystemError> {
         let path = self.layout.log(&self.instance);
-        let failed = |source| SystemError::File { path: path.clone(), source };
-        let log = std::fs::File::options().create(true).append(true).open(&path).map_err(failed)?;
+        let failed = |source| SystemError::File {
+            path: path.clone(),
+            source,
+        };
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(failed)?;
         let errors = log.try_clone().map_err(failed)?;
         Command::new(&self.options.launcher.program)
             .args(&self.options.launcher.prefix)

@@ -12,6 +12,14 @@ use crate::config::now_ms;
 /// A task postponed after a failure is still on its way: pauses are shorter than this.
 const SOON_MS: i64 = 5_000;
 
+/// Task rows whose work is due, or failed and is about to be tried again. Timers of the future are
+/// at rest.
+macro_rules! on_its_way {
+    () => {
+        "FROM tasks WHERE due_at_ms <= ? OR (attempts > 0 AND due_at_ms <= ?)"
+    };
+}
+
 /// The rows of a system. A part that could not be read is the reason why.
 pub(crate) struct Books {
     pub(crate) users: Result<UserDimension, String>,
@@ -130,12 +138,19 @@ impl Books {
             Ok(all)
         };
         let merchants = named_part(merchants.await, "the merchant dimension");
-        Self { users, merchants, wallets, coupons }
+        Self {
+            users,
+            merchants,
+            wallets,
+            coupons,
+        }
     }
 
     /// Whether nothing was on its way when the books were read.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.users.as_ref().is_ok_and(|users| users.pending.is_none())
+        self.users
+            .as_ref()
+            .is_ok_and(|users| users.pending.is_none())
     }
 }
 
@@ -170,9 +185,7 @@ async fn open(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
 }
 
 async fn read_pending(file: &mut SqliteConnection) -> Result<Pending, sqlx::Error> {
-    let tasks = sqlx::query_scalar(
-        "SELECT count(*) FROM tasks WHERE due_at_ms <= ? OR (attempts > 0 AND due_at_ms <= ?)",
-    )
+    let tasks = sqlx::query_scalar(concat!("SELECT count(*) ", on_its_way!()))
         .bind(now_ms())
         .bind(now_ms() + SOON_MS)
         .fetch_one(&mut *file)
@@ -213,18 +226,17 @@ fn order_row(row: &SqliteRow, group: u16) -> Result<OrderRow, sqlx::Error> {
     })
 }
 
-async fn read_users(
-    path: &Path,
-    group: u16,
-    all: &mut UserDimension,
-) -> Result<(), sqlx::Error> {
+async fn read_users(path: &Path, group: u16, all: &mut UserDimension) -> Result<(), sqlx::Error> {
     let mut file = open(path).await?;
     // One transaction, one snapshot.
     let mut snapshot = file.begin().await?;
     let pending = read_pending(&mut snapshot).await?;
     all.pending.tasks += pending.tasks;
     all.pending.between += pending.between;
-    for row in sqlx::query(order_columns!()).fetch_all(&mut *snapshot).await? {
+    for row in sqlx::query(order_columns!())
+        .fetch_all(&mut *snapshot)
+        .await?
+    {
         all.orders.push(order_row(&row, group)?);
     }
     let events = sqlx::query("SELECT order_id, version, from_status, to_status FROM events")
@@ -246,8 +258,11 @@ async fn read_users(
     for row in refunds.fetch_all(&mut *snapshot).await? {
         all.refunds.push(money_row(&row)?);
     }
-    let due = sqlx::query_scalar("SELECT DISTINCT order_id FROM tasks WHERE due_at_ms <= ?");
-    let due: Vec<i64> = due.bind(now_ms() + SOON_MS).fetch_all(&mut *snapshot).await?;
+    let due: Vec<i64> = sqlx::query_scalar(concat!("SELECT DISTINCT order_id ", on_its_way!()))
+        .bind(now_ms())
+        .bind(now_ms() + SOON_MS)
+        .fetch_all(&mut *snapshot)
+        .await?;
     all.in_motion.extend(due);
     snapshot.rollback().await?;
     file.close().await
@@ -269,12 +284,20 @@ async fn read_merchants(
 ) -> Result<(), sqlx::Error> {
     let mut file = open(path).await?;
     let mut snapshot = file.begin().await?;
-    for row in sqlx::query(order_columns!()).fetch_all(&mut *snapshot).await? {
+    for row in sqlx::query(order_columns!())
+        .fetch_all(&mut *snapshot)
+        .await?
+    {
         all.orders.push(order_row(&row, group)?);
     }
     let numbers = sqlx::query("SELECT restaurant_id, day, number, order_id FROM numbers");
     for row in numbers.fetch_all(&mut *snapshot).await? {
-        all.numbers.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?));
+        all.numbers.push((
+            row.try_get(0)?,
+            row.try_get(1)?,
+            row.try_get(2)?,
+            row.try_get(3)?,
+        ));
     }
     snapshot.rollback().await?;
     file.close().await
@@ -290,7 +313,8 @@ async fn read_wallets(path: &Path) -> Result<Wallets, sqlx::Error> {
     }
     let ledger = sqlx::query("SELECT txn, account, amount_fen FROM ledger");
     for row in ledger.fetch_all(&mut *snapshot).await? {
-        all.ledger.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+        all.ledger
+            .push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
     }
     snapshot.rollback().await?;
     file.close().await?;

@@ -15,27 +15,31 @@ use crate::roles::eps;
 pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Finding> {
     let users = books.users.as_ref();
     let merchants = books.merchants.as_ref();
-    let with_users = |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension)| match users {
-        Ok(users) => {
-            let mut finding = Finding::new(id, title);
-            rule(&mut finding, users);
-            finding
-        }
-        Err(why) => Finding::unknown(id, title, why),
-    };
-    let with_both = |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension)| {
-        match &books.merchants {
+    let with_users =
+        |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension)| match users {
+            Ok(users) => {
+                let mut finding = Finding::new(id, title);
+                rule(&mut finding, users);
+                finding
+            }
+            Err(why) => Finding::unknown(id, title, why),
+        };
+    let with_both =
+        |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension)| match &books.merchants
+        {
             Ok(_) => with_users(id, title, rule),
             Err(why) => Finding::unknown(id, title, why),
-        }
-    };
+        };
     vec![
         with_users("I3", "One request, one order", &one_request_one_order),
         with_both("I4", "Routing is true", &|finding, users| {
             for row in &users.orders {
                 routing(finding, row, slot_hash, true);
             }
-            for row in merchants.into_iter().flat_map(|merchants| &merchants.orders) {
+            for row in merchants
+                .into_iter()
+                .flat_map(|merchants| &merchants.orders)
+            {
                 routing(finding, row, slot_hash, false);
             }
         }),
@@ -60,7 +64,11 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
             }),
             Err(why) => Finding::unknown("I10", "Escrow identity", why),
         },
-        with_users("I11", "Paid and cancelled means refunded, once", &refunded_once),
+        with_users(
+            "I11",
+            "Paid and cancelled means refunded, once",
+            &refunded_once,
+        ),
         match &books.coupons {
             Ok(coupons) => with_users("I13", "A coupon is used at most once", &|finding, users| {
                 coupon_once(finding, users, coupons);
@@ -98,7 +106,10 @@ fn one_request_one_order(finding: &mut Finding, users: &UserDimension) {
         finding.checked += 1;
         if let Some(other) = requests.insert((row.user_id, &row.req_id), row.order_id) {
             finding.violate(|| {
-                format!("request {} made orders {other} and {}", row.req_id, row.order_id)
+                format!(
+                    "request {} made orders {other} and {}",
+                    row.req_id, row.order_id
+                )
             });
         }
         if !ids.insert(row.order_id) {
@@ -108,7 +119,11 @@ fn one_request_one_order(finding: &mut Finding, users: &UserDimension) {
         let id = OrderId(row.order_id);
         if let Some(other) = numbers.insert((id.epoch(), id.sequence()), row.order_id) {
             finding.violate(|| {
-                format!("orders {other} and {} share sequence number {}", id, id.sequence())
+                format!(
+                    "orders {other} and {} share sequence number {}",
+                    id,
+                    id.sequence()
+                )
             });
         }
     }
@@ -117,7 +132,10 @@ fn one_request_one_order(finding: &mut Finding, users: &UserDimension) {
 fn routing(finding: &mut Finding, row: &OrderRow, slot_hash: SlotHash, by_user: bool) {
     finding.checked += 1;
     let id = OrderId(row.order_id);
-    let (user, merchant) = (slot_hash.slot(row.user_id), slot_hash.slot(row.restaurant_id));
+    let (user, merchant) = (
+        slot_hash.slot(row.user_id),
+        slot_hash.slot(row.restaurant_id),
+    );
     if (id.user_slot(), id.merchant_slot()) != (user, merchant) {
         finding.violate(|| {
             format!(
@@ -216,7 +234,10 @@ fn flaw(row: &OrderRow, life: &[&EventRow]) -> Option<String> {
             return Some(format!("event {version} is missing"));
         }
         if event.from != at {
-            return Some(format!("event {version} starts at {:?}, not at {at:?}", event.from));
+            return Some(format!(
+                "event {version} starts at {:?}, not at {at:?}",
+                event.from
+            ));
         }
         let from = event.from.and_then(Status::from_code);
         let legal = Status::from_code(event.to).is_some_and(|to| lifecycle::is_legal(from, to));
@@ -244,7 +265,10 @@ fn terminals_stay(finding: &mut Finding, users: &UserDimension) {
             || (from == Some(Status::Completed) && event.to != Status::Completed.code());
         if left {
             finding.violate(|| {
-                format!("order {} left {:?} for {}", event.order_id, event.from, event.to)
+                format!(
+                    "order {} left {:?} for {}",
+                    event.order_id, event.from, event.to
+                )
             });
         }
     }
@@ -265,7 +289,10 @@ fn books_balance(finding: &mut Finding, wallets: &Wallets) {
     }
     for (user, balance) in &wallets.balances {
         finding.checked += 1;
-        let moved = users.get(format!("user:{user}").as_str()).copied().unwrap_or(0);
+        let moved = users
+            .get(format!("user:{user}").as_str())
+            .copied()
+            .unwrap_or(0);
         if OPENING_WALLET_FEN + moved != *balance {
             finding.violate(|| {
                 format!(
@@ -290,7 +317,10 @@ fn sums_of_ok(rows: &[MoneyRow]) -> HashMap<i64, i64> {
 fn escrow_identity(finding: &mut Finding, users: &UserDimension, wallets: &Wallets) {
     let mut escrow: HashMap<i64, i64> = HashMap::new();
     for (_, account, amount) in &wallets.ledger {
-        if let Some(order) = account.strip_prefix("escrow:").and_then(|id| id.parse().ok()) {
+        if let Some(order) = account
+            .strip_prefix("escrow:")
+            .and_then(|id| id.parse().ok())
+        {
             *escrow.entry(order).or_default() += amount;
         }
     }
@@ -334,9 +364,16 @@ fn refunded_once(finding: &mut Finding, users: &UserDimension) {
             });
         }
     }
-    let payments: HashSet<&str> =
-        users.payments.iter().map(|row| row.payment_id.as_str()).collect();
-    for refund in users.refunds.iter().filter(|row| !payments.contains(row.payment_id.as_str())) {
+    let payments: HashSet<&str> = users
+        .payments
+        .iter()
+        .map(|row| row.payment_id.as_str())
+        .collect();
+    for refund in users
+        .refunds
+        .iter()
+        .filter(|row| !payments.contains(row.payment_id.as_str()))
+    {
         finding.violate(|| format!("a refund of {} has no payment", refund.payment_id));
     }
 }
@@ -346,12 +383,17 @@ fn coupon_once(finding: &mut Finding, users: &UserDimension, coupons: &[CouponRo
     let mut live = HashSet::new();
     for row in &users.orders {
         let dead = Status::from_code(row.status).is_some_and(Status::is_dead);
-        let Some(coupon) = row.coupon_id.filter(|_| !dead) else { continue };
+        let Some(coupon) = row.coupon_id.filter(|_| !dead) else {
+            continue;
+        };
         finding.checked += 1;
         live.insert((coupon, row.order_id));
         if let Some(other) = bound.insert(coupon, row.order_id) {
             finding.violate(|| {
-                format!("coupon {coupon} is used by orders {other} and {}", row.order_id)
+                format!(
+                    "coupon {coupon} is used by orders {other} and {}",
+                    row.order_id
+                )
             });
         }
     }
@@ -360,7 +402,10 @@ fn coupon_once(finding: &mut Finding, users: &UserDimension, coupons: &[CouponRo
         finding.checked += 1;
         if !live.contains(&(row.coupon_id, row.order_id)) {
             finding.violate(|| {
-                format!("coupon {} is used by order {}, which is not live", row.coupon_id, row.order_id)
+                format!(
+                    "coupon {} is used by order {}, which is not live",
+                    row.coupon_id, row.order_id
+                )
             });
         }
     }
@@ -369,7 +414,9 @@ fn coupon_once(finding: &mut Finding, users: &UserDimension, coupons: &[CouponRo
 fn kitchen_numbers(finding: &mut Finding, merchants: &[OrderRow]) {
     let mut slips = HashMap::new();
     for row in merchants {
-        let (Some(day), Some(number)) = (row.day, row.number) else { continue };
+        let (Some(day), Some(number)) = (row.day, row.number) else {
+            continue;
+        };
         finding.checked += 1;
         if let Some(other) = slips.insert((row.restaurant_id, day, number), row.order_id) {
             finding.violate(|| {
@@ -388,7 +435,10 @@ fn price_truth(finding: &mut Finding, users: &UserDimension) {
         let total = row.items_fen + row.delivery_fee_fen - row.discount_fen;
         if total != row.total_fen {
             finding.violate(|| {
-                format!("order {} costs {} fen, its parts {total}", row.order_id, row.total_fen)
+                format!(
+                    "order {} costs {} fen, its parts {total}",
+                    row.order_id, row.total_fen
+                )
             });
         }
     }

@@ -171,7 +171,9 @@ pub const fn next(from: Option<Status>, trigger: Trigger) -> Option<Status> {
 
 /// Whether some trigger leads from `from` to `to`: what the auditor asks of an event row.
 pub fn is_legal(from: Option<Status>, to: Status) -> bool {
-    Trigger::ALL.into_iter().any(|trigger| next(from, trigger) == Some(to))
+    Trigger::ALL
+        .into_iter()
+        .any(|trigger| next(from, trigger) == Some(to))
 }
 
 #[cfg(test)]

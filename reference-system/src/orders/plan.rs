@@ -206,7 +206,10 @@ pub(crate) fn apply(order: &Order, change: &Change, now_ms: i64) -> Option<Order
 /// The task rows of a new order.
 pub(crate) fn tasks_of_creation(order: &Order, timers: &Timers) -> Vec<TaskWrite> {
     vec![
-        TaskWrite { kind: TaskKind::MerchantRow, due_at_ms: order.created_at_ms },
+        TaskWrite {
+            kind: TaskKind::MerchantRow,
+            due_at_ms: order.created_at_ms,
+        },
         TaskWrite {
             kind: TaskKind::CloseUnpaid,
             due_at_ms: order.created_at_ms + timers.unpaid_ms,
@@ -236,7 +239,10 @@ pub(crate) fn step(
         return Err(Refusal::NotDelivered);
     }
     let mut change = fields_only(order, now_ms);
-    change.step = Some(Step { to, event: trigger.event().to_owned() });
+    change.step = Some(Step {
+        to,
+        event: trigger.event().to_owned(),
+    });
     match trigger {
         Trigger::Pay => {
             change.payment = Some(MoneyWrite {
@@ -282,7 +288,11 @@ pub(crate) fn payment_result(
     if order.paid_fen > 0 {
         return Ok(None);
     }
-    let write = |state| MoneyWrite { payment_id: payment.to_owned(), amount_fen, state };
+    let write = |state| MoneyWrite {
+        payment_id: payment.to_owned(),
+        amount_fen,
+        state,
+    };
     if !succeeded {
         if order.status.is_dead() {
             return Ok(None);
@@ -292,7 +302,10 @@ pub(crate) fn payment_result(
         return Ok(Some(change));
     }
     if amount_fen != order.total_fen {
-        return Err(Refusal::WrongAmount { paid: amount_fen, total: order.total_fen });
+        return Err(Refusal::WrongAmount {
+            paid: amount_fen,
+            total: order.total_fen,
+        });
     }
     // A late success does not resurrect an order: it books the payment and gives it back.
     let mut change = if order.status.is_dead() {
@@ -351,8 +364,11 @@ pub(crate) fn refunded(order: &Order, now_ms: i64) -> Option<Change> {
     }
     let mut change = fields_only(order, now_ms);
     change.refund_status = Some(REFUND_SUCCEEDED);
-    change.refund =
-        Some(MoneyWrite { payment_id, amount_fen: order.paid_fen, state: MoneyState::Ok });
+    change.refund = Some(MoneyWrite {
+        payment_id,
+        amount_fen: order.paid_fen,
+        state: MoneyState::Ok,
+    });
     Some(change)
 }
 
@@ -368,7 +384,10 @@ fn fields_only(order: &Order, now_ms: i64) -> Change {
         kitchen: None,
         payment: None,
         refund: None,
-        tasks: vec![TaskWrite { kind: TaskKind::MerchantRow, due_at_ms: now_ms }],
+        tasks: vec![TaskWrite {
+            kind: TaskKind::MerchantRow,
+            due_at_ms: now_ms,
+        }],
     }
 }
 
@@ -395,8 +414,12 @@ mod tests {
     use super::*;
     use crate::ids::{CouponId, RestaurantId, UserId};
 
-    const TIMERS: Timers =
-        Timers { unpaid_ms: 1_000, unanswered_ms: 500, unconfirmed_ms: 500, charge_again_ms: 10 };
+    const TIMERS: Timers = Timers {
+        unpaid_ms: 1_000,
+        unanswered_ms: 500,
+        unconfirmed_ms: 500,
+        charge_again_ms: 10,
+    };
 
     fn order() -> Order {
         Order {
@@ -431,33 +454,63 @@ mod tests {
 
     #[test]
     fn a_late_payment_is_booked_and_given_back_without_a_transition() {
-        let closed = Order { status: Status::Closed, version: 3, ..order() };
-        let change = payment_result(&closed, "p1", true, 3_100, &TIMERS, 9).unwrap().unwrap();
+        let closed = Order {
+            status: Status::Closed,
+            version: 3,
+            ..order()
+        };
+        let change = payment_result(&closed, "p1", true, 3_100, &TIMERS, 9)
+            .unwrap()
+            .unwrap();
         assert!(change.step.is_none());
         assert!(has(&change, TaskKind::Capture) && has(&change, TaskKind::Refund));
         let after = apply(&closed, &change, 9).unwrap();
         assert_eq!((after.status, after.version), (Status::Closed, 3));
-        assert_eq!((after.paid_fen, after.refund_status), (3_100, REFUND_APPLIED));
+        assert_eq!(
+            (after.paid_fen, after.refund_status),
+            (3_100, REFUND_APPLIED)
+        );
         assert_eq!(change.refund.unwrap().payment_id, "p1");
-        assert_eq!(payment_result(&after, "p1", true, 3_100, &TIMERS, 9), Ok(None));
+        assert_eq!(
+            payment_result(&after, "p1", true, 3_100, &TIMERS, 9),
+            Ok(None)
+        );
     }
 
     #[test]
     fn refusals_say_what_to_do() {
-        let paying = Order { status: Status::Paying, ..order() };
+        let paying = Order {
+            status: Status::Paying,
+            ..order()
+        };
         assert_eq!(
-            step(&paying, Trigger::Cancel, &TIMERS, 0).unwrap_err().to_string(),
+            step(&paying, Trigger::Cancel, &TIMERS, 0)
+                .unwrap_err()
+                .to_string(),
             "a payment is in progress"
         );
-        let accepted = Order { status: Status::Accepted, ..order() };
-        assert_eq!(step(&accepted, Trigger::Cancel, &TIMERS, 0), Err(Refusal::NeedsRefund));
-        assert_eq!(step(&accepted, Trigger::Complete, &TIMERS, 0), Err(Refusal::NotDelivered));
+        let accepted = Order {
+            status: Status::Accepted,
+            ..order()
+        };
         assert_eq!(
-            payment_result(&paying, "p1", true, 1, &TIMERS, 0).unwrap_err().to_string(),
+            step(&accepted, Trigger::Cancel, &TIMERS, 0),
+            Err(Refusal::NeedsRefund)
+        );
+        assert_eq!(
+            step(&accepted, Trigger::Complete, &TIMERS, 0),
+            Err(Refusal::NotDelivered)
+        );
+        assert_eq!(
+            payment_result(&paying, "p1", true, 1, &TIMERS, 0)
+                .unwrap_err()
+                .to_string(),
             "the payment is 1 fen, the order 3100 fen"
         );
         assert_eq!(
-            step(&order(), Trigger::Accept, &TIMERS, 0).unwrap_err().to_string(),
+            step(&order(), Trigger::Accept, &TIMERS, 0)
+                .unwrap_err()
+                .to_string(),
             "the order has status -5, which does not allow this"
         );
     }
@@ -465,7 +518,10 @@ mod tests {
     #[test]
     fn a_change_planned_on_an_older_version_does_not_apply() {
         let change = step(&order(), Trigger::Pay, &TIMERS, 0).unwrap();
-        let moved = Order { version: 2, ..order() };
+        let moved = Order {
+            version: 2,
+            ..order()
+        };
         assert_eq!(apply(&moved, &change, 0), None);
     }
 

@@ -9,8 +9,8 @@ use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 use super::service::user_store;
-use crate::ids::{OrderId, SlotHash, UserId};
 use crate::ids::RestaurantId;
+use crate::ids::{OrderId, SlotHash, UserId};
 use crate::rpc::{Budget, CallError, Caller};
 use crate::store::user_dimension::SequenceBlock;
 
@@ -42,19 +42,32 @@ struct Block {
 
 impl From<SequenceBlock> for Block {
     fn from(block: SequenceBlock) -> Self {
-        Self { epoch: block.epoch, numbers: block.first..block.first + block.count }
+        Self {
+            epoch: block.epoch,
+            numbers: block.first..block.first + block.count,
+        }
     }
 }
 
 impl Sequence {
     pub(crate) fn new(caller: Caller, slot_hash: SlotHash) -> Arc<Self> {
-        Arc::new(Self { caller, slot_hash, blocks: Mutex::default(), low: Notify::new() })
+        Arc::new(Self {
+            caller,
+            slot_hash,
+            blocks: Mutex::default(),
+            low: Notify::new(),
+        })
     }
 
     async fn fetch(&self, budget: &Budget) -> Result<Block, CallError> {
         let block: SequenceBlock = self
             .caller
-            .post(user_store(0), "/sequence", &json!({ "count": BLOCK }), budget)
+            .post(
+                user_store(0),
+                "/sequence",
+                &json!({ "count": BLOCK }),
+                budget,
+            )
             .await?;
         Ok(block.into())
     }

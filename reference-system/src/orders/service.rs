@@ -55,7 +55,9 @@ impl Orders {
         budget: &Budget,
     ) -> Result<Order, CallError> {
         let store = user_store(order_id.user_group());
-        self.caller.get(store, &format!("/orders/{order_id}"), budget).await
+        self.caller
+            .get(store, &format!("/orders/{order_id}"), budget)
+            .await
     }
 
     /// Reads, plans and compares-and-sets, again if another change came between. A plan of `None`
@@ -68,7 +70,9 @@ impl Orders {
     ) -> Result<Order, Failure> {
         let mut order = self.read(order_id, budget).await?;
         for _ in 0..ATTEMPTS {
-            let Some(change) = plan(&order)? else { return Ok(order) };
+            let Some(change) = plan(&order)? else {
+                return Ok(order);
+            };
             let store = user_store(order_id.user_group());
             let written: Written = self.caller.post(store, "/changes", &change, budget).await?;
             if written.applied {
@@ -76,7 +80,10 @@ impl Orders {
             }
             order = written.order;
         }
-        Err(Failure::unavailable("contended", "the order is being changed by others; try again"))
+        Err(Failure::unavailable(
+            "contended",
+            "the order is being changed by others; try again",
+        ))
     }
 
     /// Holds the money and asks the payment service to charge it. Repeating it does nothing new.
@@ -88,9 +95,15 @@ impl Orders {
             user_id: order.user_id,
             amount_fen: order.total_fen,
         };
-        let _: serde_json::Value = self.caller.post("eus", "/wallet/hold", &hold, budget).await?;
-        let charge =
-            Charge { payment_id, order_id: order.order_id, amount_fen: order.total_fen };
+        let _: serde_json::Value = self
+            .caller
+            .post("eus", "/wallet/hold", &hold, budget)
+            .await?;
+        let charge = Charge {
+            payment_id,
+            order_id: order.order_id,
+            amount_fen: order.total_fen,
+        };
         let _: serde_json::Value = self.caller.post("pay", "/charges", &charge, budget).await?;
         Ok(())
     }

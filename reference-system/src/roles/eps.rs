@@ -98,7 +98,9 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/coupons/settle", post(settle))
         .route("/coupons/unconfirmed", get(unconfirmed))
         .with_state(marketing);
-    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
+    frame
+        .serve(routes, Box::new(|| json!({})), std::future::ready(()))
+        .await
 }
 
 #[derive(Deserialize)]
@@ -148,13 +150,19 @@ fn price(population: &Population, wish: &Wish, now_ms: i64) -> Result<Quote, Fai
             if !(1..=MOST as i64).contains(&item.quantity) {
                 return Err(Failure::invalid(format!("a quantity is 1 to {MOST}")));
             }
-            let dish = population.dish(wish.restaurant_id, item.dish_id).ok_or_else(|| {
-                Failure::invalid(format!(
-                    "restaurant {} has no dish {}",
-                    wish.restaurant_id, item.dish_id
-                ))
-            })?;
-            Ok(Line { dish_id: dish.dish_id, quantity: item.quantity, price_fen: dish.price_fen })
+            let dish = population
+                .dish(wish.restaurant_id, item.dish_id)
+                .ok_or_else(|| {
+                    Failure::invalid(format!(
+                        "restaurant {} has no dish {}",
+                        wish.restaurant_id, item.dish_id
+                    ))
+                })?;
+            Ok(Line {
+                dish_id: dish.dish_id,
+                quantity: item.quantity,
+                price_fen: dish.price_fen,
+            })
         })
         .collect::<Result<Vec<Line>, Failure>>()?;
     let discount_fen = match wish.coupon_id {
@@ -167,7 +175,10 @@ fn price(population: &Population, wish: &Wish, now_ms: i64) -> Result<Quote, Fai
                 Failure::invalid(format!("user {} has no coupon {coupon_id}", wish.user_id))
             })?,
     };
-    let items_fen: i64 = lines.iter().map(|line| line.quantity * line.price_fen).sum();
+    let items_fen: i64 = lines
+        .iter()
+        .map(|line| line.quantity * line.price_fen)
+        .sum();
     Ok(Quote {
         user_id: wish.user_id,
         restaurant_id: wish.restaurant_id,
@@ -188,7 +199,9 @@ async fn redeem(
     let seed = marketing.population.seed();
     let quote = quote::open(&redeem.quote_token, seed, now_ms()).map_err(Failure::invalid)?;
     if (quote.user_id, quote.restaurant_id) != (redeem.user_id, redeem.restaurant_id) {
-        return Err(Failure::invalid("the quote is for another user or restaurant"));
+        return Err(Failure::invalid(
+            "the quote is for another user or restaurant",
+        ));
     }
     if let Some(coupon_id) = quote.coupon_id {
         let order_id = redeem.order_id;
@@ -197,7 +210,10 @@ async fn redeem(
             .write(move |c| Box::pin(async move { lock(c, coupon_id, order_id).await }))
             .await?;
         if !locked {
-            return Err(Failure::conflict("coupon_taken", "the coupon is bound to another order"));
+            return Err(Failure::conflict(
+                "coupon_taken",
+                "the coupon is bound to another order",
+            ));
         }
     }
     Ok(Json(quote))

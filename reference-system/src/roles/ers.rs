@@ -19,7 +19,9 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/restaurants/{restaurant}", get(read))
         .route("/restaurants/{restaurant}/menu", get(menu))
         .with_state(population);
-    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
+    frame
+        .serve(routes, Box::new(|| json!({})), std::future::ready(()))
+        .await
 }
 
 fn find(population: &Population, restaurant_id: RestaurantId) -> Result<Restaurant, Failure> {

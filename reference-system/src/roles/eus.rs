@@ -83,7 +83,9 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/wallet/hold", post(hold))
         .route("/wallet/settle", post(settle))
         .with_state(users);
-    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
+    frame
+        .serve(routes, Box::new(|| json!({})), std::future::ready(()))
+        .await
 }
 
 async fn read(State(users): State<Users>, At(user_id): At<UserId>) -> Result<Json<Value>, Failure> {
@@ -112,13 +114,20 @@ async fn hold(State(users): State<Users>, Body(hold): Body<Hold>) -> Result<Json
     if hold.amount_fen <= 0 {
         return Err(Failure::invalid("amount_fen must be positive"));
     }
-    let held = users.store.write(move |c| Box::pin(async move { place(c, &hold).await })).await?;
+    let held = users
+        .store
+        .write(move |c| Box::pin(async move { place(c, &hold).await }))
+        .await?;
     match held {
         Placed::Held => Ok(Json(json!({ "held": true }))),
-        Placed::Poor => Err(Failure::conflict("insufficient_funds", "the wallet holds too little")),
-        Placed::Returned => {
-            Err(Failure::conflict("payment_returned", "this payment was given back already"))
-        }
+        Placed::Poor => Err(Failure::conflict(
+            "insufficient_funds",
+            "the wallet holds too little",
+        )),
+        Placed::Returned => Err(Failure::conflict(
+            "payment_returned",
+            "this payment was given back already",
+        )),
     }
 }
 
@@ -163,8 +172,15 @@ async fn place(connection: &mut SqliteConnection, hold: &Hold) -> Result<Placed,
         .execute(&mut *connection)
         .await?;
     let (user, held) = (account_of(hold.user_id.0), held_account(&hold.payment_id));
-    book(connection, &hold.payment_id, "hold", (&user, &held), hold.order_id.0, hold.amount_fen)
-        .await?;
+    book(
+        connection,
+        &hold.payment_id,
+        "hold",
+        (&user, &held),
+        hold.order_id.0,
+        hold.amount_fen,
+    )
+    .await?;
     Ok(Placed::Held)
 }
 
@@ -207,10 +223,17 @@ async fn settle_one(
         }
         return Ok(());
     };
-    let (user, order, amount, state): (i64, i64, i64, i64) =
-        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-    let (held, escrow, wallet) =
-        (held_account(payment), format!("escrow:{order}"), account_of(user));
+    let (user, order, amount, state): (i64, i64, i64, i64) = (
+        row.try_get(0)?,
+        row.try_get(1)?,
+        row.try_get(2)?,
+        row.try_get(3)?,
+    );
+    let (held, escrow, wallet) = (
+        held_account(payment),
+        format!("escrow:{order}"),
+        account_of(user),
+    );
     let (next, name, from, to) = match (settlement.step, state) {
         (WalletStep::Capture, HELD) => (CAPTURED, "capture", &held, &escrow),
         (WalletStep::Return, HELD) => (RETURNED, "release", &held, &wallet),

@@ -34,8 +34,10 @@ pub(crate) async fn run(args: RoleArgs) -> Result<(), SystemError> {
     let layout = Layout::new(&args.dir);
     let stop = CancellationToken::new();
     process::follow_parent(args.parent, stop.clone())?;
-    let config = SystemConfig::read(&layout)
-        .map_err(|source| SystemError::File { path: layout.config(), source })?;
+    let config = SystemConfig::read(&layout).map_err(|source| SystemError::File {
+        path: layout.config(),
+        source,
+    })?;
     let plan = config
         .instance(&args.instance)
         .filter(|plan| plan.service == args.service)
@@ -67,10 +69,16 @@ pub(crate) async fn run(args: RoleArgs) -> Result<(), SystemError> {
         }
     };
     tracker.close();
-    if tokio::time::timeout(LAST_TASKS, tracker.wait()).await.is_err() {
+    if tokio::time::timeout(LAST_TASKS, tracker.wait())
+        .await
+        .is_err()
+    {
         tracing::warn!("some tasks did not end in time");
     }
-    ended.map_err(|error| SystemError::Role { instance: args.instance, why: error.to_string() })
+    ended.map_err(|error| SystemError::Role {
+        instance: args.instance,
+        why: error.to_string(),
+    })
 }
 
 /// The group in a store's name: `st-u1` holds group 1.

@@ -65,12 +65,19 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     });
     for charge in unheard(&payments.store)
         .await
-        .map_err(|source| RoleError::Store { name: "pay".to_owned(), source })?
+        .map_err(|source| RoleError::Store {
+            name: "pay".to_owned(),
+            source,
+        })?
     {
         payments.call_back_later(charge);
     }
-    let routes = Router::new().route("/charges", post(charge)).with_state(payments);
-    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
+    let routes = Router::new()
+        .route("/charges", post(charge))
+        .with_state(payments);
+    frame
+        .serve(routes, Box::new(|| json!({})), std::future::ready(()))
+        .await
 }
 
 async fn unheard(store: &Store) -> Result<Vec<Charge>, StoreError> {
@@ -143,11 +150,17 @@ impl Payments {
         loop {
             tokio::time::sleep(pause).await;
             let budget = Budget::of(Duration::from_secs(2));
-            let answer: Result<Value, CallError> =
-                self.caller.post("eos-c", "/internal/pay-callback", &callback, &budget).await;
+            let answer: Result<Value, CallError> = self
+                .caller
+                .post("eos-c", "/internal/pay-callback", &callback, &budget)
+                .await;
             match answer {
                 Ok(_) => break,
-                Err(error) if error.status().is_some_and(|status| status.is_client_error()) => {
+                Err(error)
+                    if error
+                        .status()
+                        .is_some_and(|status| status.is_client_error()) =>
+                {
                     tracing::error!(%error, order = %charge.order_id, "a payment was refused");
                     break;
                 }

@@ -28,7 +28,10 @@ const SWEEP: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let registry = Arc::new(Shared {
-        state: Mutex::new(Registry { epoch: now_ms() as u64, ..Registry::default() }),
+        state: Mutex::new(Registry {
+            epoch: now_ms() as u64,
+            ..Registry::default()
+        }),
         moved: watch::Sender::new(()),
     });
     let sweeper = Arc::clone(&registry);
@@ -45,7 +48,10 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let routes = Router::new()
         .route("/svc", get(list_all))
         .route("/svc/{service}", get(list_one))
-        .route("/svc/{service}/{instance}", put(register).delete(deregister))
+        .route(
+            "/svc/{service}/{instance}",
+            put(register).delete(deregister),
+        )
         .route("/watch", get(watch_changes))
         .route("/mask", get(list_masks))
         .route("/mask/{service}/{instance}", put(mask).delete(unmask))
@@ -119,7 +125,10 @@ struct Switch {
 
 impl Registry {
     fn register(&mut self, name: Name, value: Registration, expires: Instant) {
-        let known = self.entries.get(&name).is_some_and(|entry| entry.value == value);
+        let known = self
+            .entries
+            .get(&name)
+            .is_some_and(|entry| entry.value == value);
         if !known {
             self.rev += 1;
         }
@@ -166,7 +175,11 @@ impl Registry {
                 });
             }
         }
-        Listing { epoch: self.epoch, rev: self.rev, services }
+        Listing {
+            epoch: self.epoch,
+            rev: self.rev,
+            services,
+        }
     }
 
     fn masks(&self) -> Vec<Value> {
@@ -190,7 +203,9 @@ impl Ttl {
     fn from_now(&self, default_ms: u64) -> Result<Instant, Failure> {
         match self.ttl_ms.unwrap_or(default_ms) {
             ms @ 1..=3_600_000 => Ok(Instant::now() + Duration::from_millis(ms)),
-            ms => Err(Failure::invalid(format!("ttl_ms must be 1 to 3600000, not {ms}"))),
+            ms => Err(Failure::invalid(format!(
+                "ttl_ms must be 1 to 3600000, not {ms}"
+            ))),
         }
     }
 }
@@ -239,7 +254,9 @@ async fn list_one(
     At(service): At<String>,
 ) -> Result<Json<Vec<Registered>>, Failure> {
     let found = registry.lock().listing().services.remove(&service);
-    found.map(Json).ok_or_else(|| Failure::not_found(format!("no instance of {service}")))
+    found
+        .map(Json)
+        .ok_or_else(|| Failure::not_found(format!("no instance of {service}")))
 }
 
 #[derive(Deserialize)]
@@ -263,9 +280,12 @@ async fn watch_changes(
     loop {
         moved.borrow_and_update();
         let listing = registry.lock().listing();
-        let newer = listing.rev > watch.rev
-            || (watch.epoch != 0 && listing.epoch != watch.epoch);
-        if newer || tokio::time::timeout_at(deadline, moved.changed()).await.is_err() {
+        let newer = listing.rev > watch.rev || (watch.epoch != 0 && listing.epoch != watch.epoch);
+        if newer
+            || tokio::time::timeout_at(deadline, moved.changed())
+                .await
+                .is_err()
+        {
             return Json(listing);
         }
     }
@@ -276,7 +296,9 @@ async fn read_switch(
     At(name): At<String>,
 ) -> Result<Json<Switch>, Failure> {
     let found = registry.lock().switches.get(&name).cloned();
-    found.map(Json).ok_or_else(|| Failure::not_found(format!("no switch {name}")))
+    found
+        .map(Json)
+        .ok_or_else(|| Failure::not_found(format!("no switch {name}")))
 }
 
 async fn write_switch(
@@ -286,7 +308,10 @@ async fn write_switch(
 ) -> Json<Switch> {
     Json(registry.change(|state| {
         state.rev += 1;
-        let switch = Switch { version: state.rev, value };
+        let switch = Switch {
+            version: state.rev,
+            value,
+        };
         state.switches.insert(name, switch.clone());
         switch
     }))
@@ -301,7 +326,11 @@ mod tests {
     }
 
     fn up() -> Registration {
-        Registration { address: ([127, 0, 0, 1], 1).into(), state: "up".to_owned(), weight: 1 }
+        Registration {
+            address: ([127, 0, 0, 1], 1).into(),
+            state: "up".to_owned(),
+            weight: 1,
+        }
     }
 
     fn visible(registry: &Registry) -> usize {
@@ -329,7 +358,10 @@ mod tests {
         assert_eq!(visible(&registry), 0, "a heartbeat must not lift the mask");
         registry.expire(now + Duration::from_secs(1));
         assert_eq!(visible(&registry), 1);
-        assert!(registry.rev > masked, "watchers must learn that the mask is gone");
+        assert!(
+            registry.rev > masked,
+            "watchers must learn that the mask is gone"
+        );
         registry.unmask(&name());
         assert_eq!(visible(&registry), 1);
     }

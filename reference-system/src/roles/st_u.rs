@@ -61,7 +61,10 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     store
         .write(|connection| Box::pin(rows::raise_epoch(connection)))
         .await
-        .map_err(|source| RoleError::Store { name: service.clone(), source })?;
+        .map_err(|source| RoleError::Store {
+            name: service.clone(),
+            source,
+        })?;
     let dimension = Arc::new(Dimension {
         store,
         group: super::group_of(&service),
@@ -107,7 +110,9 @@ async fn create(
 ) -> Result<Json<Written>, Failure> {
     dimension.owns(new.order.order_id.user_group())?;
     if dimension.shard_of(new.order.user_id)? != new.order.order_id.user_shard() {
-        return Err(Failure::invalid("the order ID does not carry its user's slot"));
+        return Err(Failure::invalid(
+            "the order ID does not carry its user's slot",
+        ));
     }
     let (order, applied) = dimension
         .store
@@ -152,7 +157,9 @@ async fn list(
     .fetch_all(dimension.store.readers())
     .await
     .map_err(StoreError::from)?;
-    Ok(Json(found.iter().map(order_from).collect::<Result<_, _>>()?))
+    Ok(Json(
+        found.iter().map(order_from).collect::<Result<_, _>>()?,
+    ))
 }
 
 #[derive(Deserialize)]

@@ -123,20 +123,34 @@ impl Directory {
         let turn = known.turn;
         let candidates = known.instances(service, now);
         let ejected = |entry: &&Registered| {
-            known.health.get(&entry.instance).is_some_and(|health| {
-                health.ejected_until.is_some_and(|until| now < until)
-            })
+            known
+                .health
+                .get(&entry.instance)
+                .is_some_and(|health| health.ejected_until.is_some_and(|until| now < until))
         };
-        let others: Vec<&Registered> =
-            candidates.iter().filter(|entry| Some(entry.instance.as_str()) != except).collect();
-        let healthy: Vec<&Registered> =
-            others.iter().copied().filter(|entry| !ejected(entry)).collect();
+        let others: Vec<&Registered> = candidates
+            .iter()
+            .filter(|entry| Some(entry.instance.as_str()) != except)
+            .collect();
+        let healthy: Vec<&Registered> = others
+            .iter()
+            .copied()
+            .filter(|entry| !ejected(entry))
+            .collect();
         // With nobody healthy left, an ejected instance is better than none.
-        let pool = if healthy.is_empty() { &others } else { &healthy };
+        let pool = if healthy.is_empty() {
+            &others
+        } else {
+            &healthy
+        };
         let chosen = pool.get(turn % pool.len().max(1))?;
         Some(Target {
             instance: chosen.instance.clone(),
-            address: self.links.get(&chosen.instance).copied().unwrap_or(chosen.address),
+            address: self
+                .links
+                .get(&chosen.instance)
+                .copied()
+                .unwrap_or(chosen.address),
         })
     }
 
@@ -166,7 +180,10 @@ impl Directory {
         loop {
             changed.borrow_and_update();
             let now = Instant::now();
-            if services.iter().all(|service| self.choose(service, None, now).is_some()) {
+            if services
+                .iter()
+                .all(|service| self.choose(service, None, now).is_some())
+            {
                 return;
             }
             if changed.changed().await.is_err() {
@@ -191,7 +208,12 @@ impl Directory {
 
 impl Known {
     fn instances(&self, service: &str, now: Instant) -> Vec<Registered> {
-        let mut entries = self.listing.services.get(service).cloned().unwrap_or_default();
+        let mut entries = self
+            .listing
+            .services
+            .get(service)
+            .cloned()
+            .unwrap_or_default();
         if let Some((until, before)) = &self.inherited
             && now < *until
         {
@@ -220,11 +242,19 @@ mod tests {
                 weight: 1,
             })
             .collect();
-        Listing { epoch, rev: 1, services: [("a".to_owned(), entries)].into() }
+        Listing {
+            epoch,
+            rev: 1,
+            services: [("a".to_owned(), entries)].into(),
+        }
     }
 
     fn directory() -> Directory {
-        Directory::new(BTreeMap::new(), Balancing::default(), Duration::from_secs(3))
+        Directory::new(
+            BTreeMap::new(),
+            Balancing::default(),
+            Duration::from_secs(3),
+        )
     }
 
     fn picks(directory: &Directory, now: Instant) -> Vec<String> {
@@ -246,7 +276,10 @@ mod tests {
             directory.note("a-1", false, now);
         }
         assert_eq!(picks(&directory, now), ["a-2"]);
-        assert_eq!(picks(&directory, now + Duration::from_secs(4)), ["a-1", "a-2"]);
+        assert_eq!(
+            picks(&directory, now + Duration::from_secs(4)),
+            ["a-1", "a-2"]
+        );
     }
 
     #[tokio::test]
@@ -281,6 +314,9 @@ mod tests {
             Duration::from_secs(3),
         );
         directory.learn(listing(1, &[("a-1", 1)]), Instant::now());
-        assert_eq!(directory.choose("a", None, Instant::now()).unwrap().address, link);
+        assert_eq!(
+            directory.choose("a", None, Instant::now()).unwrap().address,
+            link
+        );
     }
 }

@@ -32,7 +32,13 @@ impl Failure {
         code: impl Into<Cow<'static, str>>,
         error: impl Into<String>,
     ) -> Self {
-        Self { status, body: FailureBody { error: error.into(), code: code.into() } }
+        Self {
+            status,
+            body: FailureBody {
+                error: error.into(),
+                code: code.into(),
+            },
+        }
     }
 
     /// 404.
@@ -79,9 +85,7 @@ impl From<CallError> for Failure {
             CallError::Timeout { .. } => Self::deadline(error.to_string()),
             CallError::Answer { status, body, .. } => Self { status, body },
             CallError::NoInstance { .. } => Self::unavailable("no_instance", error.to_string()),
-            CallError::Refused { .. } => {
-                Self::unavailable("connection_refused", error.to_string())
-            }
+            CallError::Refused { .. } => Self::unavailable("connection_refused", error.to_string()),
             CallError::Lost { .. } => Self::unavailable("connection_lost", error.to_string()),
             CallError::Body { .. } => Self::unavailable("bad_answer", error.to_string()),
         }

@@ -97,7 +97,10 @@ pub(crate) async fn number(
     connection: &mut SqliteConnection,
     request: &NumberRequest,
 ) -> Result<NumberAnswer, StoreError> {
-    let answer = |kitchen| NumberAnswer { order_id: request.order_id, kitchen };
+    let answer = |kitchen| NumberAnswer {
+        order_id: request.order_id,
+        kitchen,
+    };
     let issued = sqlx::query("SELECT day, number FROM numbers WHERE order_id = ?")
         .bind(request.order_id.0)
         .fetch_optional(&mut *connection)
@@ -113,7 +116,9 @@ pub(crate) async fn number(
     .bind(request.version)
     .fetch_optional(&mut *connection)
     .await?;
-    let Some(row) = visible else { return Ok(answer(None)) };
+    let Some(row) = visible else {
+        return Ok(answer(None));
+    };
     let restaurant_id: i64 = row.try_get(0)?;
     let number: i64 = sqlx::query_scalar(
         "INSERT INTO numbers (restaurant_id, day, number, order_id) \

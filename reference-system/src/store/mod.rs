@@ -115,7 +115,10 @@ impl Store {
                 Applied { failure, deliver }
             })
         });
-        self.writes.send(write).await.map_err(|_| StoreError::Stopping)?;
+        self.writes
+            .send(write)
+            .await
+            .map_err(|_| StoreError::Stopping)?;
         answered.await.map_err(|_| StoreError::Stopping)?
     }
 }
@@ -165,7 +168,10 @@ mod tests {
         store
             .write(move |connection| {
                 Box::pin(async move {
-                    sqlx::query("INSERT INTO n VALUES (?)").bind(v).execute(connection).await?;
+                    sqlx::query("INSERT INTO n VALUES (?)")
+                        .bind(v)
+                        .execute(connection)
+                        .await?;
                     Ok(v)
                 })
             })
@@ -182,22 +188,29 @@ mod tests {
         drop(store);
         tracker.close();
         tracker.wait().await;
-        let again = Store::open(&path, SCHEMA, &TaskTracker::new()).await.unwrap();
-        let count: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM n").fetch_one(again.readers()).await.unwrap();
+        let again = Store::open(&path, SCHEMA, &TaskTracker::new())
+            .await
+            .unwrap();
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM n")
+            .fetch_one(again.readers())
+            .await
+            .unwrap();
         assert_eq!(count, 200);
     }
 
     #[tokio::test]
     async fn a_failed_write_leaves_no_trace_and_the_next_one_works() {
         let dir = tempfile::tempdir().unwrap();
-        let store =
-            Store::open(&dir.path().join("n.db"), SCHEMA, &TaskTracker::new()).await.unwrap();
+        let store = Store::open(&dir.path().join("n.db"), SCHEMA, &TaskTracker::new())
+            .await
+            .unwrap();
         insert(&store, 1).await.unwrap();
         assert!(insert(&store, 1).await.is_err());
         insert(&store, 2).await.unwrap();
-        let count: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM n").fetch_one(store.readers()).await.unwrap();
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM n")
+            .fetch_one(store.readers())
+            .await
+            .unwrap();
         assert_eq!(count, 2);
     }
 }

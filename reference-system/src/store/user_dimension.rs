@@ -158,15 +158,17 @@ async fn by_request(
     connection: &mut SqliteConnection,
     order: &Order,
 ) -> Result<Option<Order>, StoreError> {
-    sqlx::query(select_order!("FROM orders o WHERE o.shard = ? AND o.user_id = ? AND o.req_id = ?"))
-        .bind(i64::from(order.order_id.user_shard()))
-        .bind(order.user_id.0)
-        .bind(&order.req_id)
-        .fetch_optional(connection)
-        .await?
-        .as_ref()
-        .map(order_from)
-        .transpose()
+    sqlx::query(select_order!(
+        "FROM orders o WHERE o.shard = ? AND o.user_id = ? AND o.req_id = ?"
+    ))
+    .bind(i64::from(order.order_id.user_shard()))
+    .bind(order.user_id.0)
+    .bind(&order.req_id)
+    .fetch_optional(connection)
+    .await?
+    .as_ref()
+    .map(order_from)
+    .transpose()
 }
 
 /// The order with this ID.
@@ -175,14 +177,16 @@ pub(crate) async fn by_id(
     shard: u16,
     order_id: OrderId,
 ) -> Result<Option<Order>, StoreError> {
-    sqlx::query(select_order!("FROM orders o WHERE o.shard = ? AND o.order_id = ?"))
-        .bind(i64::from(shard))
-        .bind(order_id.0)
-        .fetch_optional(executor)
-        .await?
-        .as_ref()
-        .map(order_from)
-        .transpose()
+    sqlx::query(select_order!(
+        "FROM orders o WHERE o.shard = ? AND o.order_id = ?"
+    ))
+    .bind(i64::from(shard))
+    .bind(order_id.0)
+    .fetch_optional(executor)
+    .await?
+    .as_ref()
+    .map(order_from)
+    .transpose()
 }
 
 /// Applies a change. Gives the order as it is afterwards and whether the change applied; `None` if
@@ -418,5 +422,9 @@ pub(crate) async fn take_block(
     .bind(count)
     .fetch_one(connection)
     .await?;
-    Ok(SequenceBlock { epoch: row.try_get(0)?, first: row.try_get(1)?, count })
+    Ok(SequenceBlock {
+        epoch: row.try_get(0)?,
+        first: row.try_get(1)?,
+        count,
+    })
 }

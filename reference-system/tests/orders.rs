@@ -1,0 +1,313 @@
+//! Orders through the gateway of a running system.
+
+mod world;
+
+use reference_system::audit::Verdict;
+use reference_system::ids::{OrderId, SlotHash};
+use serde_json::{Value, json};
+use std::time::Duration;
+use world::{World, id_of};
+
+#[tokio::test]
+async fn an_order_lives_from_quote_to_completed_and_the_books_hold() {
+    let world = World::start().await;
+    let order = world.create(7, 11, Some(7)).await;
+    let id = id_of(&order);
+    assert_eq!(
+        (&order["status"], &order["version"]),
+        (&json!(-5), &json!(1))
+    );
+    let parsed = OrderId(id.parse().unwrap());
+    assert_eq!(parsed.user_slot(), SlotHash::default().slot(7));
+    assert_eq!(parsed.merchant_slot(), SlotHash::default().slot(11));
+
+    assert_eq!(
+        world.ok(&format!("/orders/{id}/pay"), Value::Null).await["status"],
+        -3
+    );
+    let waiting = world.status_is(&id, 0).await;
+    assert_eq!(
+        waiting["number"], 1,
+        "the first slip of the day at this kitchen"
+    );
+    assert_eq!(waiting["paid_fen"], order["total_fen"]);
+
+    world::eventually("the kitchen sees the order", || async {
+        let (_, list) = world.get("/restaurants/11/orders?state=0").await;
+        (list[0]["order_id"] == id.as_str()).then_some(())
+    })
+    .await;
+    let early = world
+        .post(&format!("/orders/{id}/confirm"), Value::Null)
+        .await;
+    assert_eq!((early.0, &early.1["code"]), (409, &json!("wrong_status")));
+    world
+        .ok(&format!("/restaurants/11/orders/{id}/accept"), Value::Null)
+        .await;
+    let undelivered = world
+        .post(&format!("/orders/{id}/confirm"), Value::Null)
+        .await;
+    assert_eq!(
+        (undelivered.0, &undelivered.1["code"]),
+        (409, &json!("not_delivered"))
+    );
+    world
+        .ok(&format!("/orders/{id}/delivered"), Value::Null)
+        .await;
+    let done = world
+        .ok(&format!("/orders/{id}/confirm"), Value::Null)
+        .await;
+    assert_eq!(done["status"], 9);
+
+    let (_, list) = world.get("/users/7/orders?limit=5").await;
+    assert_eq!(list.as_array().unwrap().len(), 1);
+    let (_, user) = world.get("/users/7").await;
+    assert_eq!(
+        user["balance_fen"],
+        1_000_000 - order["total_fen"].as_i64().unwrap()
+    );
+    let report = world.assert_valid().await;
+    assert_eq!(report.orders, 2, "this one and the self-test's");
+    world.system.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_paid_order_that_is_cancelled_is_refunded_and_frees_its_coupon() {
+    let world = World::start().await;
+    let id = id_of(&world.create(8, 12, Some(8)).await);
+    let taken = world.basket(8, 12, Some(8)).await;
+    let (status, refused) = world.post("/orders", taken.clone()).await;
+    assert_eq!((status, &refused["code"]), (409, &json!("coupon_taken")));
+
+    world.ok(&format!("/orders/{id}/pay"), Value::Null).await;
+    world.status_is(&id, 0).await;
+    assert_eq!(
+        world.ok(&format!("/orders/{id}/cancel"), Value::Null).await["status"],
+        -1
+    );
+    world::eventually("the money is back", || async {
+        let (_, order) = world.get(&format!("/orders/{id}")).await;
+        (order["refund_status"] == 6).then_some(())
+    })
+    .await;
+    assert_eq!(world.get("/users/8").await.1["balance_fen"], 1_000_000);
+    let again = world
+        .post(&format!("/orders/{id}/cancel"), Value::Null)
+        .await;
+    assert_eq!(again.0, 409);
+    world::eventually("the coupon is free", || async {
+        let (status, _) = world.post("/orders", taken.clone()).await;
+        (status == 200).then_some(())
+    })
+    .await;
+    world.assert_valid().await;
+    world.system.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_repeated_create_gives_the_same_order_also_at_the_same_time_and_with_a_coupon() {
+    let world = World::start().await;
+    for coupon in [None, Some(9)] {
+        let basket = world.basket(9, 13, coupon).await;
+        let key = format!("same-{coupon:?}");
+        let tries = (0..6).map(|_| world.post_as(&key, "/orders", basket.clone()));
+        let answers = futures::future::join_all(tries).await;
+        let mut ids: Vec<String> = answers
+            .iter()
+            // Of two at the same time one may find the coupon locked before the order is there.
+            .filter(|(status, _)| coupon.is_none() || *status == 200)
+            .map(|(status, order)| {
+                assert_eq!(*status, 200, "{order}");
+                id_of(order)
+            })
+            .collect();
+        let (status, later) = world.post_as(&key, "/orders", basket).await;
+        assert_eq!(status, 200, "{later}");
+        ids.push(id_of(&later));
+        ids.dedup();
+        assert_eq!(ids.len(), 1, "{ids:?}");
+    }
+    assert_eq!(world.assert_valid().await.orders, 3);
+    world.system.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unpaid_order_is_closed_by_its_timer_and_cannot_be_paid_then() {
+    let world = World::start_with(|options| {
+        // Long enough for the self-test's own order to be paid.
+        options.unpaid_timeout = Duration::from_secs(2);
+    })
+    .await;
+    let id = id_of(&world.create(10, 14, None).await);
+    world.status_is(&id, -4).await;
+    let (status, refused) = world.post(&format!("/orders/{id}/pay"), Value::Null).await;
+    assert_eq!((status, &refused["code"]), (409, &json!("wrong_status")));
+    world.assert_valid().await;
+    world.system.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_in_one_shape() {
+    let world = World::start().await;
+    let basket = world.basket(1, 2, None).await;
+    let mut other = basket.clone();
+    other["user_id"] = json!(2);
+    let mut broken = basket.clone();
+    broken["quote_token"] = json!("0123456789abcdef{}");
+    let wish = |dish: i64| json!({ "user_id": 1, "restaurant_id": 2, "items": [{ "dish_id": dish, "quantity": 1 }] });
+    for (path, body, expected, code) in [
+        ("/orders", other, 422, "invalid"),
+        ("/orders", broken, 422, "invalid"),
+        ("/orders", json!({}), 422, "invalid"),
+        ("/quote", wish(999), 422, "invalid"),
+        (
+            "/quote",
+            json!({ "user_id": 9_999_999, "restaurant_id": 2, "items": [] }),
+            404,
+            "not_found",
+        ),
+        ("/orders/77/pay", Value::Null, 404, "not_found"),
+        ("/orders/abc/pay", Value::Null, 422, "invalid"),
+        ("/nowhere", Value::Null, 404, "not_found"),
+    ] {
+        let (status, answer) = world.post(path, body).await;
+        assert_eq!(
+            (status, &answer["code"]),
+            (expected, &json!(code)),
+            "{path}: {answer}"
+        );
+        assert!(answer["error"].is_string());
+    }
+    for (path, expected) in [
+        ("/users/5001", 404),
+        ("/restaurants/0/menu", 404),
+        ("/users/1/orders?limit=0", 422),
+    ] {
+        assert_eq!(world.get(path).await.0, expected, "{path}");
+    }
+    let without_key = world
+        .http
+        .post(format!("{}/orders", world.system.state().gateway))
+        .body(basket.to_string());
+    let answer = without_key.send().await.unwrap();
+    assert_eq!(answer.status(), 422);
+    assert!(answer.text().await.unwrap().contains("x-req-id"));
+    let late = world
+        .http
+        .get(format!("{}/users/1", world.system.state().gateway))
+        .header("x-deadline-ms", "0");
+    assert_eq!(late.send().await.unwrap().status(), 504);
+    world.system.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
+    let world = World::start().await;
+    for user in 20..26 {
+        let id = id_of(&world.create(user, 15, Some(user)).await);
+        world.ok(&format!("/orders/{id}/pay"), Value::Null).await;
+        world.status_is(&id, 0).await;
+        if user % 2 == 0 {
+            world.ok(&format!("/orders/{id}/cancel"), Value::Null).await;
+        }
+    }
+    // A second order of one user.
+    world.create(20, 16, None).await;
+    world.assert_valid().await;
+    let data = world.data();
+    let World { system, dir, .. } = world;
+    system.stop().await.unwrap();
+
+    let clean = reference_system::audit::audit_files(&data).await;
+    assert_eq!(clean.verdict, Verdict::Valid, "{clean:#?}");
+    let corruptions: &[(&str, &[&str], &str)] = &[
+        ("st-r?", &["I5"], "DELETE FROM orders"),
+        ("st-r?", &["I5"], "UPDATE orders SET version = version - 1"),
+        (
+            "st-r?",
+            &["I4"],
+            "UPDATE orders SET shard = (shard + 1) % 120",
+        ),
+        (
+            "st-r?",
+            &["I15"],
+            "UPDATE orders SET number = 1 WHERE number IS NOT NULL",
+        ),
+        (
+            "st-u?",
+            &["I3"],
+            "DROP INDEX orders_by_request; UPDATE orders SET req_id = 'same'",
+        ),
+        ("st-u?", &["I6"], "DELETE FROM events WHERE version = 2"),
+        (
+            "st-u?",
+            &["I6", "I7"],
+            "INSERT INTO events SELECT shard, order_id, version + 1, -1, 2, 'accepted', 0 FROM orders WHERE status = -1",
+        ),
+        ("st-u?", &["I10", "I11"], "DELETE FROM refunds"),
+        (
+            "st-u?",
+            &["I26"],
+            "UPDATE orders SET items_fen = items_fen + 1",
+        ),
+        (
+            "eus",
+            &["I9"],
+            "UPDATE ledger SET amount_fen = amount_fen + 1 WHERE account LIKE 'hold:%' AND amount_fen > 0",
+        ),
+        ("eps", &["I13"], "UPDATE coupons SET state = 1"),
+    ];
+    for (n, (file, expected, sql)) in corruptions.iter().enumerate() {
+        // Corrupts the files in which the statement finds something to spoil.
+        let copy = dir.path().join(format!("copy-{n}"));
+        std::fs::create_dir(&copy).unwrap();
+        for entry in std::fs::read_dir(&data).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+        for group in ["0", "1"] {
+            spoil(&copy.join(format!("{}.db", file.replace('?', group))), sql).await;
+        }
+        let report = reference_system::audit::audit_files(&copy).await;
+        let broken: Vec<&str> = report
+            .invariants
+            .iter()
+            .filter(|finding| finding.verdict == Verdict::Invalid)
+            .map(|finding| finding.id.as_str())
+            .collect();
+        assert_eq!(broken, *expected, "{sql}: {report:#?}");
+        assert_eq!(report.verdict, Verdict::Invalid);
+    }
+
+    std::fs::write(
+        data.join("st-r0.db"),
+        b"this is no database, whatever its name says",
+    )
+    .unwrap();
+    let _ = std::fs::remove_file(data.join("st-r0.db-wal"));
+    let report = reference_system::audit::audit_files(&data).await;
+    assert_eq!(report.verdict, Verdict::Unknown, "{report:#?}");
+    let of = |id: &str| {
+        report
+            .invariants
+            .iter()
+            .find(|finding| finding.id == id)
+            .unwrap()
+            .verdict
+    };
+    assert_eq!((of("I5"), of("I6")), (Verdict::Unknown, Verdict::Valid));
+}
+
+async fn spoil(file: &std::path::Path, sql: &str) {
+    use sqlx::{ConnectOptions, Connection};
+    let mut connection = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(file)
+        .connect()
+        .await
+        .unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+}

@@ -1,0 +1,234 @@
+//! The processes of a system: they die and come back, vanish from discovery, and leave nothing.
+
+mod world;
+
+use std::net::TcpStream;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use reference_system::SystemState;
+use serde_json::Value;
+use world::{World, eventually, id_of, kill, launcher, runs};
+
+fn pids(state: &SystemState) -> Vec<u32> {
+    let instances = state.instances.iter().filter_map(|instance| {
+        std::fs::read_to_string(&instance.pid_file)
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    });
+    instances.chain([state.supervisor_pid]).collect()
+}
+
+async fn all_gone(pids: &[u32]) {
+    eventually("all processes are gone", || async {
+        (!pids.iter().any(|pid| runs(*pid))).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn traffic_recovers_when_an_order_instance_is_killed_and_the_books_hold() {
+    let world = World::start().await;
+    let (stop, answered) = (AtomicBool::new(false), AtomicU32::new(0));
+    let failed = AtomicU32::new(0);
+    let traffic = async {
+        let mut user = 100;
+        while !stop.load(Ordering::Relaxed) {
+            user += 1;
+            let basket = world.basket(user, 17, None).await;
+            let (status, order) = world.post("/orders", basket).await;
+            let count = if status == 200 { &answered } else { &failed };
+            count.fetch_add(1, Ordering::Relaxed);
+            if status == 200 {
+                // A failure here leaves an order that is still unpaid, or paying: both are fine.
+                world
+                    .post(&format!("/orders/{}/pay", id_of(&order)), Value::Null)
+                    .await;
+            }
+        }
+    };
+    let drill = async {
+        let more_than = |count: u32| {
+            let answered = &answered;
+            move || async move { (answered.load(Ordering::Relaxed) > count).then_some(()) }
+        };
+        eventually("traffic flows", more_than(5)).await;
+        let before = world.pid("eos-c-1").unwrap();
+        kill(before);
+        let at_death = answered.load(Ordering::Relaxed);
+        eventually("the other instance serves", more_than(at_death + 5)).await;
+        eventually("the instance is back with another pid", || async {
+            world
+                .pid("eos-c-1")
+                .filter(|pid| *pid != before && runs(*pid))
+        })
+        .await;
+        eventually("it is registered again", || async {
+            let (_, list) = world.registry("GET", "/svc/eos-c").await;
+            (list.as_array().is_some_and(|list| list.len() == 2)).then_some(())
+        })
+        .await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(traffic, drill);
+    // Each order that was answered, and perhaps some whose answer was lost.
+    let orders = world.assert_valid().await.orders;
+    let (answered, failed) = (answered.into_inner(), failed.into_inner());
+    let (least, most) = (u64::from(answered) + 1, u64::from(answered + failed) + 1);
+    assert!(
+        (least..=most).contains(&orders),
+        "{orders} orders, {answered} answered, {failed} failed"
+    );
+    world.system.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_mask_hides_a_living_instance_from_discovery_and_expires_by_itself() {
+    let world = World::start().await;
+    let listed = || async {
+        let (status, list) = world.registry("GET", "/svc/eos-c").await;
+        assert_eq!(status, 200, "{list}");
+        list.as_array().unwrap().len()
+    };
+    assert_eq!(listed().await, 2);
+    for instance in ["eos-c-1", "eos-c-2"] {
+        let (status, _) = world
+            .registry("PUT", &format!("/mask/eos-c/{instance}?ttl_ms=60000"))
+            .await;
+        assert_eq!(status, 204);
+    }
+    assert_eq!(listed().await, 0);
+    let (_, masks) = world.registry("GET", "/mask").await;
+    assert_eq!(masks.as_array().unwrap().len(), 2);
+    eventually("the gateway knows no instance", || async {
+        let (status, answer) = world.get("/users/1/orders").await;
+        (status == 503 && answer["code"] == "no_instance").then_some(())
+    })
+    .await;
+    assert!(runs(world.pid("eos-c-1").unwrap()));
+
+    // Taken off twice, which is fine, and the other replaced by a short one.
+    for _ in 0..2 {
+        assert_eq!(world.registry("DELETE", "/mask/eos-c/eos-c-1").await.0, 204);
+    }
+    assert_eq!(
+        world
+            .registry("PUT", "/mask/eos-c/eos-c-2?ttl_ms=300")
+            .await
+            .0,
+        204
+    );
+    assert_eq!(listed().await, 1);
+    eventually("the mask is gone", || async {
+        (listed().await == 2).then_some(())
+    })
+    .await;
+    eventually("the gateway serves", || async {
+        (world.get("/users/1/orders").await.0 == 200).then_some(())
+    })
+    .await;
+    world.system.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn no_role_outlives_a_supervisor_that_is_killed() {
+    let world = World::start().await;
+    let pids = pids(world.system.state());
+    assert_eq!(pids.len(), 16);
+    // A paused process must go as well.
+    let paused = nix::unistd::Pid::from_raw(i32::try_from(world.pid("eus-1").unwrap()).unwrap());
+    nix::sys::signal::kill(paused, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    kill(world.system.state().supervisor_pid);
+    all_gone(&pids).await;
+}
+
+#[tokio::test]
+async fn a_system_goes_when_its_owner_drops_it_and_survives_a_dead_registry() {
+    let world = World::start().await;
+    let registry = world.pid("reg-1").unwrap();
+    kill(registry);
+    eventually("the registry is back and knows all others", || async {
+        let fresh = world.pid("reg-1").filter(|pid| *pid != registry)?;
+        let url = format!("{}/svc", world.system.state().registry);
+        let listing = world.http.get(url).send().await.ok()?.text().await.ok()?;
+        // Meanwhile callers go on with what they know.
+        assert_eq!(world.get("/users/1/orders").await.0, 200);
+        let listing: Value = serde_json::from_str(&listing).ok()?;
+        (runs(fresh) && listing["services"].as_object()?.len() == 13).then_some(())
+    })
+    .await;
+    let pids = pids(world.system.state());
+    drop(world.system);
+    all_gone(&pids).await;
+}
+
+fn system(arguments: &[&str], dir: &std::path::Path) -> Output {
+    Command::new(launcher().program)
+        .args(arguments)
+        .arg("--dir")
+        .arg(dir)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_system_in_the_background_is_seen_stopped_and_started_again() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path();
+    let absent = system(&["down"], dir);
+    assert!(!absent.status.success());
+    assert!(
+        text(&absent.stderr).starts_with("no system runs in"),
+        "{}",
+        text(&absent.stderr)
+    );
+
+    let up = system(&["up", "--json"], dir);
+    assert!(up.status.success(), "{}", text(&up.stderr));
+    let state: SystemState = serde_json::from_slice(&up.stdout).unwrap();
+    let second = system(&["up"], dir);
+    assert!(text(&second.stderr).contains("is in use by a running system"));
+    let status = system(&["status"], dir);
+    assert_eq!(
+        text(&status.stdout).matches("  ready").count(),
+        15,
+        "{}",
+        text(&status.stdout)
+    );
+
+    let pids = pids(&state);
+    let down = system(&["down"], dir);
+    assert!(down.status.success(), "{}", text(&down.stderr));
+    all_gone(&pids).await;
+    for instance in &state.instances {
+        let refused = TcpStream::connect_timeout(&instance.address, Duration::from_secs(1));
+        assert!(refused.is_err(), "{} still listens", instance.instance);
+    }
+    assert!(!dir.join("system.json").exists());
+
+    let other = system(&["up", "--seed", "1"], dir);
+    assert!(text(&other.stderr).contains("not 1; give that seed or another directory"));
+    let again = system(&["up"], dir);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    assert!(system(&["down"], dir).status.success());
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_start_is_named_and_nothing_is_left() {
+    let home = tempfile::tempdir().unwrap();
+    let up = system(
+        &["up", "--toxiproxy-command", "/does/not/exist here"],
+        home.path(),
+    );
+    assert!(!up.status.success());
+    let message = text(&up.stderr);
+    assert!(message.contains("/does/not/exist here"), "{message}");
+    assert!(text(&system(&["status"], home.path()).stderr).starts_with("no system runs in"));
+}

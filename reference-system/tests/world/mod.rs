@@ -1,0 +1,211 @@
+//! A started system and a client of it, for the tests of this crate.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use reference_system::audit::{AuditReport, Verdict};
+use reference_system::{Launcher, RunningSystem, SystemOptions, start};
+use serde_json::{Value, json};
+
+static KEYS: AtomicU64 = AtomicU64::new(1);
+
+pub fn launcher() -> Launcher {
+    Launcher {
+        program: env!("CARGO_BIN_EXE_reference-system").into(),
+        prefix: Vec::new(),
+    }
+}
+
+pub struct World {
+    pub system: RunningSystem,
+    pub dir: tempfile::TempDir,
+    pub http: reqwest::Client,
+}
+
+pub fn options(dir: PathBuf) -> SystemOptions {
+    SystemOptions {
+        respawn_after: Duration::from_millis(500),
+        ready_within: Duration::from_secs(60),
+        ..SystemOptions::new(dir, launcher())
+    }
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub async fn start_with(adjust: impl FnOnce(&mut SystemOptions)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = options(dir.path().join("system"));
+        adjust(&mut options);
+        let system = start(options)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        Self {
+            system,
+            dir,
+            http: reqwest::Client::new(),
+        }
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.system.state().dir.join("data")
+    }
+
+    pub fn pid(&self, instance: &str) -> Option<u32> {
+        let state = self.system.state();
+        let found = state
+            .instances
+            .iter()
+            .find(|one| one.instance == instance)
+            .unwrap();
+        std::fs::read_to_string(&found.pid_file)
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    }
+
+    pub async fn send(
+        &self,
+        method: &str,
+        url: String,
+        body: Option<Value>,
+        key: &str,
+    ) -> (u16, Value) {
+        let mut request = self
+            .http
+            .request(method.parse().unwrap(), url)
+            .header("x-req-id", key);
+        if let Some(body) = body {
+            request = request.body(body.to_string());
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (
+            status,
+            serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        )
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        self.send(
+            "GET",
+            format!("{}{path}", self.system.state().gateway),
+            None,
+            "read",
+        )
+        .await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        let key = format!("key-{}", KEYS.fetch_add(1, Ordering::Relaxed));
+        self.post_as(&key, path, body).await
+    }
+
+    pub async fn post_as(&self, key: &str, path: &str, body: Value) -> (u16, Value) {
+        let url = format!("{}{path}", self.system.state().gateway);
+        self.send("POST", url, Some(body), key).await
+    }
+
+    pub async fn ok(&self, path: &str, body: Value) -> Value {
+        let (status, answer) = self.post(path, body).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+        answer
+    }
+
+    pub async fn registry(&self, method: &str, path: &str) -> (u16, Value) {
+        self.send(
+            method,
+            format!("{}{path}", self.system.state().registry),
+            None,
+            "r",
+        )
+        .await
+    }
+
+    /// Quotes one dish and gives the body of the create request.
+    pub async fn basket(&self, user: i64, restaurant: i64, coupon: Option<i64>) -> Value {
+        let wish = json!({
+            "user_id": user, "restaurant_id": restaurant, "coupon_id": coupon,
+            "items": [{ "dish_id": restaurant * 100 + 3, "quantity": 2 }],
+        });
+        let quote = self.ok("/quote", wish).await;
+        json!({
+            "user_id": user, "restaurant_id": restaurant, "address": "5 Test Road",
+            "quote_token": quote["quote_token"],
+        })
+    }
+
+    pub async fn create(&self, user: i64, restaurant: i64, coupon: Option<i64>) -> Value {
+        let basket = self.basket(user, restaurant, coupon).await;
+        self.ok("/orders", basket).await
+    }
+
+    pub async fn status_is(&self, id: &str, status: i64) -> Value {
+        eventually(&format!("order {id} has status {status}"), || async {
+            let (_, order) = self.get(&format!("/orders/{id}")).await;
+            (order["status"] == status).then_some(order)
+        })
+        .await
+    }
+
+    pub async fn audit(&self) -> AuditReport {
+        let url = format!("{}/audit?quiesce_ms=20000", self.system.state().auditor);
+        let (status, report) = self.send("GET", url, None, "audit").await;
+        assert_eq!(status, 200, "{report}");
+        serde_json::from_value(report).unwrap()
+    }
+
+    pub async fn assert_valid(&self) -> AuditReport {
+        let report = self.audit().await;
+        assert_eq!(report.verdict, Verdict::Valid, "{report:#?}");
+        assert!(report.quiet);
+        report
+    }
+}
+
+/// Polls until there is an answer; fails after a generous while.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Whether the process runs (a dead one that nobody has waited for does not).
+pub fn runs(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .trim_start()
+            .starts_with('Z')
+    })
+}
+
+pub fn kill(pid: u32) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+/// The value of `text` in an order.
+pub fn id_of(order: &Value) -> String {
+    order["order_id"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no order: {order}"))
+        .to_owned()
+}
