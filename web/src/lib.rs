@@ -1,1 +1,67 @@
-//! placeholder
+//! The browser's face of Kennel: pages, live charts and static assets.
+//!
+//! A request passes [`headers`], then one of the [`pages`] asks the controller and fills its template, writing every
+//! number and moment by [`notation`]. Scripts, styles and the chart library come from [`assets`]. Scripts ask the same
+//! JSON API as everybody else; it is merged in here.
+
+mod assets;
+mod headers;
+mod layout;
+mod notation;
+mod pages;
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use kennel_controller::Controller;
+use kennel_controller::api::guard_local;
+use tower_http::compression::CompressionLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+
+use crate::layout::Layout;
+
+/// Largest form that is read: far above any experiment written by hand.
+const FORM_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+
+/// What pages work with.
+#[derive(Clone)]
+struct Web {
+    controller: Controller,
+    layout: Layout,
+}
+
+/// Pages at `/`, assets under `/static`, the JSON API under `/api/v1`; for hosts that are loopback.
+pub fn router(controller: Controller) -> Router {
+    router_bound(controller, None)
+}
+
+/// As [`router`], also reachable under the address it is bound to.
+pub fn router_bound(controller: Controller, bound: Option<SocketAddr>) -> Router {
+    let layout = Layout::new(assets::digest());
+    let web = Web {
+        controller: controller.clone(),
+        layout: layout.clone(),
+    };
+    let pages = Router::new()
+        .route("/", get(pages::runs::show))
+        .route(
+            "/runs/new",
+            get(pages::new_run::show).post(pages::new_run::submit),
+        )
+        .route("/runs/{id}", get(pages::run::show))
+        .route("/runs/{id}/halt", post(pages::run::halt))
+        .route("/compare", get(pages::compare::show))
+        .route("/static/{digest}/{*path}", get(assets::serve))
+        .route("/favicon.ico", get(assets::favicon))
+        .method_not_allowed_fallback(pages::problem::wrong_method)
+        .with_state(web)
+        .layer(RequestBodyLimitLayer::new(FORM_LIMIT_BYTES))
+        .layer(CompressionLayer::new());
+    let site = pages
+        .merge(kennel_controller::api::router_bound(controller, bound))
+        .fallback(pages::problem::no_such_page)
+        .layer(from_fn_with_state(layout, pages::problem::render));
+    guard_local(site, bound).layer(from_fn(headers::secure))
+}

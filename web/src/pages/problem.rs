@@ -1,0 +1,184 @@
+//! The page for what went wrong: what it was, and what to do next.
+
+use askama::Template;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Response};
+use kennel_controller::{FindError, HaltError, StoreError};
+use kennel_model::RunId;
+
+use crate::layout::Layout;
+
+/// Why a page cannot be shown.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Problem {
+    /// Nothing is at this address.
+    #[error("There is nothing at this address.")]
+    NoSuchPage,
+    /// The address exists, but not for this method.
+    #[error("This address cannot be opened this way.")]
+    WrongMethod,
+    /// No run is meant, or more than one.
+    #[error("{what}")]
+    NoSuchRun {
+        /// What was asked for and what would do.
+        what: String,
+        /// Runs that may have been meant.
+        matches: Vec<RunId>,
+    },
+    /// What was asked for makes no sense.
+    #[error("{what}")]
+    Unusable {
+        /// What is wrong with it.
+        what: String,
+        /// What to do instead.
+        next: &'static str,
+    },
+    /// Kennel itself failed.
+    #[error("{what}")]
+    Broken {
+        /// How.
+        what: String,
+    },
+}
+
+impl Problem {
+    /// The answer's status.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::NoSuchPage | Self::NoSuchRun { .. } => StatusCode::NOT_FOUND,
+            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unusable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Broken { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self {
+            Self::NoSuchPage => "Page not found",
+            Self::WrongMethod => "Not possible here",
+            Self::NoSuchRun { .. } => "Run not found",
+            Self::Unusable { .. } => "That does not work",
+            Self::Broken { .. } => "Kennel failed",
+        }
+    }
+
+    fn next(&self) -> &'static str {
+        match self {
+            Self::NoSuchPage | Self::WrongMethod => {
+                "Check the address, or go on from the list of runs."
+            }
+            Self::NoSuchRun { .. } => {
+                "It may lie in another data directory. All runs of this one are in the list."
+            }
+            Self::Unusable { next, .. } => next,
+            Self::Broken { .. } => {
+                "Load the page again. If it fails again, look at what Kennel logged, and whether its disk is full."
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::Broken {
+            what: error.to_string(),
+        }
+    }
+}
+
+impl From<FindError> for Problem {
+    fn from(error: FindError) -> Self {
+        let what = error.to_string();
+        match error {
+            FindError::NotFound { .. } => Self::NoSuchRun {
+                what,
+                matches: Vec::new(),
+            },
+            FindError::Ambiguous { matches, .. } => Self::NoSuchRun { what, matches },
+            FindError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<HaltError> for Problem {
+    fn from(error: HaltError) -> Self {
+        let what = error.to_string();
+        match error {
+            HaltError::NotFound { .. } => Self::NoSuchRun {
+                what,
+                matches: Vec::new(),
+            },
+            HaltError::AlreadyOver { .. } => Self::Unusable {
+                what,
+                next: "Nothing is left to halt.",
+            },
+            HaltError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    /// Leaves the page to [`render`], which knows the layout.
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+#[derive(Template)]
+#[template(path = "problem.html")]
+struct ProblemPage {
+    layout: Layout,
+    status: u16,
+    title: &'static str,
+    what: String,
+    next: &'static str,
+    matches: Vec<RunId>,
+}
+
+/// Middleware that turns a handler's [`Problem`] into its page.
+pub(crate) async fn render(State(layout): State<Layout>, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let response = next.run(request).await;
+    let Some(problem) = response.extensions().get::<Problem>() else {
+        return response;
+    };
+    if problem.status().is_server_error() {
+        tracing::error!(path, error = %problem, "a page could not be shown");
+    }
+    let page = ProblemPage {
+        layout,
+        status: problem.status().as_u16(),
+        title: problem.title(),
+        what: problem.to_string(),
+        next: problem.next(),
+        matches: if let Problem::NoSuchRun { matches, .. } = problem {
+            matches.clone()
+        } else {
+            Vec::new()
+        },
+    };
+    let mut shown = (
+        problem.status(),
+        Html(page.render().unwrap_or_else(|error| error.to_string())),
+    )
+        .into_response();
+    if let Some(allowed) = response.headers().get(header::ALLOW) {
+        let allowed: HeaderValue = allowed.clone();
+        shown.headers_mut().insert(header::ALLOW, allowed);
+    }
+    shown
+}
+
+/// Answers for addresses that no page has.
+pub(crate) async fn no_such_page() -> Problem {
+    Problem::NoSuchPage
+}
+
+/// Answers for pages that are asked with a method they do not know.
+pub(crate) async fn wrong_method() -> Problem {
+    Problem::WrongMethod
+}

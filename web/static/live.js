@@ -1,0 +1,142 @@
+// Follows a live run over server-sent events: feeds the charts and keeps the rest of the page fresh by taking over
+// the sections that the server renders, so that each table is written in one place only.
+import { duration } from "./numbers.js";
+
+const REFRESH_EVERY_MS = 5000;
+const GLYPHS = { true: ["met", "✓", "met"], false: ["missed", "✕", "missed"], null: ["", "–", "not measured"] };
+
+export function follow({ api, addSeconds, setFault, setPhase, measured, load }) {
+  const source = new EventSource(`${api}/live`);
+  let state = document.getElementById("state").dataset.state;
+  let broken = false;
+  let pending = null;
+
+  function refreshSoon(delay) {
+    if (pending) return;
+    pending = setTimeout(async () => {
+      pending = null;
+      if (!document.hidden) await replaceSections();
+    }, delay);
+  }
+  const regular = setInterval(() => refreshSoon(0), REFRESH_EVERY_MS);
+
+  async function finish() {
+    source.close();
+    clearInterval(regular);
+    clearTimeout(pending);
+    await replaceSections();
+    await load();
+  }
+
+  source.addEventListener("open", () => {
+    if (broken) load();
+    broken = false;
+    connection("");
+  });
+  source.addEventListener("error", () => {
+    broken = true;
+    connection("Connection lost, trying again…");
+  });
+  source.addEventListener("message", (message) => {
+    const event = JSON.parse(message.data);
+    switch (event.event) {
+      case "second":
+        setPhase(state, 1 + Math.max(0, ...Object.values(event.seconds).map((second) => second.second)));
+        addSeconds(event.seconds);
+        showProgress(measured());
+        break;
+      case "state":
+        state = event.run.state;
+        if (state === "judged") finish();
+        else refreshSoon(50);
+        break;
+      case "fault":
+        setFault(event.fault);
+        refreshSoon(50);
+        break;
+      case "guard":
+        showGuard(event.guard);
+        break;
+      case "warning":
+        refreshSoon(50);
+        break;
+    }
+  });
+
+  haltInPlace();
+}
+
+function connection(text) {
+  const place = document.getElementById("connection");
+  if (place) place.textContent = text;
+}
+
+function showProgress(seconds) {
+  const bar = document.getElementById("progress");
+  if (!bar) return;
+  bar.value = Math.min(seconds, bar.max);
+  document.getElementById("progress-text").textContent = `${duration(seconds)} of ${duration(bar.max)}`;
+}
+
+function showGuard(guard) {
+  const row = [...document.querySelectorAll("[data-guard]")].find((row) => row.dataset.guard === guard.objective);
+  if (!row) return;
+  const [kind, glyph, word] = GLYPHS[String(guard.met ?? null)];
+  const badge = row.querySelector(".badge");
+  badge.className = `badge ${kind}`;
+  badge.querySelector(".glyph").textContent = glyph;
+  badge.querySelector(".word").textContent = word;
+  row.querySelector(".measured").textContent = guard.measured ?? "–";
+}
+
+// Takes over each section marked data-section from a fresh copy of this page; open details and focus stay.
+async function replaceSections() {
+  let fresh;
+  try {
+    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+    if (!answer.ok) return;
+    fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  } catch {
+    return; // The next refresh tries again; the stream tells of a lost connection.
+  }
+  for (const old of document.querySelectorAll("[data-section]")) {
+    const section = fresh.getElementById(old.id);
+    if (!section || section.outerHTML === old.dataset.was) continue;
+    const was = section.outerHTML;
+    const halting = old.querySelector("#halt:disabled");
+    const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+    for (const details of old.querySelectorAll("details[id][open]")) {
+      section.querySelector(`#${CSS.escape(details.id)}`)?.setAttribute("open", "");
+    }
+    const adopted = document.adoptNode(section);
+    old.replaceWith(adopted);
+    adopted.dataset.was = was;
+    if (halting && adopted.querySelector("#halt")) showHalting(adopted.querySelector("#halt"));
+    if (focused) document.getElementById(focused)?.focus();
+    adopted.dispatchEvent(new CustomEvent("kennel:replaced", { bubbles: true }));
+  }
+  document.title = fresh.title;
+}
+
+function showHalting(button) {
+  button.disabled = true;
+  button.textContent = "Halting…";
+}
+
+// One click halts, without leaving the page.
+function haltInPlace() {
+  document.addEventListener("submit", async (event) => {
+    const form = event.target.closest("#halt-form");
+    if (!form) return;
+    event.preventDefault();
+    const button = form.querySelector("#halt");
+    showHalting(button);
+    try {
+      const answer = await fetch(form.action, { method: "POST" });
+      if (!answer.ok) throw new Error(String(answer.status));
+    } catch {
+      button.disabled = false;
+      button.textContent = "Halt failed: try again";
+    }
+  });
+}
