@@ -232,3 +232,77 @@ async fn a_proxy_that_does_not_start_is_named_and_nothing_is_left() {
     assert!(message.contains("/does/not/exist here"), "{message}");
     assert!(text(&system(&["status"], home.path()).stderr).starts_with("no system runs in"));
 }
+
+#[tokio::test]
+async fn calls_go_through_their_links_and_a_cut_link_is_felt_by_its_caller_alone() {
+    let proxy = std::path::Path::new(env!("CARGO_BIN_EXE_reference-system"))
+        .with_file_name("examples")
+        .join("plain-proxy");
+    let command = proxy.display().to_string();
+    let world = World::start_with(|options| options.toxiproxy_command = Some(command)).await;
+    let state = world.system.state();
+    assert_eq!(state.links.len(), 5 + 6 + 4 + 4);
+    let link = state
+        .links
+        .iter()
+        .find(|link| link.name == "eos-c->eus-1")
+        .unwrap();
+    let eus = state
+        .instances
+        .iter()
+        .find(|one| one.instance == "eus-1")
+        .unwrap();
+    assert_eq!((link.upstream, link.from.as_str()), (eus.address, "eos-c"));
+
+    let basket = world.basket(5, 6, None).await;
+    let switch = async |enabled: bool| {
+        let url = format!("{}/proxies/eos-c->eus-1", state.toxiproxy.as_ref().unwrap());
+        let body = serde_json::json!({ "enabled": enabled }).to_string();
+        let request = world
+            .http
+            .post(url)
+            .header("content-type", "application/json")
+            .body(body);
+        assert!(request.send().await.unwrap().status().is_success());
+    };
+    switch(false).await;
+    eventually(
+        "creating an order fails for want of the user service",
+        || async {
+            let (status, answer) = world.post("/orders", basket.clone()).await;
+            (status == 503 && answer["error"].as_str()?.contains("eus-1")).then_some(())
+        },
+    )
+    .await;
+    assert_eq!(
+        world.get("/users/5").await.0,
+        200,
+        "the gateway has its own way"
+    );
+    switch(true).await;
+    eventually("orders are made again", || async {
+        (world.post("/orders", basket.clone()).await.0 == 200).then_some(())
+    })
+    .await;
+
+    // The proxy is one of the system's processes: it comes back, and its links with it.
+    let pid_file = state.dir.join("run").join("proxy.pid");
+    let pid = || {
+        std::fs::read_to_string(&pid_file)
+            .ok()?
+            .trim()
+            .parse::<u32>()
+            .ok()
+    };
+    let before = pid().unwrap();
+    kill(before);
+    eventually("orders are made through a new proxy", || async {
+        let fresh = pid().is_some_and(|now| now != before && runs(now));
+        (fresh && world.post("/orders", basket.clone()).await.0 == 200).then_some(())
+    })
+    .await;
+    world.assert_valid().await;
+    let all = [pids(state), vec![pid().unwrap()]].concat();
+    world.system.stop().await.unwrap();
+    all_gone(&all).await;
+}

@@ -200,7 +200,7 @@ struct Ttl {
 }
 
 impl Ttl {
-    fn from_now(&self, default_ms: u64) -> Result<Instant, Failure> {
+    fn deadline(&self, default_ms: u64) -> Result<Instant, Failure> {
         match self.ttl_ms.unwrap_or(default_ms) {
             ms @ 1..=3_600_000 => Ok(Instant::now() + Duration::from_millis(ms)),
             ms => Err(Failure::invalid(format!(
@@ -216,7 +216,7 @@ async fn register(
     Ask(ttl): Ask<Ttl>,
     Body(value): Body<Registration>,
 ) -> Result<StatusCode, Failure> {
-    let expires = ttl.from_now(3_000)?;
+    let expires = ttl.deadline(3_000)?;
     registry.change(|state| state.register(name, value, expires));
     Ok(StatusCode::NO_CONTENT)
 }
@@ -231,7 +231,7 @@ async fn mask(
     At(name): At<Name>,
     Ask(ttl): Ask<Ttl>,
 ) -> Result<StatusCode, Failure> {
-    let until = ttl.from_now(30_000)?;
+    let until = ttl.deadline(30_000)?;
     registry.change(|state| state.mask(name, until));
     Ok(StatusCode::NO_CONTENT)
 }
