@@ -1,1 +1,53 @@
-fn main() {}
+//! The `kennel` command. It parses its arguments, runs one command, and turns the outcome into an exit code.
+
+mod arguments;
+mod client;
+mod commands;
+mod follow;
+mod interrupt;
+mod places;
+mod reference_target;
+mod report;
+mod server;
+mod surroundings;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::arguments::{Arguments, Command};
+use crate::commands::Failure;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Processes that are nothing but their role build the runtime that suits them.
+    match arguments.command {
+        Command::Worker => kennel_agent::worker::main(),
+        Command::Watchdog { journal } => {
+            log_to_stderr();
+            kennel_agent::watchdog::main(&journal)
+        }
+        Command::System { command } => commands::system::run(command, &arguments.data),
+        command => {
+            log_to_stderr();
+            run(command, arguments.data)
+        }
+    }
+}
+
+fn run(command: Command, data: places::DataArgument) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::could_not_run(format!("cannot start a runtime: {error}")).tell(),
+    };
+    match runtime.block_on(commands::run(command, data)) {
+        Ok(code) => code,
+        Err(failure) => failure.tell(),
+    }
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("KENNEL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -399,6 +399,13 @@ fn check_selector(fault: &Fault, path: &str, target: Option<&Target>, problems: 
             if fault.kind.selects() == SelectorKind::RegistryEntry && target.registry.is_none() {
                 problems.push(Problem::new(format!("{path}/service"), format!("target `{}` declares no registry", target.name), "a target with `registry`"));
             }
+            if fault.kind == FaultKind::Kill && declared.process.as_ref().is_some_and(|process| !process.supervised) {
+                problems.push(Problem::new(
+                    format!("{path}/instance"),
+                    format!("nothing would start `{service}/{instance}` again after a kill"),
+                    "an instance whose `process` is declared `supervised: true`",
+                ));
+            }
             if fault.kind.selects() == SelectorKind::Process && declared.process.is_none() {
                 problems.push(Problem::new(
                     format!("{path}/instance"),

@@ -77,11 +77,11 @@ faults:
 ",
     );
     let expected = [
-        "x.yaml:1:1: missing field `target`; expected The system under test",
+        "x.yaml:1:1: missing field `target`; expected A target by name or in full",
         "x.yaml:1:1: version: `2` is not valid here; expected at most 1",
         "x.yaml:3:1: targt: unknown field `targt`; expected one of version, name, description, target",
-        "x.yaml:4:30: load.stages[0].rate: `fast` is not valid here; expected a rate such as 150/s or 600/m",
-        "x.yaml:4:42: load.stages[0].duration: `5 parsecs` is not valid here; expected a duration such as 200ms",
+        "x.yaml:4:31: load.stages[0].rate: `fast` is not valid here; expected a rate such as 150/s or 600/m",
+        "x.yaml:4:43: load.stages[0].duration: `5 parsecs` is not valid here; expected a duration such as 200ms",
         "x.yaml:5:1: scenarios: a list is not valid here; expected at least 1 item",
         "x.yaml:7:14: faults[0].kind: `latencee` is not valid here; expected one of `latency`, `kill`, `pause`, `registry-gap`",
     ];

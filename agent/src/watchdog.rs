@@ -1,0 +1,80 @@
+//! The watchdog: a child process that undoes what its agent left behind.
+//!
+//! It holds one end of a pipe. When the pipe closes, for whatever reason, the agent is gone, and it replays the journal.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+use crate::journal;
+
+/// How often an undo that did not work is tried again, and for how long.
+const RETRY_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+const RETRIES: u32 = 20;
+
+/// Runs the watchdog process: waits for standard input to end, then replays the journal.
+///
+/// It is in a process group of its own, so that a Ctrl-C in the terminal reaches it through its agent only.
+#[must_use]
+pub fn main(journal: &Path) -> ExitCode {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return ExitCode::from(5);
+    };
+    let code = runtime.block_on(watch(journal));
+    runtime.shutdown_background();
+    code
+}
+
+async fn watch(path: &Path) -> ExitCode {
+    let mut nothing = Vec::new();
+    let _ = tokio::io::stdin().read_to_end(&mut nothing).await;
+    for attempt in 0..=RETRIES {
+        match journal::replay(path).await {
+            Ok(told) => {
+                for line in told {
+                    tracing::warn!("the agent is gone: {line}");
+                }
+                if journal::pending(path).is_ok_and(|left| left.is_empty()) {
+                    return ExitCode::SUCCESS;
+                }
+            }
+            Err(error) => tracing::error!("{error}"),
+        }
+        if attempt < RETRIES {
+            tokio::time::sleep(RETRY_EVERY).await;
+        }
+    }
+    ExitCode::from(5)
+}
+
+/// Keeps a watchdog alive until told to stop; then it finds an empty journal and ends by itself.
+pub(crate) async fn keep(command: Vec<OsString>, journal: PathBuf, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        match spawn(&command, &journal) {
+            Ok(mut child) => {
+                tokio::select! {
+                    status = child.wait() => tracing::error!("the watchdog ended ({status:?}); starting another"),
+                    () = shutdown.cancelled() => {
+                        drop(child.stdin.take());
+                        let _ = child.wait().await;
+                        return;
+                    }
+                }
+            }
+            Err(error) => tracing::error!("cannot start the watchdog: {error}; faults would outlive a crash of this agent"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY_EVERY) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+fn spawn(command: &[OsString], journal: &Path) -> std::io::Result<Child> {
+    let (program, arguments) = command.split_first().ok_or_else(|| std::io::Error::other("no command is configured"))?;
+    Command::new(program).args(arguments).arg("--journal").arg(journal).stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0).spawn()
+}

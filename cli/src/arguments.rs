@@ -1,0 +1,205 @@
+//! The command line: commands, flags, help and the meaning of exit codes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use reference_system::SystemCommand;
+
+use crate::places::DataArgument;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  passed, or done
+    1  the verdict is failed
+    2  wrong usage or bad input; nothing was started
+    3  the verdict is inconclusive or invalid
+    5  could not run, or was halted
+  130  interrupted (Ctrl-C); faults were reverted first";
+
+/// Load, faults and a verdict: what happens to a system, under this load, when that breaks.
+#[derive(Debug, Parser)]
+#[command(name = "kennel", version, about, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) data: DataArgument,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start an order platform, load it, break it, judge it: a minute that shows everything
+    Demo {
+        /// Stop everything when the run is judged, instead of leaving the web pages up
+        #[arg(long)]
+        exit: bool,
+        /// Port of the web pages on 127.0.0.1; another free one is taken when it is in use
+        #[arg(long, default_value_t = crate::server::DEFAULT_PORT)]
+        port: u16,
+        /// Print the finished run as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve the web pages and the API, with an agent on this machine
+    Serve {
+        /// Address to listen on; only loopback until accounts exist
+        #[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], crate::server::DEFAULT_PORT)))]
+        listen: SocketAddr,
+    },
+    /// Run an experiment file and exit by its verdict
+    Run {
+        /// The experiment file
+        file: PathBuf,
+        /// Write one CSV line per request to this file
+        #[arg(long, value_name = "FILE")]
+        raw_log: Option<PathBuf>,
+        /// Print the finished run as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check an experiment file and list every error with line, column and field
+    Validate {
+        /// The experiment file
+        file: PathBuf,
+        /// Print the problems as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of experiment files, for editors and checkers
+    Schema {
+        /// The schema of target files instead
+        #[arg(long)]
+        target: bool,
+    },
+    /// List runs, newest first
+    Runs {
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// Print the list as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a run: its id, the beginning or end of its id, `last`, `last-1`, …
+    Show {
+        /// The run
+        #[arg(default_value = "last")]
+        run: String,
+        /// Print the run as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare two runs (named as in `show`)
+    Compare {
+        /// The earlier run
+        a: String,
+        /// The later run
+        b: String,
+        /// Print the comparison as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop load and revert every fault, of one run or of all
+    Halt {
+        /// The run; all when absent
+        run: Option<String>,
+        /// Print the halted runs as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The reference order system: up, down, status
+    System {
+        #[command(subcommand)]
+        command: SystemArguments,
+    },
+    /// Serve the fault proxy alone, with the HTTP API of Toxiproxy 2.x
+    Proxy {
+        /// Address of the API
+        #[arg(long, default_value = "127.0.0.1")]
+        host: String,
+        /// Port of the API
+        #[arg(long, default_value_t = 8474)]
+        port: u16,
+    },
+    /// Generate load; started by an agent
+    #[command(hide = true)]
+    Worker,
+    /// Undo what a dead agent left behind; started by an agent
+    #[command(hide = true)]
+    Watchdog {
+        /// The agent's undo journal
+        #[arg(long)]
+        journal: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SystemArguments {
+    /// Start the order system in the background and declare it as target `reference-system`
+    Up {
+        /// Where its data, logs and pid files live [default: reference-system in the data directory]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// The seed of users, restaurants, dishes and coupons
+        #[arg(long, default_value_t = reference_system::launch::DEFAULT_SEED)]
+        seed: u64,
+        /// How long a dead process stays dead (3s, 500ms)
+        #[arg(long, default_value = "3s")]
+        respawn_after: kennel_model::units::Span,
+        /// The gateway's port; any free one by default
+        #[arg(long)]
+        gateway_port: Option<u16>,
+        /// Print the state as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop the order system
+    Down {
+        /// The directory given to `up`
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Tell how each process of the order system is doing
+    Status {
+        /// The directory given to `up`
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// Print the status as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    #[command(flatten)]
+    Process(SystemProcess),
+}
+
+/// The processes of the system itself.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SystemProcess {
+    /// Keep the processes of a system alive
+    #[command(hide = true)]
+    Supervise(reference_system::command::SuperviseArgs),
+    /// Be one process of a system
+    #[command(hide = true)]
+    Role(reference_system::command::RoleArgs),
+}
+
+impl From<SystemProcess> for SystemCommand {
+    fn from(process: SystemProcess) -> Self {
+        match process {
+            SystemProcess::Supervise(arguments) => Self::Supervise(arguments),
+            SystemProcess::Role(arguments) => Self::Role(arguments),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,106 @@
+//! The API as commands use it: of the Kennel that owns the data directory, or of one started for the occasion.
+
+use std::net::SocketAddr;
+
+use kennel_model::api::ApiProblem;
+use reqwest::{Method, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::commands::Failure;
+use crate::places::Places;
+use crate::server::{Server, ServerFile};
+
+/// A connection to a Kennel.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    url: String,
+    /// Set when this process started the server itself.
+    own: Option<Server>,
+}
+
+impl Client {
+    /// The API at `url`.
+    pub(crate) fn at(url: &str) -> Result<Self, Failure> {
+        let http = reqwest::Client::builder().no_proxy().build();
+        let http = http.map_err(|e| Failure::could_not_run(format!("cannot make an HTTP client: {e}")))?;
+        Ok(Self { http, url: url.to_owned(), own: None })
+    }
+
+    /// The Kennel that owns the data directory, if one is running.
+    pub(crate) async fn running(places: &Places) -> Result<Option<Self>, Failure> {
+        let Ok(text) = std::fs::read_to_string(places.server()) else { return Ok(None) };
+        let Ok(file) = serde_json::from_str::<ServerFile>(&text) else { return Ok(None) };
+        let client = Self::at(&file.url)?;
+        let alive = client.http.get(format!("{}/api/v1/health", client.url)).send().await;
+        Ok(alive.is_ok_and(|answer| answer.status().is_success()).then_some(client))
+    }
+
+    /// The Kennel that owns the data directory, or one started in this process on a free port.
+    pub(crate) async fn open(places: &Places) -> Result<Self, Failure> {
+        if let Some(client) = Self::running(places).await? {
+            return Ok(client);
+        }
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = Server::start(places, address, Vec::new()).await.map_err(|e| Failure::could_not_run(e.to_string()))?;
+        Ok(Self { own: Some(server), ..Self::at("")? }.moved())
+    }
+
+    fn moved(mut self) -> Self {
+        if let Some(server) = &self.own {
+            self.url.clone_from(&server.url);
+        }
+        self
+    }
+
+    /// Base URL of the Kennel.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Ends the connection, and the server if it is this process's own.
+    pub(crate) async fn close(self) {
+        if let Some(server) = self.own {
+            server.stop().await;
+        }
+    }
+
+    /// Asks and decodes the answer.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.decode(self.send(Method::GET, path, None::<&()>).await?).await
+    }
+
+    /// Posts and decodes the answer.
+    pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Failure> {
+        self.decode(self.send(Method::POST, path, Some(body)).await?).await
+    }
+
+    /// Posts; the answer has nothing to say.
+    pub(crate) async fn tell(&self, path: &str) -> Result<(), Failure> {
+        self.send(Method::POST, path, None::<&()>).await.map(|_| ())
+    }
+
+    /// Opens an event stream.
+    pub(crate) async fn stream(&self, path: &str) -> Result<Response, Failure> {
+        self.send(Method::GET, path, None::<&()>).await
+    }
+
+    async fn send<B: Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> Result<Response, Failure> {
+        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.url));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.map_err(|e| Failure::could_not_run(format!("Kennel at {} did not answer: {e}", self.url)))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let problem: ApiProblem = answer.json().await.unwrap_or(ApiProblem { error: format!("Kennel answered {status}"), problems: Vec::new() });
+        let is_usage = matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY);
+        Err(if is_usage { Failure::bad_input(problem.error, problem.problems) } else { Failure::could_not_run(problem.error) })
+    }
+
+    async fn decode<T: DeserializeOwned>(&self, answer: Response) -> Result<T, Failure> {
+        answer.json().await.map_err(|e| Failure::could_not_run(format!("Kennel at {} answered something else than expected: {e}", self.url)))
+    }
+}

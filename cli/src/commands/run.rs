@@ -1,0 +1,64 @@
+//! `kennel run FILE`: one experiment, from its file to its verdict.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use kennel_model::api::{StartRun, Started};
+use kennel_model::run::Verdict;
+
+use super::{Failure, INTERRUPTED, print, print_json};
+use crate::client::Client;
+use crate::follow::follow;
+use crate::interrupt::Interrupt;
+use crate::places::Places;
+use crate::report;
+
+pub(super) fn read(file: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(file).map_err(|e| Failure::bad_input(format!("cannot read {}: {e}", file.display()), Vec::new()))
+}
+
+pub(super) async fn run(places: &Places, file: &Path, raw_log: Option<PathBuf>, json: bool) -> Result<ExitCode, Failure> {
+    let experiment = read(file)?;
+    let raw_log = match raw_log {
+        Some(path) => Some(std::path::absolute(&path).map_err(|e| Failure::bad_input(format!("cannot use {}: {e}", path.display()), Vec::new()))?),
+        None => None,
+    };
+    let mut interrupt = Interrupt::listen().map_err(|e| Failure::could_not_run(format!("cannot listen for signals: {e}")))?;
+    let client = Client::open(places).await?;
+    let request = StartRun {
+        experiment,
+        file: Some(file.display().to_string()),
+        raw_log: raw_log.map(|path| path.display().to_string()),
+    };
+    let result = conduct(&client, &request, &mut interrupt, json).await;
+    client.close().await;
+    result
+}
+
+/// Starts a run, follows it to its end and prints it. Ctrl-C halts it first.
+pub(super) async fn conduct(client: &Client, request: &StartRun, interrupt: &mut Interrupt, json: bool) -> Result<ExitCode, Failure> {
+    let started: Started = client.post("/runs", request).await?;
+    let mut interrupted = false;
+    let detail = {
+        let following = follow(client, started.id);
+        let mut following = std::pin::pin!(following);
+        loop {
+            tokio::select! {
+                detail = &mut following => break detail?,
+                () = interrupt.came() => {
+                    // A second Ctrl-C must not cut off the undoing, and the halt itself is quick.
+                    if !std::mem::replace(&mut interrupted, true) {
+                        client.tell(&format!("/runs/{}/halt", started.id)).await?;
+                    }
+                }
+            }
+        }
+    };
+    if json {
+        print_json(&detail);
+    } else {
+        print(&report::run(&detail, &format!("{}/runs/{}", client.url(), detail.summary.id)));
+    }
+    let code = detail.summary.verdict.map_or_else(|| Verdict::Error.exit_code(), Verdict::exit_code);
+    Ok(ExitCode::from(if interrupted { INTERRUPTED } else { code }))
+}

@@ -1,0 +1,67 @@
+//! Where Kennel keeps things: one data directory, by flag, environment or the XDG rules.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+/// The `--data` flag of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DataArgument {
+    /// Where runs, targets and journals are kept [default: kennel in the XDG data directory]
+    #[arg(long, global = true, env = "KENNEL_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// The data directory and what lies in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    data: PathBuf,
+}
+
+impl DataArgument {
+    /// The data directory: the flag or `KENNEL_DATA`, else `$XDG_DATA_HOME/kennel`, else `~/.local/share/kennel`
+    /// (XDG Base Directory Specification).
+    pub(crate) fn places(&self) -> Result<Places, String> {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let data = self
+            .data
+            .clone()
+            .or_else(|| set("XDG_DATA_HOME").filter(|dir| dir.is_absolute()).map(|dir| dir.join("kennel")))
+            .or_else(|| set("HOME").map(|home| home.join(".local/share/kennel")))
+            .ok_or("there is no home directory to keep data in; name a directory with --data or KENNEL_DATA")?;
+        let data = std::path::absolute(&data).map_err(|e| format!("cannot use {} as data directory: {e}", data.display()))?;
+        Ok(Places { data })
+    }
+}
+
+impl Places {
+    /// The data directory itself.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Declared targets, one file each.
+    pub(crate) fn targets(&self) -> PathBuf {
+        self.data.join("targets")
+    }
+
+    /// The file of one declared target.
+    pub(crate) fn target(&self, name: &str) -> PathBuf {
+        self.targets().join(format!("{name}.yaml"))
+    }
+
+    /// What the embedded agent keeps.
+    pub(crate) fn agent(&self) -> PathBuf {
+        self.data.join("agent")
+    }
+
+    /// Where the Kennel that owns the data directory listens.
+    pub(crate) fn server(&self) -> PathBuf {
+        self.data.join("server.json")
+    }
+
+    /// The reference system that `system up` starts without `--dir`.
+    pub(crate) fn reference_system(&self) -> PathBuf {
+        self.data.join("reference-system")
+    }
+}

@@ -1,0 +1,127 @@
+//! A Kennel in this process: controller, embedded agent, web pages and API on one port.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kennel_agent::{Agent, AgentConfig};
+use kennel_controller::{Controller, ControllerConfig, ControllerError};
+use kennel_model::api::LibraryEntry;
+use kennel_model::target::Target;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::places::Places;
+use crate::surroundings::Known;
+
+/// Port of the web pages unless said otherwise.
+pub(crate) const DEFAULT_PORT: u16 = 7676;
+
+/// How long load and faults go on without a controller.
+const LEASE: Duration = Duration::from_secs(5);
+
+/// Where the Kennel that owns a data directory listens; lies there as `server.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ServerFile {
+    pub(crate) url: String,
+    pub(crate) pid: u32,
+}
+
+/// A running server.
+pub(crate) struct Server {
+    pub(crate) url: String,
+    controller: Controller,
+    agent: JoinHandle<Result<(), String>>,
+    agent_shutdown: CancellationToken,
+    http: JoinHandle<std::io::Result<()>>,
+    http_shutdown: CancellationToken,
+    server_file: PathBuf,
+}
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServerError {
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    #[error("cannot listen on {address}: {cause}")]
+    Listen { address: SocketAddr, cause: std::io::Error },
+    #[error("cannot write {}: {cause}", path.display())]
+    ServerFile { path: PathBuf, cause: std::io::Error },
+    #[error("cannot find this program's own path: {0}")]
+    OwnPath(std::io::Error),
+}
+
+impl Server {
+    /// Starts a server; `own_targets` are known beside those in the data directory.
+    pub(crate) async fn start(places: &Places, address: SocketAddr, own_targets: Vec<Target>) -> Result<Self, ServerError> {
+        let library = kennel_scenarios::library::EXPERIMENTS.iter().map(|file| LibraryEntry {
+            name: file.name.to_owned(),
+            description: file.description.to_owned(),
+            source: file.source.to_owned(),
+        });
+        let config = ControllerConfig {
+            data_dir: places.data().to_owned(),
+            surroundings: Arc::new(Known::new(places, own_targets)),
+            library: library.collect(),
+            lease: LEASE,
+        };
+        let controller = Controller::open(config, CancellationToken::new()).await?;
+        let listener = TcpListener::bind(address).await.map_err(|cause| ServerError::Listen { address, cause })?;
+        let bound = listener.local_addr().map_err(|cause| ServerError::Listen { address, cause })?;
+        let agent_shutdown = CancellationToken::new();
+        let agent = start_agent(places, &controller, agent_shutdown.clone()).await?;
+        let http_shutdown = CancellationToken::new();
+        let app = kennel_web::router_bound(controller.clone(), Some(bound));
+        let stop = http_shutdown.clone();
+        let http = tokio::spawn(async move {
+            tokio::select! {
+                result = async { axum::serve(listener, app).await } => result,
+                // Live streams never end by themselves: connections are dropped, not drained.
+                () = stop.cancelled() => Ok(()),
+            }
+        });
+        let url = format!("http://{bound}");
+        let server_file = places.server();
+        let text = serde_json::to_string(&ServerFile { url: url.clone(), pid: std::process::id() }).unwrap_or_default();
+        std::fs::write(&server_file, text).map_err(|cause| ServerError::ServerFile { path: server_file.clone(), cause })?;
+        Ok(Self { url, controller, agent, agent_shutdown, http, http_shutdown, server_file })
+    }
+
+    /// Halts what runs, reverts every fault, and waits until nothing is left.
+    pub(crate) async fn stop(self) {
+        self.controller.close().await;
+        self.agent_shutdown.cancel();
+        match self.agent.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("{error}"),
+            Err(error) => tracing::error!("the agent crashed: {error}"),
+        }
+        self.http_shutdown.cancel();
+        if let Ok(Err(error)) = self.http.await {
+            tracing::error!("the web server failed: {error}");
+        }
+        let _ = std::fs::remove_file(self.server_file);
+    }
+}
+
+async fn start_agent(places: &Places, controller: &Controller, shutdown: CancellationToken) -> Result<JoinHandle<Result<(), String>>, ServerError> {
+    let program = std::env::current_exe().map_err(ServerError::OwnPath)?;
+    let role = |name: &str| -> Vec<OsString> { vec![program.clone().into(), name.into()] };
+    let config = AgentConfig {
+        name: "local".to_owned(),
+        data_dir: places.agent(),
+        worker_command: role("worker"),
+        watchdog_command: role("watchdog"),
+    };
+    let (to_agent, from_controller) = mpsc::channel(64);
+    let (to_controller, from_agent) = mpsc::channel(1024);
+    let agent = Agent::new(config, from_controller, to_controller, shutdown);
+    let task = tokio::spawn(async move { agent.work().await.map_err(|error| error.to_string()) });
+    controller.attach(to_agent, from_agent).await;
+    Ok(task)
+}

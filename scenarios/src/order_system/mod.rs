@@ -1,0 +1,52 @@
+//! Journeys on the reference order system: a customer, a merchant, and the list polls of open apps.
+
+pub mod customer;
+pub mod list_polls;
+pub mod merchant;
+
+use rand::Rng;
+use rand::rngs::SmallRng;
+
+/// Users of the seeded population are numbered 1 to this.
+const USERS: u32 = 5_000;
+/// Restaurants of the seeded population are numbered 1 to this.
+const RESTAURANTS: u32 = 2_000;
+/// Dishes on a menu are numbered from the restaurant's own number, 1 to this.
+const DISHES: u32 = 20;
+
+/// A user, all alike.
+fn any_user(random: &mut SmallRng) -> u32 {
+    random.random_range(1..=USERS)
+}
+
+/// A restaurant by Zipf-like popularity (exponent 1): the inverse of the continuous distribution on [1, n + 1).
+fn popular_restaurant(random: &mut SmallRng) -> u32 {
+    let share: f64 = random.random();
+    let place = (f64::from(RESTAURANTS + 1).ln() * share).exp();
+    // In range by construction; the cast floors.
+    (place as u32).clamp(1, RESTAURANTS)
+}
+
+/// The identity of the dish at a place of a restaurant's menu.
+fn any_dish(restaurant: u32, random: &mut SmallRng) -> u32 {
+    restaurant * 100 + random.random_range(1..=DISHES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng as _;
+
+    #[test]
+    fn popularity_falls_with_the_rank() {
+        let mut random = SmallRng::seed_from_u64(1);
+        let mut orders = vec![0_u32; RESTAURANTS as usize + 1];
+        for _ in 0..100_000 {
+            orders[popular_restaurant(&mut random) as usize] += 1;
+        }
+        let share = f64::from(orders[1]) / 100_000.0;
+        assert!((0.07..0.12).contains(&share), "the busiest restaurant has {share} of all orders");
+        assert!(orders[1] > orders[10] && orders[10] > orders[100]);
+        assert_eq!(orders[0], 0);
+    }
+}
