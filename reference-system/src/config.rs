@@ -99,6 +99,20 @@ impl Default for Timeouts {
     }
 }
 
+impl Timeouts {
+    /// The same ladder with longer rungs.
+    pub(crate) fn scaled(self, factor: u32) -> Self {
+        let factor = u64::from(factor.max(1));
+        Self {
+            gateway_ms: self.gateway_ms * factor,
+            order_ms: self.order_ms * factor,
+            dependency_ms: self.dependency_ms * factor,
+            store_ms: self.store_ms * factor,
+            connect_ms: self.connect_ms * factor,
+        }
+    }
+}
+
 /// How callers choose among instances (`lb=rr`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Balancing {

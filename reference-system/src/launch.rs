@@ -43,6 +43,9 @@ pub struct SystemOptions {
     pub unpaid_timeout: Duration,
     /// How long the start may take.
     pub ready_within: Duration,
+    /// Makes every rung of the timeout ladder this many times longer, for machines that are busy
+    /// with other things. 1 is the ladder as documented.
+    pub timeout_scale: u32,
 }
 
 impl SystemOptions {
@@ -57,6 +60,7 @@ impl SystemOptions {
             gateway_port: None,
             unpaid_timeout: Duration::from_secs(15 * 60),
             ready_within: Duration::from_secs(30),
+            timeout_scale: 1,
         }
     }
 }
@@ -71,6 +75,7 @@ pub(crate) struct SupervisorOptions {
     pub(crate) gateway_port: Option<u16>,
     pub(crate) unpaid_timeout_ms: i64,
     pub(crate) ready_within_ms: u64,
+    pub(crate) timeout_scale: u32,
 }
 
 impl SupervisorOptions {
@@ -86,6 +91,7 @@ impl SupervisorOptions {
             gateway_port: options.gateway_port,
             unpaid_timeout_ms: options.unpaid_timeout.as_millis() as i64,
             ready_within_ms: options.ready_within.as_millis() as u64,
+            timeout_scale: options.timeout_scale,
         }
     }
 

@@ -35,11 +35,7 @@ const READY_POLL: Duration = Duration::from_millis(15);
 /// Runs a system until it is told to stop.
 pub(crate) async fn run(args: &SuperviseArgs) -> Result<(), SystemError> {
     let layout = Layout::new(&args.dir);
-    let Some(lock) = process::lock(&layout.lock())? else {
-        return Err(SystemError::DirectoryInUse {
-            dir: args.dir.clone(),
-        });
-    };
+    let lock = take_lock(&layout).await?;
     let me = layout.pid_file("supervisor");
     process::write_whole(&me, format!("{}\n", std::process::id()).as_bytes())?;
     let stop = CancellationToken::new();
@@ -69,6 +65,22 @@ pub(crate) async fn run(args: &SuperviseArgs) -> Result<(), SystemError> {
     process::remove(&me);
     drop(lock);
     ended
+}
+
+/// Takes the directory's lock. Whoever only looks whether it is taken holds it for a moment.
+async fn take_lock(layout: &Layout) -> Result<std::fs::File, SystemError> {
+    let deadline = Instant::now() + Duration::from_millis(500);
+    loop {
+        if let Some(lock) = process::lock(&layout.lock())? {
+            return Ok(lock);
+        }
+        if Instant::now() >= deadline {
+            return Err(SystemError::DirectoryInUse {
+                dir: layout.root().to_owned(),
+            });
+        }
+        tokio::time::sleep(READY_POLL).await;
+    }
 }
 
 /// Ends when the system shall stop: by signal, or when the starter holds the lifeline no more.
@@ -170,7 +182,7 @@ impl System {
             instances,
             links,
             proxy,
-            timeouts: Timeouts::default(),
+            timeouts: Timeouts::default().scaled(options.timeout_scale),
             timers: Timers {
                 unpaid_ms: options.unpaid_timeout_ms,
                 unanswered_ms: 300_000,

@@ -6,8 +6,8 @@ use super::Finding;
 use super::books::{Books, CouponRow, EventRow, MoneyRow, OrderRow, UserDimension, Wallets};
 
 use crate::ids::{OrderId, SlotHash, group, shard};
+use crate::orders::change::MoneyState;
 use crate::orders::lifecycle::{self, Status};
-use crate::orders::plan::MoneyState;
 use crate::population::OPENING_WALLET_FEN;
 use crate::roles::eps;
 

@@ -1,5 +1,6 @@
 //! The order: its row, its life, and what each step of that life changes.
 
+pub(crate) mod change;
 pub mod lifecycle;
 pub(crate) mod plan;
 pub(crate) mod quote;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Order;
-use super::plan::{Change, Refusal, payment_id};
+use super::change::Change;
+use super::plan::{Refusal, payment_id};
 use crate::config::SystemConfig;
 use crate::ids::{OrderId, SlotHash, UserId, group, shard};
 use crate::roles::eus::Hold;

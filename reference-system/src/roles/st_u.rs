@@ -18,7 +18,7 @@ use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{OrderId, SlotHash, UserId, group, shard};
 use crate::orders::Order;
-use crate::orders::plan::{Change, TaskWrite};
+use crate::orders::change::{Change, TaskWrite};
 use crate::rpc::Failure;
 use crate::store::user_dimension::{
     self as rows, DueTask, Retry, SequenceBlock, order_from, select_order,

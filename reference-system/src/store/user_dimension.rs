@@ -7,8 +7,8 @@ use sqlx::{Row, SqliteConnection};
 use super::StoreError;
 use crate::ids::{CouponId, MAX_EPOCH, OrderId, RestaurantId, UserId};
 use crate::orders::Order;
+use crate::orders::change::{self, Change, MoneyWrite, TaskKind, TaskWrite};
 use crate::orders::lifecycle::{Status, Trigger};
-use crate::orders::plan::{self, Change, MoneyWrite, TaskKind, TaskWrite};
 
 /// Repeatable. `shard` is the physical place of a row: it is written by the DAL, and the auditor
 /// compares it with the ID.
@@ -200,7 +200,7 @@ pub(crate) async fn change(
     let Some(before) = by_id(&mut *connection, shard, change.order_id).await? else {
         return Ok(None);
     };
-    let Some(after) = plan::apply(&before, change, now_ms) else {
+    let Some(after) = change::apply(&before, change, now_ms) else {
         return Ok(Some((before, false)));
     };
     let updated = sqlx::query(

@@ -34,6 +34,8 @@ pub fn options(dir: PathBuf) -> SystemOptions {
     SystemOptions {
         respawn_after: Duration::from_millis(500),
         ready_within: Duration::from_secs(60),
+        // The machine runs other tests beside this one.
+        timeout_scale: 5,
         ..SystemOptions::new(dir, launcher())
     }
 }

@@ -1,0 +1,201 @@
+//! A change of one order: rows, money and task rows as one value, which the store applies in one
+//! local transaction.
+
+use serde::{Deserialize, Serialize};
+
+use super::lifecycle::Status;
+use super::{Order, REFUND_APPLIED};
+use crate::ids::OrderId;
+
+/// Work that eos-x does after a change, at least once, until it succeeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TaskKind {
+    /// Copy the row to the merchant dimension.
+    MerchantRow,
+    /// T7, once the merchant row is visible.
+    Dispatch,
+    /// Ask for the charge again while the order is paying.
+    Charge,
+    /// Book the held money: wallet → escrow.
+    Capture,
+    /// Give held money back after a failed payment.
+    ReleaseHold,
+    /// Escrow → wallet.
+    Refund,
+    /// The coupon is spent.
+    CouponUse,
+    /// The coupon is free again.
+    CouponReturn,
+    /// T5.
+    CloseUnpaid,
+    /// T9 by timer.
+    RejectUnanswered,
+    /// T11 by timer.
+    Complete,
+}
+
+impl TaskKind {
+    const ALL: [Self; 11] = [
+        Self::MerchantRow,
+        Self::Dispatch,
+        Self::Charge,
+        Self::Capture,
+        Self::ReleaseHold,
+        Self::Refund,
+        Self::CouponUse,
+        Self::CouponReturn,
+        Self::CloseUnpaid,
+        Self::RejectUnanswered,
+        Self::Complete,
+    ];
+
+    /// The number in the store.
+    pub(crate) fn code(self) -> i64 {
+        self as i64
+    }
+
+    /// The kind with this number.
+    pub(crate) fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+}
+
+/// A task row to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TaskWrite {
+    /// What to do.
+    pub(crate) kind: TaskKind,
+    /// When, in milliseconds since 1970.
+    pub(crate) due_at_ms: i64,
+}
+
+/// Where a payment or refund row stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MoneyState {
+    /// Asked for, not answered.
+    Open,
+    /// Done.
+    Ok,
+    /// Refused.
+    Failed,
+}
+
+impl MoneyState {
+    /// The number in the store.
+    pub(crate) fn code(self) -> i64 {
+        self as i64
+    }
+}
+
+/// A payment or refund row to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MoneyWrite {
+    /// The payment that this row is, or gives back.
+    pub(crate) payment_id: String,
+    /// In fen.
+    pub(crate) amount_fen: i64,
+    /// Its state after the change.
+    pub(crate) state: MoneyState,
+}
+
+/// One change of one order: a compare-and-set on (status, version) and everything that must be
+/// written in the same local transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Change {
+    /// Which order.
+    pub(crate) order_id: OrderId,
+    /// Compare: the status that the planner saw.
+    pub(crate) expected_status: Status,
+    /// Compare: the version that the planner saw.
+    pub(crate) expected_version: i64,
+    /// The new status and its event; `None` changes fields only, and raises no version.
+    pub(crate) step: Option<Step>,
+    /// Set, if given.
+    pub(crate) paid_fen: Option<i64>,
+    /// Set, if given.
+    pub(crate) refund_status: Option<i64>,
+    /// Set, if given.
+    pub(crate) delivery_status: Option<i64>,
+    /// Day and kitchen number; set, if given.
+    pub(crate) kitchen: Option<(i64, i64)>,
+    /// The payment row, if it changes.
+    pub(crate) payment: Option<MoneyWrite>,
+    /// The refund row, if it changes.
+    pub(crate) refund: Option<MoneyWrite>,
+    /// Work for eos-x.
+    pub(crate) tasks: Vec<TaskWrite>,
+}
+
+/// A transition within a [`Change`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Step {
+    /// The new status.
+    pub(crate) to: Status,
+    /// The event's name.
+    pub(crate) event: String,
+}
+
+/// The order after `change`, at `now_ms`; `None` if the compare fails.
+pub(crate) fn apply(order: &Order, change: &Change, now_ms: i64) -> Option<Order> {
+    if (order.status, order.version) != (change.expected_status, change.expected_version) {
+        return None;
+    }
+    let mut after = order.clone();
+    after.revision += 1;
+    after.updated_at_ms = now_ms;
+    if let Some(step) = &change.step {
+        after.status = step.to;
+        after.version += 1;
+    }
+    after.paid_fen = change.paid_fen.unwrap_or(after.paid_fen);
+    after.refund_status = change.refund_status.unwrap_or(after.refund_status);
+    after.delivery_status = change.delivery_status.unwrap_or(after.delivery_status);
+    if let Some((day, number)) = change.kitchen {
+        after.day = Some(day);
+        after.number = Some(number);
+    }
+    if let Some(payment) = &change.payment {
+        after.payment_id = Some(payment.payment_id.clone());
+    }
+    Some(after)
+}
+
+/// A change that, so far, only copies the row to the merchant dimension.
+pub(super) fn fields_only(order: &Order, now_ms: i64) -> Change {
+    Change {
+        order_id: order.order_id,
+        expected_status: order.status,
+        expected_version: order.version,
+        step: None,
+        paid_fen: None,
+        refund_status: None,
+        delivery_status: None,
+        kitchen: None,
+        payment: None,
+        refund: None,
+        tasks: vec![TaskWrite {
+            kind: TaskKind::MerchantRow,
+            due_at_ms: now_ms,
+        }],
+    }
+}
+
+impl Change {
+    /// Adds a task row.
+    pub(super) fn add(&mut self, kind: TaskKind, due_at_ms: i64) {
+        self.tasks.push(TaskWrite { kind, due_at_ms });
+    }
+
+    /// Plans to give back everything that was paid.
+    pub(super) fn refund_all(&mut self, order: &Order, amount_fen: i64, now_ms: i64) {
+        self.refund_status = Some(REFUND_APPLIED);
+        self.refund = Some(MoneyWrite {
+            payment_id: order.payment_id.clone().unwrap_or_default(),
+            amount_fen,
+            state: MoneyState::Open,
+        });
+        self.add(TaskKind::Refund, now_ms);
+    }
+}
