@@ -300,14 +300,15 @@ async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
 
 async fn spoil(file: &std::path::Path, sql: &str) {
     use sqlx::{ConnectOptions, Connection};
-    let mut connection = sqlx::sqlite::SqliteConnectOptions::new()
-        .filename(file)
-        .connect()
+    let spoilt = async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let mut connection = options.connect().await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+            .execute(&mut connection)
+            .await?;
+        connection.close().await
+    };
+    spoilt
         .await
-        .unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    connection.close().await.unwrap();
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
 }

@@ -171,7 +171,7 @@ fn system(arguments: &[&str], dir: &std::path::Path) -> Output {
         .arg("--dir")
         .arg(dir)
         .output()
-        .unwrap()
+        .unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
 }
 
 fn text(bytes: &[u8]) -> String {
