@@ -37,6 +37,8 @@ pub(crate) struct UserDimension {
     /// Orders with task rows that are due: what they imply is still on its way.
     pub(crate) in_motion: BTreeSet<i64>,
     pub(crate) pending: Pending,
+    /// When reading began, in milliseconds since 1970.
+    pub(crate) read_at_ms: i64,
 }
 
 /// What keeps a system from being at rest.
@@ -83,6 +85,7 @@ pub(crate) struct OrderRow {
     pub(crate) coupon_id: Option<i64>,
     pub(crate) day: Option<i64>,
     pub(crate) number: Option<i64>,
+    pub(crate) updated_at_ms: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -117,11 +120,14 @@ pub(crate) struct CouponRow {
 }
 
 impl Books {
-    /// Reads everything. The merchant dimension comes last, so that it is never older than what it
-    /// is compared with.
+    /// Reads everything. The user dimension comes first: it is the master, and whatever the other
+    /// files have beyond it came later.
     pub(crate) async fn read(data: &Path) -> Self {
         let users = async {
-            let mut all = UserDimension::default();
+            let mut all = UserDimension {
+                read_at_ms: now_ms(),
+                ..UserDimension::default()
+            };
             for group in 0..2 {
                 read_users(&data.join(format!("st-u{group}.db")), group, &mut all).await?;
             }
@@ -200,7 +206,7 @@ macro_rules! order_columns {
     () => {
         "SELECT shard, order_id, user_id, restaurant_id, req_id, status, version, refund_status, \
          delivery_status, items_fen, delivery_fee_fen, discount_fen, total_fen, coupon_id, day, \
-         number FROM orders"
+         number, updated_at_ms FROM orders"
     };
 }
 
@@ -223,6 +229,7 @@ fn order_row(row: &SqliteRow, group: u16) -> Result<OrderRow, sqlx::Error> {
         coupon_id: row.try_get(13)?,
         day: row.try_get(14)?,
         number: row.try_get(15)?,
+        updated_at_ms: row.try_get(16)?,
     })
 }
 

@@ -11,6 +11,9 @@ use crate::orders::lifecycle::{self, Status};
 use crate::population::OPENING_WALLET_FEN;
 use crate::roles::eps;
 
+/// A row may be stamped this long before it is committed.
+const READ_MARGIN_MS: i64 = 1_000;
+
 /// Checks everything that this slice can check.
 pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Finding> {
     let users = books.users.as_ref();
@@ -45,7 +48,7 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
         }),
         with_both("I5", "Both dimensions agree", &|finding, users| {
             if let Ok(merchants) = merchants {
-                dimensions_agree(finding, users, &merchants.orders);
+                dimensions_agree(finding, users, &merchants.orders, quiet);
             }
         }),
         with_users("I6", "Legal life", &legal_life),
@@ -60,7 +63,7 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
         },
         match &books.wallets {
             Ok(wallets) => with_users("I10", "Escrow identity", &|finding, users| {
-                escrow_identity(finding, users, wallets);
+                escrow_identity(finding, users, wallets, quiet);
             }),
             Err(why) => Finding::unknown("I10", "Escrow identity", why),
         },
@@ -71,7 +74,7 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
         ),
         match &books.coupons {
             Ok(coupons) => with_users("I13", "A coupon is used at most once", &|finding, users| {
-                coupon_once(finding, users, coupons);
+                coupon_once(finding, users, coupons, quiet);
             }),
             Err(why) => Finding::unknown("I13", "A coupon is used at most once", why),
         },
@@ -160,7 +163,14 @@ fn routing(finding: &mut Finding, row: &OrderRow, slot_hash: SlotHash, by_user: 
     }
 }
 
-fn dimensions_agree(finding: &mut Finding, users: &UserDimension, merchants: &[OrderRow]) {
+fn dimensions_agree(
+    finding: &mut Finding,
+    users: &UserDimension,
+    merchants: &[OrderRow],
+    quiet: bool,
+) {
+    // Without rest, what changed while the files were read differs for that reason alone.
+    let moved = |row: &OrderRow| !quiet && row.updated_at_ms >= users.read_at_ms - READ_MARGIN_MS;
     let facts = |row: &OrderRow| {
         (
             row.status,
@@ -177,7 +187,7 @@ fn dimensions_agree(finding: &mut Finding, users: &UserDimension, merchants: &[O
     for row in &users.orders {
         let copy = copies.remove(&row.order_id);
         // What is still on its way is the matter of I24.
-        if users.in_motion.contains(&row.order_id) {
+        if users.in_motion.contains(&row.order_id) || moved(row) || copy.is_some_and(moved) {
             continue;
         }
         finding.checked += 1;
@@ -195,9 +205,9 @@ fn dimensions_agree(finding: &mut Finding, users: &UserDimension, merchants: &[O
             Some(_) => {}
         }
     }
-    for order_id in copies.into_keys() {
+    for copy in copies.into_values().filter(|copy| !moved(copy)) {
         finding.checked += 1;
-        finding.violate(|| format!("order {order_id} has no user row"));
+        finding.violate(|| format!("order {} has no user row", copy.order_id));
     }
 }
 
@@ -314,7 +324,7 @@ fn sums_of_ok(rows: &[MoneyRow]) -> HashMap<i64, i64> {
     sums
 }
 
-fn escrow_identity(finding: &mut Finding, users: &UserDimension, wallets: &Wallets) {
+fn escrow_identity(finding: &mut Finding, users: &UserDimension, wallets: &Wallets, quiet: bool) {
     let mut escrow: HashMap<i64, i64> = HashMap::new();
     for (_, account, amount) in &wallets.ledger {
         if let Some(order) = account
@@ -340,7 +350,8 @@ fn escrow_identity(finding: &mut Finding, users: &UserDimension, wallets: &Walle
             });
         }
     }
-    for (order_id, held) in escrow.into_iter().filter(|(_, held)| *held != 0) {
+    // Without rest, these are orders that were made after the user dimension was read.
+    for (order_id, held) in escrow.into_iter().filter(|(_, held)| quiet && *held != 0) {
         finding.violate(|| format!("{held} fen are in escrow for order {order_id}, which is none"));
     }
 }
@@ -378,7 +389,7 @@ fn refunded_once(finding: &mut Finding, users: &UserDimension) {
     }
 }
 
-fn coupon_once(finding: &mut Finding, users: &UserDimension, coupons: &[CouponRow]) {
+fn coupon_once(finding: &mut Finding, users: &UserDimension, coupons: &[CouponRow], quiet: bool) {
     let mut bound: HashMap<i64, i64> = HashMap::new();
     let mut live = HashSet::new();
     for row in &users.orders {
@@ -400,7 +411,7 @@ fn coupon_once(finding: &mut Finding, users: &UserDimension, coupons: &[CouponRo
     let used = coupons.iter().filter(|row| row.state == eps::USED);
     for row in used.filter(|row| !users.in_motion.contains(&row.order_id)) {
         finding.checked += 1;
-        if !live.contains(&(row.coupon_id, row.order_id)) {
+        if quiet && !live.contains(&(row.coupon_id, row.order_id)) {
             finding.violate(|| {
                 format!(
                     "coupon {} is used by order {}, which is not live",
