@@ -3,10 +3,7 @@
 //! Two finished runs of one experiment, one of another, and a live run that goes on for five minutes.
 
 #[path = "../tests/support/mod.rs"]
-#[expect(
-    dead_code,
-    reason = "made for tests; not all of it is needed to look at pages"
-)]
+#[expect(dead_code, reason = "made for tests; not all of it is needed to look at pages")]
 mod support;
 
 use std::time::Duration;
@@ -14,30 +11,16 @@ use std::time::Duration;
 use kennel_model::api::LibraryEntry;
 use support::scripted_agent::Script;
 use support::{House, experiment};
-use tokio::sync::watch;
 
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "tells where to look")]
 async fn main() {
-    let port = std::env::args()
-        .nth(1)
-        .and_then(|port| port.parse().ok())
-        .unwrap_or(0);
+    let port = std::env::args().nth(1).and_then(|port| port.parse().ok()).unwrap_or(0);
     let empty = std::env::args().nth(2).is_some_and(|word| word == "empty");
-    let (allowed, up_to) = watch::channel(u32::MAX);
     let library = [
-        (
-            "order-demo",
-            "Two minutes of shoppers while the order service answers late and then dies.",
-        ),
-        (
-            "registry-gap",
-            "An instance vanishes from discovery though it lives: does traffic move on and come back?",
-        ),
-        (
-            "soak",
-            "One quiet hour at a steady rate: leaks, drift and slow growth.",
-        ),
+        ("order-demo", "Two minutes of shoppers while the order service answers late and then dies."),
+        ("registry-gap", "An instance vanishes from discovery though it lives: does traffic move on and come back?"),
+        ("soak", "One quiet hour at a steady rate: leaks, drift and slow growth."),
     ];
     let library = library.map(|(name, description)| LibraryEntry {
         name: name.to_owned(),
@@ -45,8 +28,8 @@ async fn main() {
         source: experiment(name, 120),
     });
     let script = Script {
-        pace: Duration::from_millis(if empty { 1000 } else { 2 }),
-        up_to,
+        rush: 120,
+        pace: Duration::from_secs(1),
         audit_examples: vec![
             "order 7f3a91c2: paid 12.50, unknown to shipping".to_owned(),
             "order 90bb12aa: paid 8.00, unknown to shipping".to_owned(),
@@ -56,23 +39,11 @@ async fn main() {
     println!("http://{}", house.address);
     if !empty {
         house.run(&experiment("order-demo", 120)).await;
-        house
-            .run(&experiment("<script>alert(1)</script>", 20))
-            .await;
+        house.run(&experiment("<script>alert(1)</script>", 20)).await;
         house.run(&experiment("order-demo", 120)).await;
-        // The live run has its first 40 seconds at once, then one a second.
-        allowed.send_replace(40);
+        // Its first two minutes come at once, then one second a second.
         house.start(&experiment("order-demo", 300)).await;
     }
-    let live = async {
-        loop {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            allowed.send_modify(|second| *second = second.saturating_add(1));
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = live => {}
-    }
+    let _ = tokio::signal::ctrl_c().await;
     house.close().await;
 }

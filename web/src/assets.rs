@@ -47,12 +47,7 @@ pub(crate) async fn serve(
 ) -> Result<Response, Problem> {
     let file = Files::get(&path).ok_or(Problem::NoSuchPage)?;
     let current = web.layout.asset("") == format!("/static/{digest}/");
-    Ok(answer(
-        &path,
-        file,
-        if current { FOR_GOOD } else { ASK_FIRST },
-        &headers,
-    ))
+    Ok(answer(&path, file, if current { FOR_GOOD } else { ASK_FIRST }, &headers))
 }
 
 /// `GET /favicon.ico`, which browsers ask for by themselves.
@@ -67,13 +62,8 @@ fn answer(path: &str, file: EmbeddedFile, keep: &'static str, headers: &HeaderMa
         let _ = write!(tag, "{byte:02x}");
     }
     tag.push('"');
-    let known = headers
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|value| value.as_bytes() == tag.as_bytes());
-    let about = [
-        (header::CACHE_CONTROL, keep.to_owned()),
-        (header::ETAG, tag),
-    ];
+    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
+    let about = [(header::CACHE_CONTROL, keep.to_owned()), (header::ETAG, tag)];
     if known {
         return (StatusCode::NOT_MODIFIED, about).into_response();
     }

@@ -14,18 +14,12 @@ pub(crate) struct Layout {
 impl Layout {
     /// The frame of pages whose assets have this digest.
     pub(crate) fn new(digest: String) -> Self {
-        Self {
-            digest: digest.into(),
-            place: "",
-        }
+        Self { digest: digest.into(), place: "" }
     }
 
     /// The same frame with an entry of the navigation marked as current.
     pub(crate) fn at(&self, place: &'static str) -> Self {
-        Self {
-            digest: Arc::clone(&self.digest),
-            place,
-        }
+        Self { digest: Arc::clone(&self.digest), place }
     }
 
     /// Whether that entry is the current one.

@@ -40,16 +40,10 @@ pub fn router(controller: Controller) -> Router {
 /// As [`router`], also reachable under the address it is bound to.
 pub fn router_bound(controller: Controller, bound: Option<SocketAddr>) -> Router {
     let layout = Layout::new(assets::digest());
-    let web = Web {
-        controller: controller.clone(),
-        layout: layout.clone(),
-    };
+    let web = Web { controller: controller.clone(), layout: layout.clone() };
     let pages = Router::new()
         .route("/", get(pages::runs::show))
-        .route(
-            "/runs/new",
-            get(pages::new_run::show).post(pages::new_run::submit),
-        )
+        .route("/runs/new", get(pages::new_run::show).post(pages::new_run::submit))
         .route("/runs/{id}", get(pages::run::show))
         .route("/runs/{id}/halt", post(pages::run::halt))
         .route("/compare", get(pages::compare::show))

@@ -52,11 +52,7 @@ pub(crate) fn us(value: &f64) -> String {
 
 /// A response time of a row; nothing where no request ended.
 pub(crate) fn time_of(row: &RequestRow, value: &f64) -> String {
-    if row.count == 0 {
-        NONE.to_owned()
-    } else {
-        ms(value)
-    }
+    if row.count == 0 { NONE.to_owned() } else { ms(value) }
 }
 
 /// Per second, one decimal.
@@ -71,11 +67,7 @@ pub(crate) fn share(value: &f64) -> String {
 
 /// A relative change with its sign: `+12.5 %`.
 pub(crate) fn change(value: f64) -> String {
-    format!(
-        "{}{} %",
-        if value >= 0.0 { "+" } else { "" },
-        grouped(value * 100.0, 1)
-    )
+    format!("{}{} %", if value >= 0.0 { "+" } else { "" }, grouped(value * 100.0, 1))
 }
 
 /// Bytes in the unit that fits.
@@ -146,11 +138,7 @@ pub(crate) fn recovered(effect: &FaultEffect, fault: &FaultView) -> String {
 pub(crate) fn kinds(failures: &BTreeMap<String, u64>) -> String {
     let mut listed: Vec<_> = failures.iter().filter(|(_, times)| **times > 0).collect();
     listed.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
-    listed
-        .iter()
-        .map(|(kind, times)| format!("{kind} ×{}", count(times)))
-        .collect::<Vec<_>>()
-        .join(", ")
+    listed.iter().map(|(kind, times)| format!("{kind} ×{}", count(times))).collect::<Vec<_>>().join(", ")
 }
 
 /// A moment in UTC, for browsers without script: `2026-11-23 15:04:05 UTC`.
@@ -296,10 +284,7 @@ mod tests {
     #[test]
     fn moments_are_told_in_utc_and_as_a_distance() {
         let now: Timestamp = "2026-11-23T15:04:05Z".parse().unwrap();
-        assert_eq!(
-            moment("2026-11-23T15:04:05.123Z"),
-            "2026-11-23 15:04:05 UTC"
-        );
+        assert_eq!(moment("2026-11-23T15:04:05.123Z"), "2026-11-23 15:04:05 UTC");
         for (text, distance) in [
             ("2026-11-23T15:04:04Z", "just now"),
             ("2026-11-23T15:03:00Z", "1 min ago"),
@@ -313,11 +298,8 @@ mod tests {
 
     #[test]
     fn the_most_frequent_failure_comes_first() {
-        let failures = BTreeMap::from([
-            ("timeout".to_owned(), 3),
-            ("status 503".to_owned(), 1200),
-            ("none".to_owned(), 0),
-        ]);
+        let failures =
+            BTreeMap::from([("timeout".to_owned(), 3), ("status 503".to_owned(), 1200), ("none".to_owned(), 0)]);
         assert_eq!(kinds(&failures), "status 503 ×1,200, timeout ×3");
     }
 }

@@ -51,7 +51,7 @@ form.addEventListener("submit", async (event) => {
   const body = new URLSearchParams(new FormData(form, event.submitter));
   const result = document.getElementById("result");
   try {
-    const answer = await fetch(form.action, { method: "POST", body });
+    const answer = await fetch(form.getAttribute("action"), { method: "POST", body });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     result.replaceWith(document.adoptNode(page.getElementById("result")));
   } catch {

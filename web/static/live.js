@@ -132,7 +132,7 @@ function haltInPlace() {
     const button = form.querySelector("#halt");
     showHalting(button);
     try {
-      const answer = await fetch(form.action, { method: "POST" });
+      const answer = await fetch(form.getAttribute("action"), { method: "POST" });
       if (!answer.ok) throw new Error(String(answer.status));
     } catch {
       button.disabled = false;

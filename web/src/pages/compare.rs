@@ -48,22 +48,10 @@ pub(crate) async fn show(
     State(web): State<Web>,
     Query(wanted): Query<Vec<(String, String)>>,
 ) -> Result<Response, Problem> {
-    let value = |name: &str| {
-        wanted
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
-    };
-    let picked: Vec<&str> = wanted
-        .iter()
-        .filter(|(key, _)| key == "run")
-        .map(|(_, value)| value.as_str())
-        .collect();
+    let value = |name: &str| wanted.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let picked: Vec<&str> = wanted.iter().filter(|(key, _)| key == "run").map(|(_, value)| value.as_str()).collect();
     if let [first, second] = picked[..] {
-        let (first, second) = (
-            web.controller.find_run(first).await?,
-            web.controller.find_run(second).await?,
-        );
+        let (first, second) = (web.controller.find_run(first).await?, web.controller.find_run(second).await?);
         let (a, b) = (first.min(second), first.max(second));
         return Ok(Redirect::to(&format!("/compare?a={a}&b={b}")).into_response());
     }
@@ -73,23 +61,12 @@ pub(crate) async fn show(
             next: "Go to the list of runs, select two of them, and press Compare.",
         });
     };
-    let (a, b) = (
-        web.controller.find_run(a).await?,
-        web.controller.find_run(b).await?,
-    );
-    let comparison = web
-        .controller
-        .compare(a, b)
-        .await?
-        .ok_or_else(|| Problem::NoSuchRun {
-            what: format!("There is no run {a} or no run {b}."),
-            matches: Vec::new(),
-        })?;
-    let mut names: Vec<&str> = comparison
-        .rows
-        .iter()
-        .map(|row| row.request.as_str())
-        .collect();
+    let (a, b) = (web.controller.find_run(a).await?, web.controller.find_run(b).await?);
+    let comparison = web.controller.compare(a, b).await?.ok_or_else(|| Problem::NoSuchRun {
+        what: format!("There is no run {a} or no run {b}."),
+        matches: Vec::new(),
+    })?;
+    let mut names: Vec<&str> = comparison.rows.iter().map(|row| row.request.as_str()).collect();
     names.sort_by_key(|name| (*name != "all", *name));
     names.dedup();
     let request = value("request").unwrap_or_default();
@@ -107,13 +84,9 @@ pub(crate) async fn show(
 
 /// Rows of the request asked for by request and phase, `all` and the whole run first.
 fn grouped<'a>(rows: &'a [ComparisonRow], request: &str) -> Vec<Group<'a>> {
-    let mut ordered: Vec<&ComparisonRow> = rows
-        .iter()
-        .filter(|row| request.is_empty() || row.request == request)
-        .collect();
-    ordered.sort_by(|a, b| {
-        (a.request != "all", &a.request, a.phase).cmp(&(b.request != "all", &b.request, b.phase))
-    });
+    let mut ordered: Vec<&ComparisonRow> =
+        rows.iter().filter(|row| request.is_empty() || row.request == request).collect();
+    ordered.sort_by(|a, b| (a.request != "all", &a.request, a.phase).cmp(&(b.request != "all", &b.request, b.phase)));
     ordered
         .chunk_by(|a, b| (&a.request, a.phase) == (&b.request, b.phase))
         .map(|rows| Group {
@@ -133,16 +106,9 @@ fn shown(row: &ComparisonRow) -> Row {
         "p99" => ("p99", notation::ms),
         _ => ("longest", notation::ms),
     };
-    let text =
-        |value: Option<f64>| value.map_or_else(|| notation::NONE.to_owned(), |value| write(&value));
+    let text = |value: Option<f64>| value.map_or_else(|| notation::NONE.to_owned(), |value| write(&value));
     let (change, class) = judged(row);
-    Row {
-        metric,
-        a: text(row.a),
-        b: text(row.b),
-        change,
-        class,
-    }
+    Row { metric, a: text(row.a), b: text(row.b), change, class }
 }
 
 /// The change in words, with an arrow so that nothing hangs on colour alone.
@@ -153,14 +119,7 @@ fn judged(row: &ComparisonRow) -> (String, &'static str) {
     let (text, relative) = match row.change {
         Some(change) => (notation::change(change), change),
         None if a == b => return ("=".to_owned(), "muted"),
-        None => (
-            "from nothing".to_owned(),
-            if b > a {
-                f64::INFINITY
-            } else {
-                f64::NEG_INFINITY
-            },
-        ),
+        None => ("from nothing".to_owned(), if b > a { f64::INFINITY } else { f64::NEG_INFINITY }),
     };
     if relative.abs() <= NOTEWORTHY {
         return (text, "muted");
@@ -193,45 +152,21 @@ mod tests {
 
     #[test]
     fn slower_is_worse_and_more_throughput_is_better() {
-        assert_eq!(
-            judged(&row("p99", 100.0, 150.0)),
-            ("▲ +50.0 % worse".to_owned(), "worse")
-        );
-        assert_eq!(
-            judged(&row("p99", 100.0, 50.0)),
-            ("▼ −50.0 % better".to_owned(), "better")
-        );
-        assert_eq!(
-            judged(&row("rate", 100.0, 150.0)),
-            ("▲ +50.0 % better".to_owned(), "better")
-        );
-        assert_eq!(
-            judged(&row("rate", 100.0, 90.0)),
-            ("▼ −10.0 % worse".to_owned(), "worse")
-        );
+        assert_eq!(judged(&row("p99", 100.0, 150.0)), ("▲ +50.0 % worse".to_owned(), "worse"));
+        assert_eq!(judged(&row("p99", 100.0, 50.0)), ("▼ −50.0 % better".to_owned(), "better"));
+        assert_eq!(judged(&row("rate", 100.0, 150.0)), ("▲ +50.0 % better".to_owned(), "better"));
+        assert_eq!(judged(&row("rate", 100.0, 90.0)), ("▼ −10.0 % worse".to_owned(), "worse"));
     }
 
     #[test]
     fn small_changes_are_told_but_not_judged() {
-        assert_eq!(
-            judged(&row("p99", 100.0, 105.0)),
-            ("+5.0 %".to_owned(), "muted")
-        );
-        assert_eq!(
-            judged(&row("rate", 100.0, 95.5)),
-            ("−4.5 %".to_owned(), "muted")
-        );
+        assert_eq!(judged(&row("p99", 100.0, 105.0)), ("+5.0 %".to_owned(), "muted"));
+        assert_eq!(judged(&row("rate", 100.0, 95.5)), ("−4.5 %".to_owned(), "muted"));
     }
 
     #[test]
     fn errors_where_there_were_none_are_worse() {
-        assert_eq!(
-            judged(&row("error_rate", 0.0, 0.01)),
-            ("▲ from nothing worse".to_owned(), "worse")
-        );
-        assert_eq!(
-            judged(&row("error_rate", 0.0, 0.0)),
-            ("=".to_owned(), "muted")
-        );
+        assert_eq!(judged(&row("error_rate", 0.0, 0.01)), ("▲ from nothing worse".to_owned(), "worse"));
+        assert_eq!(judged(&row("error_rate", 0.0, 0.0)), ("=".to_owned(), "muted"));
     }
 }

@@ -13,7 +13,5 @@ use crate::pages::problem::Problem;
 
 /// Fills a template.
 fn fill(page: &impl Template) -> Result<Html<String>, Problem> {
-    page.render().map(Html).map_err(|error| Problem::Broken {
-        what: error.to_string(),
-    })
+    page.render().map(Html).map_err(|error| Problem::Broken { what: error.to_string() })
 }

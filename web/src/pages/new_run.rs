@@ -44,17 +44,10 @@ pub(crate) struct Wanted {
 }
 
 /// `GET /runs/new`
-pub(crate) async fn show(
-    State(web): State<Web>,
-    Query(wanted): Query<Wanted>,
-) -> Result<Response, Problem> {
+pub(crate) async fn show(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Response, Problem> {
     let (file, source) = match (wanted.from, wanted.run) {
         (Some(name), _) => {
-            let entry = web
-                .controller
-                .library()
-                .iter()
-                .find(|entry| entry.name == name);
+            let entry = web.controller.library().iter().find(|entry| entry.name == name);
             let entry = entry.ok_or_else(|| Problem::Unusable {
                 what: format!("The library holds no experiment named `{name}`."),
                 next: "Choose one of those that the page for new runs lists.",
@@ -64,10 +57,8 @@ pub(crate) async fn show(
         (None, Some(text)) => {
             let id = web.controller.find_run(&text).await?;
             let run = web.controller.run(id).await?;
-            let run = run.ok_or_else(|| Problem::NoSuchRun {
-                what: format!("There is no run {id}."),
-                matches: Vec::new(),
-            })?;
+            let run =
+                run.ok_or_else(|| Problem::NoSuchRun { what: format!("There is no run {id}."), matches: Vec::new() })?;
             (run.summary.name, run.experiment)
         }
         (None, None) => (String::new(), String::new()),
@@ -92,38 +83,22 @@ enum Action {
 }
 
 /// `POST /runs/new`: starts the run and goes to its page, or shows the editor again with what is wrong.
-pub(crate) async fn submit(
-    State(web): State<Web>,
-    Form(written): Form<Written>,
-) -> Result<Response, Problem> {
+pub(crate) async fn submit(State(web): State<Web>, Form(written): Form<Written>) -> Result<Response, Problem> {
     // Forms send lines with CR LF; the file as written has LF.
     let source = written.experiment.replace("\r\n", "\n");
-    let file = Some(written.file.clone())
-        .filter(|file| !file.is_empty())
-        .unwrap_or_else(|| "experiment".to_owned());
-    let request = StartRun {
-        experiment: source.clone(),
-        file: Some(file),
-        raw_log: None,
-    };
+    let file = Some(written.file.clone()).filter(|file| !file.is_empty()).unwrap_or_else(|| "experiment".to_owned());
+    let request = StartRun { experiment: source.clone(), file: Some(file), raw_log: None };
     let (status, outcome) = match written.action {
         Action::Validate => match web.controller.validate(&request).await {
             Ok(valid) => (StatusCode::OK, Outcome::Valid(summary(&valid))),
-            Err(problems) => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                Outcome::Invalid(problems.problems),
-            ),
+            Err(problems) => (StatusCode::UNPROCESSABLE_ENTITY, Outcome::Invalid(problems.problems)),
         },
         Action::Start => match web.controller.start_run(request).await {
             Ok(id) => return Ok(Redirect::to(&format!("/runs/{id}")).into_response()),
-            Err(StartError::Invalid(problems)) => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                Outcome::Invalid(problems.problems),
-            ),
-            Err(error @ StartError::Closing) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                Outcome::Refused(error.to_string()),
-            ),
+            Err(StartError::Invalid(problems)) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, Outcome::Invalid(problems.problems))
+            }
+            Err(error @ StartError::Closing) => (StatusCode::SERVICE_UNAVAILABLE, Outcome::Refused(error.to_string())),
             Err(StartError::Store(error)) => return Err(error.into()),
         },
     };
@@ -138,13 +113,7 @@ fn show_editor(
     outcome: Outcome,
 ) -> Result<Response, Problem> {
     let library = web.controller.library();
-    let page = fill(&NewRunPage {
-        layout: web.layout.at("new"),
-        library,
-        file,
-        source,
-        outcome,
-    })?;
+    let page = fill(&NewRunPage { layout: web.layout.at("new"), library, file, source, outcome })?;
     Ok((status, page).into_response())
 }
 

@@ -66,12 +66,8 @@ impl Problem {
 
     fn next(&self) -> &'static str {
         match self {
-            Self::NoSuchPage | Self::WrongMethod => {
-                "Check the address, or go on from the list of runs."
-            }
-            Self::NoSuchRun { .. } => {
-                "It may lie in another data directory. All runs of this one are in the list."
-            }
+            Self::NoSuchPage | Self::WrongMethod => "Check the address, or go on from the list of runs.",
+            Self::NoSuchRun { .. } => "It may lie in another data directory. All runs of this one are in the list.",
             Self::Unusable { next, .. } => next,
             Self::Broken { .. } => {
                 "Load the page again. If it fails again, look at what Kennel logged, and whether its disk is full."
@@ -82,9 +78,7 @@ impl Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        Self::Broken {
-            what: error.to_string(),
-        }
+        Self::Broken { what: error.to_string() }
     }
 }
 
@@ -92,10 +86,7 @@ impl From<FindError> for Problem {
     fn from(error: FindError) -> Self {
         let what = error.to_string();
         match error {
-            FindError::NotFound { .. } => Self::NoSuchRun {
-                what,
-                matches: Vec::new(),
-            },
+            FindError::NotFound { .. } => Self::NoSuchRun { what, matches: Vec::new() },
             FindError::Ambiguous { matches, .. } => Self::NoSuchRun { what, matches },
             FindError::Store(error) => error.into(),
         }
@@ -106,14 +97,8 @@ impl From<HaltError> for Problem {
     fn from(error: HaltError) -> Self {
         let what = error.to_string();
         match error {
-            HaltError::NotFound { .. } => Self::NoSuchRun {
-                what,
-                matches: Vec::new(),
-            },
-            HaltError::AlreadyOver { .. } => Self::Unusable {
-                what,
-                next: "Nothing is left to halt.",
-            },
+            HaltError::NotFound { .. } => Self::NoSuchRun { what, matches: Vec::new() },
+            HaltError::AlreadyOver { .. } => Self::Unusable { what, next: "Nothing is left to halt." },
             HaltError::Store(error) => error.into(),
         }
     }
@@ -155,17 +140,9 @@ pub(crate) async fn render(State(layout): State<Layout>, request: Request, next:
         title: problem.title(),
         what: problem.to_string(),
         next: problem.next(),
-        matches: if let Problem::NoSuchRun { matches, .. } = problem {
-            matches.clone()
-        } else {
-            Vec::new()
-        },
+        matches: if let Problem::NoSuchRun { matches, .. } = problem { matches.clone() } else { Vec::new() },
     };
-    let mut shown = (
-        problem.status(),
-        Html(page.render().unwrap_or_else(|error| error.to_string())),
-    )
-        .into_response();
+    let mut shown = (problem.status(), Html(page.render().unwrap_or_else(|error| error.to_string()))).into_response();
     if let Some(allowed) = response.headers().get(header::ALLOW) {
         let allowed: HeaderValue = allowed.clone();
         shown.headers_mut().insert(header::ALLOW, allowed);

@@ -62,17 +62,12 @@ pub(crate) async fn show(
         return Ok(Redirect::to(&format!("/runs/{id}")).into_response());
     };
     let detail = web.controller.run(id).await?;
-    let detail = detail.ok_or_else(|| Problem::NoSuchRun {
-        what: format!("There is no run {id}."),
-        matches: Vec::new(),
-    })?;
+    let detail =
+        detail.ok_or_else(|| Problem::NoSuchRun { what: format!("There is no run {id}."), matches: Vec::new() })?;
     let run = &detail.summary;
     let runs = web.controller.runs(LOOKED_THROUGH, None).await?;
     let same = || runs.iter().filter(|other| other.name == run.name);
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or("localhost");
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let live = !run.state.is_over();
     let groups = grouped(&detail.requests);
     let page = RunPage {
@@ -80,11 +75,7 @@ pub(crate) async fn show(
         run,
         live,
         halting: live && wanted.halting.is_some(),
-        names: groups
-            .iter()
-            .map(|group| group.name)
-            .filter(|name| *name != "all")
-            .collect(),
+        names: groups.iter().map(|group| group.name).filter(|name| *name != "all").collect(),
         groups,
         earlier: same().filter(|other| other.id < id).take(100).collect(),
         history: same().take(HISTORY).collect(),
@@ -95,10 +86,7 @@ pub(crate) async fn show(
 }
 
 /// `POST /runs/{id}/halt`: back to the run's page, where one sees it end.
-pub(crate) async fn halt(
-    State(web): State<Web>,
-    Path(text): Path<String>,
-) -> Result<Redirect, Problem> {
+pub(crate) async fn halt(State(web): State<Web>, Path(text): Path<String>) -> Result<Redirect, Problem> {
     let id = web.controller.find_run(&text).await?;
     match web.controller.halt(id).await {
         Ok(()) => Ok(Redirect::to(&format!("/runs/{id}?halting=1"))),
@@ -110,14 +98,9 @@ pub(crate) async fn halt(
 /// Rows by request name, `all` first; within a name the whole run first, then phases in order.
 fn grouped(rows: &[RequestRow]) -> Vec<RequestGroup<'_>> {
     let mut ordered: Vec<&RequestRow> = rows.iter().collect();
-    ordered.sort_by(|a, b| {
-        (a.request != "all", &a.request, a.phase).cmp(&(b.request != "all", &b.request, b.phase))
-    });
+    ordered.sort_by(|a, b| (a.request != "all", &a.request, a.phase).cmp(&(b.request != "all", &b.request, b.phase)));
     ordered
         .chunk_by(|a, b| a.request == b.request)
-        .map(|rows| RequestGroup {
-            name: &rows[0].request,
-            rows: rows.to_vec(),
-        })
+        .map(|rows| RequestGroup { name: &rows[0].request, rows: rows.to_vec() })
         .collect()
 }

@@ -37,10 +37,7 @@ pub(crate) struct Wanted {
 }
 
 /// `GET /`
-pub(crate) async fn show(
-    State(web): State<Web>,
-    Query(wanted): Query<Wanted>,
-) -> Result<Html<String>, Problem> {
+pub(crate) async fn show(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Html<String>, Problem> {
     let before = match &wanted.before {
         Some(text) => Some(web.controller.find_run(text).await?),
         None => None,
@@ -48,17 +45,10 @@ pub(crate) async fn show(
     let mut runs = web.controller.runs(PAGE + 1, before).await?;
     let more = runs.len() > PAGE as usize;
     runs.truncate(PAGE as usize);
-    let older = if more {
-        runs.last().map(|run| run.id)
-    } else {
-        None
-    };
+    let older = if more { runs.last().map(|run| run.id) } else { None };
     runs.sort_by_key(|run| run.state.is_over());
     let library = web.controller.library();
-    let demo = library
-        .iter()
-        .find(|entry| entry.name.contains("demo"))
-        .or(library.first());
+    let demo = library.iter().find(|entry| entry.name.contains("demo")).or(library.first());
     fill(&RunsPage {
         layout: web.layout.at("runs"),
         demo: demo.filter(|_| runs.is_empty() && before.is_none()),

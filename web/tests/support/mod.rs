@@ -1,6 +1,6 @@
 //! A real controller with a scripted agent behind the real router on a free port.
 
-pub mod scripted_agent;
+pub(crate) mod scripted_agent;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl Surroundings for World {
 }
 
 /// An experiment of `seconds` seconds with a latency fault and a kill.
-pub fn experiment(name: &str, seconds: u32) -> String {
+pub(crate) fn experiment(name: &str, seconds: u32) -> String {
     let quarter = seconds / 4;
     let name = serde_json::to_string(name).expect("a string");
     format!(
@@ -90,9 +90,9 @@ audits: [books]
 }
 
 /// A controller with its pages, and everything that they need to live.
-pub struct House {
-    pub address: SocketAddr,
-    pub controller: Controller,
+pub(crate) struct House {
+    pub(crate) address: SocketAddr,
+    pub(crate) controller: Controller,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
     _data_dir: tempfile::TempDir,
@@ -100,7 +100,7 @@ pub struct House {
 
 impl House {
     /// Opens a controller on an empty directory and serves it on `port` (0: any free one).
-    pub async fn open(script: Script, port: u16, library: Vec<LibraryEntry>) -> Self {
+    pub(crate) async fn open(script: Script, port: u16, library: Vec<LibraryEntry>) -> Self {
         let data_dir = tempfile::tempdir().expect("a directory");
         let shutdown = CancellationToken::new();
         let config = ControllerConfig {
@@ -109,83 +109,56 @@ impl House {
             library,
             lease: Duration::from_secs(5),
         };
-        let controller = Controller::open(config, shutdown.clone())
-            .await
-            .expect("a controller");
+        let controller = Controller::open(config, shutdown.clone()).await.expect("a controller");
         let mut tasks = JoinSet::new();
         let (to_agent, orders) = mpsc::channel(256);
         let (reports, from_agent) = mpsc::channel(256);
         tasks.spawn(scripted_agent::play(script, orders, reports));
         controller.attach(to_agent, from_agent).await;
-        let listener = TcpListener::bind(("127.0.0.1", port))
-            .await
-            .expect("a free port");
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let router = kennel_web::router(controller.clone());
         let closing = shutdown.clone();
         tasks.spawn(async move {
-            let serving =
-                axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned());
+            let serving = axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned());
             serving.await.expect("serving");
         });
-        Self {
-            address,
-            controller,
-            shutdown,
-            tasks,
-            _data_dir: data_dir,
-        }
+        Self { address, controller, shutdown, tasks, _data_dir: data_dir }
     }
 
     /// Address of a page.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// Starts a run.
-    pub async fn start(&self, experiment: &str) -> RunId {
-        let request = StartRun {
-            experiment: experiment.to_owned(),
-            file: None,
-            raw_log: None,
-        };
-        self.controller
-            .start_run(request)
-            .await
-            .expect("a valid experiment")
+    pub(crate) async fn start(&self, experiment: &str) -> RunId {
+        let request = StartRun { experiment: experiment.to_owned(), file: None, raw_log: None };
+        self.controller.start_run(request).await.expect("a valid experiment")
     }
 
     /// Starts a run and waits until it is judged.
-    pub async fn run(&self, experiment: &str) -> RunId {
+    pub(crate) async fn run(&self, experiment: &str) -> RunId {
         let id = self.start(experiment).await;
         self.until(id, |state| state.is_over()).await;
         id
     }
 
     /// Waits until a run's state is as wanted.
-    pub async fn until(&self, id: RunId, wanted: impl Fn(kennel_model::RunState) -> bool) {
+    pub(crate) async fn until(&self, id: RunId, wanted: impl Fn(kennel_model::RunState) -> bool) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
         loop {
-            let run = self
-                .controller
-                .run(id)
-                .await
-                .expect("a readable store")
-                .expect("a run");
+            let run = self.controller.run(id).await.expect("a readable store").expect("a run");
             if wanted(run.summary.state) {
                 return;
             }
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "the run stays in {}",
-                run.summary.state
-            );
+            assert!(tokio::time::Instant::now() < deadline, "the run stays in {}", run.summary.state);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
     /// Ends everything.
-    pub async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         self.shutdown.cancel();
         self.controller.close().await;
         drop(self.controller);

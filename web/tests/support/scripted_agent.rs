@@ -8,43 +8,33 @@ use kennel_model::experiment::Experiment;
 use kennel_model::fault::{Fault, FaultKind, FaultState};
 use kennel_model::frame::{ArrivalFrame, Frame, Latencies, RequestFrame, WorkerFrame};
 use kennel_model::protocol::{
-    AgentDescription, Assignment, AuditReport, AuditVerdict, FaultReport, FromAgent,
-    InvariantReport, ToAgent,
+    AgentDescription, Assignment, AuditReport, AuditVerdict, FaultReport, FromAgent, InvariantReport, ToAgent,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 /// How the agent behaves.
 #[derive(Clone)]
-pub struct Script {
-    /// Time from one second of the run to the next.
-    pub pace: Duration,
-    /// The load stands still at this second until the value is raised.
-    pub up_to: watch::Receiver<u32>,
+pub(crate) struct Script {
+    /// Seconds of the run that come at once.
+    pub(crate) rush: u32,
+    /// Time from one second of the run to the next, after those.
+    pub(crate) pace: Duration,
     /// Examples of a broken invariant that audits find; none means all is well.
-    pub audit_examples: Vec<String>,
+    pub(crate) audit_examples: Vec<String>,
 }
 
 impl Script {
-    /// As fast as it can, without a stop, and all is well.
-    pub fn fast() -> Self {
-        let (_, up_to) = watch::channel(u32::MAX);
-        Self {
-            pace: Duration::ZERO,
-            up_to,
-            audit_examples: Vec::new(),
-        }
+    /// As fast as it can, and all is well.
+    pub(crate) fn fast() -> Self {
+        Self { rush: u32::MAX, pace: Duration::ZERO, audit_examples: Vec::new() }
     }
 }
 
 /// Plays the agent until its controller is gone.
-pub async fn play(
-    script: Script,
-    mut orders: mpsc::Receiver<ToAgent>,
-    reports: mpsc::Sender<FromAgent>,
-) {
+pub(crate) async fn play(script: Script, mut orders: mpsc::Receiver<ToAgent>, reports: mpsc::Sender<FromAgent>) {
     let hello = AgentDescription {
         name: "scripted".to_owned(),
         version: "0".to_owned(),
@@ -60,20 +50,14 @@ pub async fn play(
             ToAgent::Prepare(assignment) => {
                 let run = assignment.run;
                 assigned = Some(assignment);
-                FromAgent::Prepared {
-                    run,
-                    warnings: vec!["health probe of orders-1 answered after 812 ms".to_owned()],
-                }
+                FromAgent::Prepared { run, warnings: vec!["health probe of orders-1 answered after 812 ms".to_owned()] }
             }
             ToAgent::Start { .. } => match &assigned {
                 Some(assignment) => carry_out(&script, assignment, &mut orders, &reports).await,
                 None => continue,
             },
             ToAgent::Halt { run } => FromAgent::Halted { run, took_ms: 12 },
-            ToAgent::Audit { run } => FromAgent::Audited {
-                run,
-                audits: audits(&script, assigned.as_deref()),
-            },
+            ToAgent::Audit { run } => FromAgent::Audited { run, audits: audits(&script, assigned.as_deref()) },
             ToAgent::Heartbeat | ToAgent::Release { .. } => continue,
         };
         if reports.send(answer).await.is_err() {
@@ -92,45 +76,23 @@ async fn carry_out(
     let run = assignment.run;
     let experiment = assignment.experiment.experiment();
     let mut random = StdRng::seed_from_u64(run.0.as_u128() as u64);
-    let mut up_to = script.up_to.clone();
     let length = experiment.load.duration().as_secs() as u32;
     for second in 0..length {
         for fault in &experiment.faults {
             for (state, at_ms) in steps(fault, second) {
-                let detail = if state == FaultState::Active {
-                    "gateway-orders through 127.0.0.1:1"
-                } else {
-                    ""
-                };
-                let report = FaultReport {
-                    run,
-                    fault: fault.name.clone(),
-                    state,
-                    at_ms,
-                    detail: detail.to_owned(),
-                };
+                let detail = if state == FaultState::Active { "gateway-orders through 127.0.0.1:1" } else { "" };
+                let report = FaultReport { run, fault: fault.name.clone(), state, at_ms, detail: detail.to_owned() };
                 let _ = reports.send(FromAgent::Fault(report)).await;
             }
         }
-        let _ = reports
-            .send(FromAgent::Frame(Box::new(frame(
-                run,
-                experiment,
-                second,
-                &mut random,
-            ))))
-            .await;
-        let next = Instant::now() + script.pace;
-        loop {
-            let waiting = *up_to.borrow_and_update() <= second;
-            tokio::select! {
-                order = orders.recv() => match order {
-                    None => return FromAgent::LoadEnded { run, failure: None },
-                    Some(ToAgent::Halt { .. }) => return FromAgent::Halted { run, took_ms: 12 },
-                    Some(_) => {}
-                },
-                _ = up_to.changed(), if waiting => {}
-                () = tokio::time::sleep_until(next), if !waiting => break,
+        let _ = reports.send(FromAgent::Frame(Box::new(frame(run, experiment, second, &mut random)))).await;
+        let pace = if second < script.rush { Duration::ZERO } else { script.pace };
+        let next = Instant::now() + pace;
+        while let Ok(order) = timeout_at(next, orders.recv()).await {
+            match order {
+                None => return FromAgent::LoadEnded { run, failure: None },
+                Some(ToAgent::Halt { .. }) => return FromAgent::Halted { run, took_ms: 12 },
+                Some(_) => {}
             }
         }
     }
@@ -149,19 +111,12 @@ fn steps(fault: &Fault, second: u32) -> Vec<(FaultState, u64)> {
     let now = u64::from(second);
     let mut steps = Vec::new();
     if now == start {
-        steps.extend([
-            (FaultState::Armed, 0),
-            (FaultState::Injecting, 4),
-            (FaultState::Active, 21),
-        ]);
+        steps.extend([(FaultState::Armed, 0), (FaultState::Injecting, 4), (FaultState::Active, 21)]);
     }
     if now == end {
         steps.extend([(FaultState::Reverting, 2), (FaultState::Reverted, 18)]);
     }
-    steps
-        .into_iter()
-        .map(|(state, ms)| (state, now * 1000 + ms))
-        .collect()
+    steps.into_iter().map(|(state, ms)| (state, now * 1000 + ms)).collect()
 }
 
 fn frame(run: RunId, experiment: &Experiment, second: u32, random: &mut StdRng) -> Frame {
@@ -172,16 +127,10 @@ fn frame(run: RunId, experiment: &Experiment, second: u32, random: &mut StdRng) 
         })
     };
     let (late, dead) = (active(FaultKind::Latency), active(FaultKind::Kill));
-    let names = experiment
-        .scenarios
-        .iter()
-        .flat_map(|scenario| scenario.steps.iter().map(|step| step.name.clone()));
+    let names = experiment.scenarios.iter().flat_map(|scenario| scenario.steps.iter().map(|step| step.name.clone()));
     let mut requests = BTreeMap::new();
     for (at, name) in names.enumerate() {
-        let mut one = RequestFrame {
-            count: random.random_range(36..44),
-            ..RequestFrame::default()
-        };
+        let mut one = RequestFrame { count: random.random_range(36..44), ..RequestFrame::default() };
         for _ in 0..one.count {
             let spread: f64 = (0..4).map(|_| random.random_range(0.0..1.0)).product();
             let mut us = 6_000.0 * (at as f64 + 1.0) / (spread + 0.05).sqrt();
@@ -190,11 +139,7 @@ fn frame(run: RunId, experiment: &Experiment, second: u32, random: &mut StdRng) 
             }
             let failed = dead && at > 0 && random.random_range(0..10) < 4;
             if failed {
-                let kind = if random.random_range(0..3) == 0 {
-                    "connection refused"
-                } else {
-                    "status 503"
-                };
+                let kind = if random.random_range(0..3) == 0 { "connection refused" } else { "status 503" };
                 *one.failures.entry(kind.to_owned()).or_default() += 1;
                 us = random.random_range(800.0..3_000.0);
             }
@@ -208,35 +153,14 @@ fn frame(run: RunId, experiment: &Experiment, second: u32, random: &mut StdRng) 
     let arrivals = experiment
         .scenarios
         .iter()
-        .map(|scenario| {
-            (
-                scenario.name.clone(),
-                ArrivalFrame {
-                    scheduled: 40,
-                    started: 40 - dropped,
-                    dropped,
-                },
-            )
-        })
+        .map(|scenario| (scenario.name.clone(), ArrivalFrame { scheduled: 40, started: 40 - dropped, dropped }))
         .collect();
     let mut lag = Latencies::new();
     for _ in 0..40 {
         lag.record_us(random.random_range(40..900));
     }
-    let worker = WorkerFrame {
-        busy_users: 7,
-        lag,
-        cpu_us: 9_600,
-        resident_bytes: 48 << 20,
-    };
-    Frame {
-        run,
-        agent: "scripted".to_owned(),
-        second,
-        requests,
-        arrivals,
-        worker,
-    }
+    let worker = WorkerFrame { busy_users: 7, lag, cpu_us: 9_600, resident_bytes: 48 << 20 };
+    Frame { run, agent: "scripted".to_owned(), second, requests, arrivals, worker }
 }
 
 fn audits(script: &Script, assigned: Option<&Assignment>) -> Vec<AuditReport> {
@@ -244,11 +168,7 @@ fn audits(script: &Script, assigned: Option<&Assignment>) -> Vec<AuditReport> {
         return Vec::new();
     };
     let broken = !script.audit_examples.is_empty();
-    let verdict = if broken {
-        AuditVerdict::Invalid
-    } else {
-        AuditVerdict::Valid
-    };
+    let verdict = if broken { AuditVerdict::Invalid } else { AuditVerdict::Valid };
     let names = &assignment.experiment.experiment().audits;
     let report = |name: &String| AuditReport {
         name: name.clone(),
