@@ -1,19 +1,15 @@
 //! The controller: takes experiments, starts and halts runs, and answers questions about them.
 
-use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use kennel_model::api::{
-    AuditView, ComparisonView, LibraryEntry, LiveEvent, ObjectiveView, RunDetail, RunSummary, SeriesView, StartRun,
-};
+use kennel_model::api::{ComparisonView, LibraryEntry, LiveEvent, RunDetail, RunSummary, SeriesView, StartRun};
 use kennel_model::document::Problems;
 use kennel_model::experiment::{self, Surroundings};
-use kennel_model::frame::LatenciesError;
-use kennel_model::protocol::{AuditReport, FromAgent, ToAgent};
+use kennel_model::protocol::{FromAgent, ToAgent};
 use kennel_model::{RunId, ValidExperiment};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::BroadcastStream;
@@ -21,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::judge::compare::compare;
-use crate::judge::{Assessment, assess};
+use crate::reading::{Reading, Readings};
 use crate::runs::active::{ActiveRuns, Stop};
 use crate::runs::agents::Agents;
 use crate::runs::driver::{Deadlines, Driver};
 use crate::runs::logbook::Logbook;
-use crate::store::{Store, StoreError, StoredRun};
+use crate::store::{Store, StoreError};
 
 /// What a controller needs to know from outside.
 #[derive(Clone)]
@@ -122,8 +118,6 @@ pub enum FindError {
 
 /// How long a run waits while no attached agent could ever take it.
 const AGENT_PATIENCE: Duration = Duration::from_secs(60);
-/// Runs whose reading is kept in memory after they are over.
-const REMEMBERED: usize = 16;
 
 /// Starts, watches, keeps and judges runs. Cheap to clone; all clones are the same controller.
 #[derive(Clone)]
@@ -136,8 +130,7 @@ struct Inner {
     store: Store,
     agents: Arc<Agents>,
     active: ActiveRuns,
-    /// Readings of runs that are over: these never change.
-    readings: Mutex<VecDeque<Arc<Reading>>>,
+    readings: Readings,
     /// Cancelled when no new run may start.
     shutdown: CancellationToken,
     /// Cancelled when no run is left, so that agents are no longer needed.
@@ -146,13 +139,6 @@ struct Inner {
     links: TaskTracker,
     /// Held as long as this controller owns the data directory.
     _lock: File,
-}
-
-/// A run read back from the store and put in order.
-struct Reading {
-    detail: RunDetail,
-    series: SeriesView,
-    experiment: ValidExperiment,
 }
 
 impl Controller {
@@ -172,7 +158,7 @@ impl Controller {
             store,
             agents: Arc::new(Agents::new(AGENT_PATIENCE)),
             active: ActiveRuns::default(),
-            readings: Mutex::default(),
+            readings: Readings::default(),
             shutdown,
             unattended: CancellationToken::new(),
             drivers: TaskTracker::new(),
@@ -349,7 +335,9 @@ impl Controller {
     /// # Errors
     /// When the store cannot be read.
     pub async fn compare(&self, a: RunId, b: RunId) -> Result<Option<ComparisonView>, StoreError> {
-        let (Some(a), Some(b)) = (self.read(a).await?, self.read(b).await?) else { return Ok(None) };
+        let (Some(a), Some(b)) = (self.read(a).await?, self.read(b).await?) else {
+            return Ok(None);
+        };
         Ok(Some(compare(&a.detail, a.experiment.experiment(), &b.detail, b.experiment.experiment())))
     }
 
@@ -377,30 +365,7 @@ impl Controller {
     }
 
     async fn read(&self, id: RunId) -> Result<Option<Arc<Reading>>, StoreError> {
-        if let Some(known) = self.readings().iter().find(|reading| reading.detail.summary.id == id) {
-            return Ok(Some(Arc::clone(known)));
-        }
-        // The run first: if it is over by then, what is read afterwards is complete.
-        let Some(stored) = self.inner.store.run(id).await? else { return Ok(None) };
-        let store = &self.inner.store;
-        let (recording, steps) = (store.recording(id).await?, store.fault_steps(id).await?);
-        let (audits, warnings, guards) = (store.audits(id).await?, store.warnings(id).await?, store.guards(id).await?);
-        let reading = tokio::task::spawn_blocking(move || {
-            let assessment = assess(stored.experiment.experiment(), &recording, &steps)?;
-            Ok(put_together(stored, assessment, audits, warnings, guards))
-        });
-        let reading = reading.await.map_err(StoreError::broken("recording"))?;
-        let reading = Arc::new(reading.map_err(StoreError::broken::<LatenciesError>("histogram"))?);
-        if reading.detail.summary.state.is_over() {
-            let mut readings = self.readings();
-            readings.push_front(Arc::clone(&reading));
-            readings.truncate(REMEMBERED);
-        }
-        Ok(Some(reading))
-    }
-
-    fn readings(&self) -> MutexGuard<'_, VecDeque<Arc<Reading>>> {
-        self.inner.readings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.readings.read(&self.inner.store, id).await
     }
 }
 
@@ -414,32 +379,6 @@ impl Drop for Ended {
     fn drop(&mut self) {
         self.inner.active.remove(self.run);
     }
-}
-
-fn put_together(
-    stored: StoredRun,
-    assessment: Assessment,
-    audits: Vec<AuditReport>,
-    warnings: Vec<String>,
-    guards: Vec<ObjectiveView>,
-) -> Reading {
-    let StoredRun { summary, experiment } = stored;
-    let audit = |AuditReport { name, verdict, invariants, problem }| AuditView { name, verdict, invariants, problem };
-    let detail = RunDetail {
-        summary,
-        experiment: experiment.source().to_owned(),
-        description: experiment.experiment().description.clone(),
-        phases: assessment.phases,
-        requests: assessment.requests,
-        arrivals: assessment.arrivals,
-        faults: assessment.faults,
-        objectives: assessment.objectives,
-        guards: if guards.is_empty() { assessment.guards } else { guards },
-        audits: audits.into_iter().map(audit).collect(),
-        workers: assessment.workers,
-        warnings,
-    };
-    Reading { detail, series: assessment.series, experiment }
 }
 
 /// Makes the data directory and takes it for this process.

@@ -7,6 +7,7 @@
 pub mod api;
 mod controller;
 mod judge;
+mod reading;
 mod recording;
 mod runs;
 mod store;

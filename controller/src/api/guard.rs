@@ -34,7 +34,9 @@ fn host(request: &Request) -> Option<String> {
 
 /// Why a request is refused, if it is.
 fn refusal(method: &Method, host: Option<&str>, headers: &HeaderMap, bound: Option<IpAddr>) -> Option<String> {
-    let Some(host) = host else { return Some("the request names no host".to_owned()) };
+    let Some(host) = host else {
+        return Some("the request names no host".to_owned());
+    };
     if !is_local(host, bound) {
         return Some(format!("`{host}` is not a name of this machine; use localhost or 127.0.0.1"));
     }
@@ -58,7 +60,9 @@ fn refusal(method: &Method, host: Option<&str>, headers: &HeaderMap, bound: Opti
 }
 
 fn is_local(host: &str, bound: Option<IpAddr>) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     match name.parse::<IpAddr>() {
         Ok(address) => address.is_loopback() || bound == Some(address),

@@ -7,9 +7,9 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt as _};
 use kennel_model::api::{ApiProblem, LiveEvent};
 
+use super::ApiState;
 use super::problem::{Path, Refusal};
 use super::runs::gone;
-use super::ApiState;
 
 /// Watch a run
 ///
@@ -30,7 +30,8 @@ pub(super) async fn live(
     let now = state.controller.summary(run).await?.ok_or_else(|| gone(&id))?;
     let events = futures::stream::once(std::future::ready(LiveEvent::State { run: now })).chain(events);
     let events = events.filter_map(|event| {
-        let event = Event::default().json_data(event).inspect_err(|error| tracing::error!(%error, "a live event is lost"));
+        let event =
+            Event::default().json_data(event).inspect_err(|error| tracing::error!(%error, "a live event is lost"));
         std::future::ready(event.ok().map(Ok))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))

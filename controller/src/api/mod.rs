@@ -80,7 +80,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 async fn no_such_route(method: Method, uri: Uri) -> Refusal {
-    problem(StatusCode::NOT_FOUND, format!("there is no {method} {}; /api/v1/openapi.json lists what there is", uri.path()))
+    problem(
+        StatusCode::NOT_FOUND,
+        format!("there is no {method} {}; /api/v1/openapi.json lists what there is", uri.path()),
+    )
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Refusal {

@@ -1,9 +1,9 @@
 //! What each fault did to the load, compared with the steady phase, and how long it took to be back.
 
+use kennel_model::Phase;
 use kennel_model::api::{FaultEffect, FaultView, SecondView};
 use kennel_model::experiment::Experiment;
 use kennel_model::fault::{Fault, FaultState};
-use kennel_model::Phase;
 
 use super::totals::{ALL, Total, Totals};
 use crate::runs::phases::{FaultStep, Seconds, Timeline};
@@ -55,9 +55,7 @@ pub(crate) fn faults(
             let during = totals.get(&Seconds::Fault(fault.name.clone()), None);
             let reverted_ms = timeline.active(&fault.name).last().and_then(|span| span.to_ms);
             let planned = timeline.planned_seconds();
-            view.effect = effect(&steady, &during, || {
-                recovered_after(seconds, reverted_ms?, planned, &steady)
-            });
+            view.effect = effect(&steady, &during, || recovered_after(seconds, reverted_ms?, planned, &steady));
             view
         })
         .collect()
@@ -113,7 +111,8 @@ mod tests {
     #[test]
     fn recovery_counts_from_the_reversal_to_the_first_of_three_good_seconds() {
         // Good for two seconds, bad for one (errors), then good.
-        let load: Vec<SecondView> = (0..20).map(|at| second(at, if at < 12 { 400.0 } else { 20.0 }, u64::from(at == 14))).collect();
+        let load: Vec<SecondView> =
+            (0..20).map(|at| second(at, if at < 12 { 400.0 } else { 20.0 }, u64::from(at == 14))).collect();
         assert_eq!(recovered_after(&load, 10_500, 20, &steady_of(20)), Some(4.5));
         assert_eq!(recovered_after(&load, 15_500, 20, &steady_of(20)), Some(0.0));
     }
@@ -123,7 +122,15 @@ mod tests {
         let load: Vec<SecondView> = (0..20).map(|at| second(at, if at < 18 { 400.0 } else { 20.0 }, 0)).collect();
         assert_eq!(recovered_after(&load, 10_000, 20, &steady_of(20)), None);
         // The tail after the planned end does not help.
-        assert_eq!(recovered_after(&(0..25).map(|at| second(at, if at < 18 { 400.0 } else { 20.0 }, 0)).collect::<Vec<_>>(), 10_000, 20, &steady_of(20)), None);
+        assert_eq!(
+            recovered_after(
+                &(0..25).map(|at| second(at, if at < 18 { 400.0 } else { 20.0 }, 0)).collect::<Vec<_>>(),
+                10_000,
+                20,
+                &steady_of(20)
+            ),
+            None
+        );
     }
 
     proptest! {

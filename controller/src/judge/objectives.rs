@@ -1,8 +1,8 @@
 //! Objectives against what was measured, and the sentences that tell it.
 
+use kennel_model::Phase;
 use kennel_model::api::{ObjectiveView, PhaseView};
 use kennel_model::objective::{Comparison, Metric, Objective, Scope};
-use kennel_model::Phase;
 
 use super::totals::{Part, Total, Totals};
 use crate::runs::phases::Seconds;
@@ -87,7 +87,9 @@ impl<'a> Question<'a> {
         };
         let subject = format!("{}{place}", subject(objective));
         match (&view.measured, self.role, &self.seconds) {
-            (Some(measured), ..) => format!("{subject} was {measured}, must be {}", bound(objective)),
+            (Some(measured), ..) => {
+                format!("{subject} was {measured}, must be {}", bound(objective))
+            }
             (None, Role::After, None) => {
                 format!("{subject} is unknown: recovery was shorter than {SETTLED_S} s, must be {}", bound(objective))
             }

@@ -1,1 +1,309 @@
+//! What must hold for any recording and any ending.
 
+use std::collections::BTreeMap;
+
+use kennel_model::fault::FaultState;
+use kennel_model::frame::{ArrivalFrame, Frame, Latencies, RequestFrame, WorkerFrame};
+use kennel_model::protocol::{AuditReport, AuditVerdict, InvariantReport};
+use kennel_model::{Phase, RunId, Verdict};
+use proptest::prelude::*;
+
+use super::totals::ALL;
+use super::verdict::{Ending, judge};
+use super::*;
+use crate::recording::StoredFrame;
+
+const FAULT: &str = "
+faults:
+  - {name: slow, kind: latency, selector: {link: gw -> db}, parameters: {latency: 1s}, start: 4s, duration: 2s}
+";
+
+fn experiment(extra: &str) -> Experiment {
+    let source = format!(
+        "
+version: 1
+name: demo
+target:
+  name: shop
+  base_url: http://127.0.0.1:1
+  allowed_hosts: [127.0.0.1]
+  links: [{{from: gw, to: db, listen: '127.0.0.1:2', upstream: '127.0.0.1:3'}}]
+  audits: [{{name: books, url: 'http://127.0.0.1:4/'}}]
+  limits: {{faults: [latency]}}
+load: {{model: open, stages: [{{rate: 10/s, duration: 20s}}], warm_up: 2s}}
+scenarios: [{{name: s, steps: [{{name: buy, path: /buy}}, {{name: look, path: /look}}]}}]
+{extra}"
+    );
+    let valid = kennel_model::experiment::parse("x.yaml", &source, &NoSurroundings).unwrap_or_else(|e| panic!("{e}"));
+    valid.experiment().clone()
+}
+
+struct NoSurroundings;
+
+impl kennel_model::experiment::Surroundings for NoSurroundings {
+    fn target(&self, _: &str) -> Result<kennel_model::target::Target, String> {
+        Err("none".into())
+    }
+
+    fn builtins(&self) -> Vec<kennel_model::experiment::Builtin> {
+        Vec::new()
+    }
+}
+
+/// One request name in one second: how many requests, how many of them failed, how long each took.
+#[derive(Debug, Clone)]
+struct Load {
+    second: u32,
+    request: &'static str,
+    count: u64,
+    failed: u64,
+    ms: u64,
+}
+
+fn frame(load: &Load) -> StoredFrame {
+    let mut times = Latencies::new();
+    (0..load.count).for_each(|_| times.record_us(load.ms * 1_000));
+    let failures =
+        if load.failed > 0 { BTreeMap::from([("timeout".to_owned(), load.failed)]) } else { BTreeMap::new() };
+    let request = RequestFrame {
+        count: load.count,
+        failures,
+        bytes: load.count * 10,
+        response_time: times.clone(),
+        service_time: times,
+    };
+    StoredFrame::encode(&Frame {
+        run: RunId::new(),
+        agent: "a".into(),
+        second: load.second,
+        requests: BTreeMap::from([(load.request.to_owned(), request)]),
+        arrivals: BTreeMap::from([(
+            "s".to_owned(),
+            ArrivalFrame { scheduled: load.count, started: load.count, dropped: 0 },
+        )]),
+        worker: WorkerFrame::default(),
+    })
+}
+
+fn recording(load: &[Load]) -> Recording {
+    let mut recording = Recording::default();
+    load.iter().for_each(|load| recording.add(frame(load)));
+    recording
+}
+
+fn steady_load(seconds: std::ops::Range<u32>) -> Vec<Load> {
+    seconds.map(|second| Load { second, request: "buy", count: 10, failed: 0, ms: 20 }).collect()
+}
+
+fn step(state: FaultState, at_ms: u64) -> FaultStep {
+    FaultStep { fault: "slow".into(), state, at_ms, detail: "proxy gone".into() }
+}
+
+fn verdict(experiment: &Experiment, load: &[Load], steps: &[FaultStep]) -> (Verdict, Vec<String>) {
+    let assessment = assess(experiment, &recording(load), steps).unwrap();
+    judge(experiment, &assessment, &[], &Ending::Completed)
+}
+
+#[test]
+fn a_missed_objective_names_what_was_measured_and_what_was_allowed() {
+    let experiment = experiment(&format!("objectives: ['p99(buy) < 150ms during fault', 'error_rate < 1%']\n{FAULT}"));
+    let mut load = steady_load(0..20);
+    load[4].ms = 231;
+    load[5].ms = 231;
+    let steps = [step(FaultState::Active, 4_000), step(FaultState::Reverted, 6_000)];
+    let (verdict, reasons) = verdict(&experiment, &load, &steps);
+    assert_eq!(verdict, Verdict::Failed);
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    assert!(reasons[0].starts_with("p99(buy) during fault was 231"), "{reasons:?}");
+    assert!(reasons[0].ends_with("must be < 150 ms"), "{reasons:?}");
+}
+
+#[test]
+fn when_everything_fails_the_most_frequent_kind_is_named() {
+    let mut load = steady_load(0..20);
+    load.iter_mut().for_each(|load| load.failed = load.count);
+    let (verdict, reasons) = verdict(&experiment(""), &load, &[]);
+    assert_eq!(verdict, Verdict::Failed);
+    assert_eq!(reasons, ["every request failed: timeout (180×)"]);
+}
+
+#[test]
+fn measurements_of_warm_up_alone_are_inconclusive() {
+    let (verdict, reasons) = verdict(&experiment(""), &steady_load(0..2), &[]);
+    assert_eq!((verdict, reasons[0].as_str()), (Verdict::Inconclusive, "no request was measured after warm-up"));
+}
+
+#[test]
+fn a_stuck_fault_is_loud_however_the_run_ended() {
+    let experiment = experiment(FAULT);
+    let steps = [step(FaultState::Active, 4_000), step(FaultState::Stuck, 6_000)];
+    let assessment = assess(&experiment, &recording(&steady_load(0..20)), &steps).unwrap();
+    let why = vec!["halted by a person".to_owned()];
+    for ending in [Ending::Completed, Ending::Halted { why: why.clone() }, Ending::Error { why }] {
+        let (verdict, reasons) = judge(&experiment, &assessment, &[], &ending);
+        assert_eq!(verdict, Verdict::Error);
+        assert!(reasons[0].starts_with("FAULT STILL ACTIVE: `slow` (latency 1s on gw -> db)"), "{reasons:?}");
+        assert!(reasons[0].ends_with("proxy gone"), "{reasons:?}");
+    }
+}
+
+#[test]
+fn a_fault_that_failed_is_an_error_and_one_that_never_came_is_inconclusive() {
+    let experiment = experiment(FAULT);
+    let (failed, reasons) = verdict(&experiment, &steady_load(0..20), &[step(FaultState::Failed, 4_000)]);
+    assert_eq!((failed, reasons[0].as_str()), (Verdict::Error, "fault `slow` could not be injected: proxy gone"));
+    let (never, reasons) = verdict(&experiment, &steady_load(0..20), &[]);
+    assert_eq!((never, reasons[0].as_str()), (Verdict::Inconclusive, "fault `slow` was never active"));
+}
+
+#[test]
+fn the_steady_state_must_be_back_and_recovery_must_be_long_enough_to_tell() {
+    let experiment = experiment(&format!("steady_state: ['p90 < 100ms']\n{FAULT}"));
+    let steps = |reverted| [step(FaultState::Active, 4_000), step(FaultState::Reverted, reverted)];
+    assert_eq!(verdict(&experiment, &steady_load(0..20), &steps(6_000)).0, Verdict::Passed);
+    // Slow only in the last third of recovery (6..20: from second 15 on).
+    let mut slow = steady_load(0..20);
+    slow[15..].iter_mut().for_each(|load| load.ms = 500);
+    let (failed, reasons) = verdict(&experiment, &slow, &steps(6_000));
+    assert_eq!(failed, Verdict::Failed);
+    assert!(reasons[0].starts_with("p90 in the steady state after was 500"), "{reasons:?}");
+    // Slow at first, then settled.
+    let mut settling = steady_load(0..20);
+    settling[6..15].iter_mut().for_each(|load| load.ms = 500);
+    assert_eq!(verdict(&experiment, &settling, &steps(6_000)).0, Verdict::Passed);
+    let (short, reasons) = verdict(&experiment, &steady_load(0..20), &steps(17_000));
+    assert_eq!(short, Verdict::Inconclusive);
+    assert!(reasons[0].contains("recovery was shorter than 5 s"), "{reasons:?}");
+}
+
+#[test]
+fn a_generator_that_lags_is_unfit_and_a_busy_target_is_not() {
+    let behind = |lag_ms: u64| {
+        let mut recording = Recording::default();
+        for load in steady_load(0..20) {
+            let mut frame = frame(&load);
+            frame.arrivals.insert("s".into(), ArrivalFrame { scheduled: 20, started: 10, dropped: 0 });
+            let mut lag = Latencies::new();
+            lag.record_us(lag_ms * 1_000);
+            frame.worker.lag = lag.to_bytes();
+            recording.add(frame);
+        }
+        let experiment = experiment("");
+        judge(&experiment, &assess(&experiment, &recording, &[]).unwrap(), &[], &Ending::Completed)
+    };
+    let (unfit, reasons) = behind(80);
+    assert_eq!(unfit, Verdict::Invalid);
+    assert!(reasons[0].starts_with("the load generator could not keep up: 180 of 360 arrivals"), "{reasons:?}");
+    assert_eq!(behind(2).0, Verdict::Passed);
+}
+
+#[test]
+fn audits_decide_when_objectives_are_met() {
+    let experiment = experiment("audits: [books]");
+    let assessment = assess(&experiment, &recording(&steady_load(0..20)), &[]).unwrap();
+    let invariant = |verdict| InvariantReport {
+        id: "I7".into(),
+        title: "no order is paid twice".into(),
+        verdict,
+        checked: 90,
+        violations: 2,
+        examples: Vec::new(),
+    };
+    let audit = |verdict, problem: Option<&str>| AuditReport {
+        name: "books".into(),
+        verdict,
+        invariants: vec![invariant(verdict)],
+        problem: problem.map(str::to_owned),
+    };
+    let judge = |audits: &[AuditReport]| judge(&experiment, &assessment, audits, &Ending::Completed);
+    assert_eq!(judge(&[audit(AuditVerdict::Valid, None)]).0, Verdict::Passed);
+    let (failed, reasons) = judge(&[audit(AuditVerdict::Invalid, None)]);
+    assert_eq!(failed, Verdict::Failed);
+    assert_eq!(reasons, ["audit `books` found violations: I7 no order is paid twice (2 of 90 checked)"]);
+    let (unknown, reasons) = judge(&[audit(AuditVerdict::Unknown, Some("no answer"))]);
+    assert_eq!((unknown, reasons[0].as_str()), (Verdict::Inconclusive, "audit `books` could not tell: no answer"));
+    assert_eq!(judge(&[]).0, Verdict::Inconclusive);
+}
+
+#[test]
+fn stragglers_after_the_planned_end_do_not_thin_the_rate() {
+    let mut load = steady_load(0..20);
+    load.push(Load { second: 24, request: "buy", count: 1, failed: 0, ms: 4_000 });
+    let assessment = assess(&experiment(""), &recording(&load), &[]).unwrap();
+    let all = &assessment.requests[0];
+    assert_eq!((all.count, all.rate), (181, 181.0 / 18.0));
+}
+
+fn loads() -> impl Strategy<Value = Vec<Load>> {
+    let load = (0_u32..25, prop::sample::select(vec!["buy", "look"]), 1_u64..20, 0.0_f64..=1.0, 1_u64..500);
+    let load = load.prop_map(|(second, request, count, share, ms)| {
+        let failed = (count as f64 * share).floor() as u64;
+        Load { second, request, count, failed, ms }
+    });
+    prop::collection::vec(load, 0..25)
+}
+
+fn fault_steps() -> impl Strategy<Value = Vec<FaultStep>> {
+    prop_oneof![
+        Just(Vec::new()),
+        (0_u64..20_000, 0_u64..10_000)
+            .prop_map(|(from, length)| vec![step(FaultState::Active, from), step(FaultState::Reverted, from + length)]),
+        (0_u64..20_000).prop_map(|from| vec![step(FaultState::Active, from)]),
+        (0_u64..20_000).prop_map(|from| vec![step(FaultState::Active, from), step(FaultState::Stuck, from + 1_000)]),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn every_request_is_counted_in_exactly_one_phase(load in loads(), steps in fault_steps()) {
+        let assessment = assess(&experiment(FAULT), &recording(&load), &steps).unwrap();
+        // Phases of stragglers alone get no row of their own.
+        let (sent, tail): (Vec<&Load>, Vec<&Load>) = load.iter().partition(|load| load.second < 20);
+        for request in [ALL, "buy", "look"] {
+            let of = |loads: &[&Load]| loads.iter().filter(|l| request == ALL || l.request == request).map(|l| l.count).sum::<u64>();
+            let rows = assessment.requests.iter().filter(|row| row.request == request);
+            let by_phase: u64 = rows.clone().filter(|row| row.phase.is_some()).map(|row| row.count).sum();
+            let whole: u64 = rows.clone().filter(|row| row.phase.is_none()).map(|row| row.count).sum();
+            let warm_up: u64 = rows.filter(|row| row.phase == Some(Phase::WarmUp)).map(|row| row.count).sum();
+            prop_assert!(by_phase >= of(&sent) && by_phase <= of(&sent) + of(&tail));
+            prop_assert_eq!(whole + warm_up, of(&sent) + of(&tail));
+        }
+    }
+
+    #[test]
+    fn the_series_adds_up_to_the_table(load in loads()) {
+        let assessment = assess(&experiment(""), &recording(&load), &[]).unwrap();
+        let seconds = assessment.series.series.get(ALL).cloned().unwrap_or_default();
+        prop_assert_eq!(seconds.iter().map(|view| view.rate).sum::<u64>(), load.iter().map(|l| l.count).sum::<u64>());
+        prop_assert_eq!(seconds.iter().map(|view| view.errors).sum::<u64>(), load.iter().map(|l| l.failed).sum::<u64>());
+        prop_assert!(seconds.windows(2).all(|pair| pair[0].second < pair[1].second));
+    }
+
+    #[test]
+    fn a_looser_bound_is_never_harder(load in loads(), steps in fault_steps(), tight in 1_u64..500, more in 0_u64..500) {
+        let met = |bound: u64| {
+            let experiment = experiment(&format!("objectives: ['p90 < {bound}ms during fault']\n{FAULT}"));
+            assess(&experiment, &recording(&load), &steps).unwrap().objectives[0].met
+        };
+        let (tight_met, loose_met) = (met(tight), met(tight + more));
+        prop_assert_eq!(tight_met.is_none(), loose_met.is_none());
+        prop_assert!(tight_met <= loose_met);
+    }
+
+    #[test]
+    fn passed_means_that_everything_was_met(load in loads(), steps in fault_steps()) {
+        let experiment = experiment(&format!("objectives: ['p99 < 400ms', 'error_rate < 60%']\n{FAULT}"));
+        let assessment = assess(&experiment, &recording(&load), &steps).unwrap();
+        let (verdict, reasons) = judge(&experiment, &assessment, &[], &Ending::Completed);
+        prop_assert!(!reasons.is_empty());
+        if verdict == Verdict::Passed {
+            prop_assert!(assessment.objectives.iter().all(|view| view.met == Some(true)));
+            prop_assert!(assessment.faults.iter().all(|fault| fault.injected_at_s.is_some()));
+        }
+        let stuck = assessment.faults.iter().any(|fault| fault.state == FaultState::Stuck);
+        prop_assert!(!stuck || verdict == Verdict::Error);
+        prop_assert!(load.iter().any(|load| load.second >= 2) || verdict != Verdict::Failed);
+    }
+}

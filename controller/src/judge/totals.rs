@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use kennel_model::Phase;
 use kennel_model::api::{ArrivalRow, RequestRow, SecondView, SeriesView, TimesView, WorkerView};
 use kennel_model::frame::{ArrivalFrame, Latencies, LatenciesError, RequestFrame};
-use kennel_model::Phase;
 
 use crate::recording::{Recording, Second};
 use crate::runs::phases::{Seconds, Timeline};
@@ -54,8 +54,13 @@ impl Totals {
     ///
     /// # Errors
     /// When a stored histogram cannot be read.
-    pub(crate) fn of(recording: &Recording, timeline: &Timeline, wanted: BTreeSet<Part>) -> Result<Self, LatenciesError> {
-        let mut totals = Self { sums: wanted.into_iter().map(|part| (part, Total::default())).collect(), ..Self::default() };
+    pub(crate) fn of(
+        recording: &Recording,
+        timeline: &Timeline,
+        wanted: BTreeSet<Part>,
+    ) -> Result<Self, LatenciesError> {
+        let mut totals =
+            Self { sums: wanted.into_iter().map(|part| (part, Total::default())).collect(), ..Self::default() };
         for (at, second) in recording.seconds() {
             let by_name = second.merged()?;
             let all = merge_all(&by_name);

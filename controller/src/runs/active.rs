@@ -70,7 +70,9 @@ impl ActiveRuns {
     /// Tells a run to stop; false when it is not active. A first reason stands.
     pub(crate) fn stop(&self, run: RunId, why: Stop) -> bool {
         let runs = self.runs();
-        let Some(handle) = runs.get(&run) else { return false };
+        let Some(handle) = runs.get(&run) else {
+            return false;
+        };
         handle.stop.send_if_modified(|stop| stop.is_none() && stop.replace(why).is_none());
         true
     }

@@ -165,7 +165,8 @@ impl Agents {
 
     fn try_claim(self: &Arc<Self>, run: RunId, target: &str, faults: &BTreeSet<FaultKind>) -> Attempt {
         let mut state = self.state();
-        let is_first = state.waiting.iter().find(|(_, wanted)| *wanted == target).is_none_or(|(first, _)| *first == run);
+        let is_first =
+            state.waiting.iter().find(|(_, wanted)| *wanted == target).is_none_or(|(first, _)| *first == run);
         if state.targets.contains_key(target) || !is_first {
             return Attempt::Busy;
         }
@@ -173,12 +174,15 @@ impl Agents {
         if !state.attached.values().any(|agent| known(agent).is_some()) {
             return Attempt::Never(NoAgent::Attached { waited: self.patience });
         }
-        let capable = |agent: &Attached| known(agent).is_some_and(|d| faults.iter().all(|kind| d.faults.contains(kind)));
+        let capable =
+            |agent: &Attached| known(agent).is_some_and(|d| faults.iter().all(|kind| d.faults.contains(kind)));
         if !state.attached.values().any(capable) {
             return Attempt::Never(NoAgent::Capable { kinds: faults.iter().map(|kind| kind.word()).collect() });
         }
         let free = state.attached.iter_mut().find(|(_, agent)| agent.serving.is_none() && capable(agent));
-        let Some((id, agent)) = free else { return Attempt::Busy };
+        let Some((id, agent)) = free else {
+            return Attempt::Busy;
+        };
         let (inbox_sender, inbox) = mpsc::channel(INBOX);
         agent.serving = Some((run, inbox_sender));
         let claim = Claim {
@@ -236,7 +240,9 @@ impl Agents {
     fn note(&self, id: u64, message: FromAgent) {
         {
             let mut state = self.state();
-            let Some(agent) = state.attached.get_mut(&id) else { return };
+            let Some(agent) = state.attached.get_mut(&id) else {
+                return;
+            };
             match message {
                 FromAgent::Hello(description) => {
                     tracing::info!(agent = description.name, host = description.host, "an agent is attached");
@@ -244,7 +250,9 @@ impl Agents {
                 }
                 FromAgent::Replayed { reverted } => {
                     tracing::warn!(?reverted, "an agent reverted faults that an earlier one had left");
-                    let note = |line| format!("before this run, a fault of an earlier run was found active and reverted: {line}");
+                    let note = |line| {
+                        format!("before this run, a fault of an earlier run was found active and reverted: {line}")
+                    };
                     agent.notices.extend(reverted.into_iter().map(note));
                 }
                 _ => {}
@@ -311,7 +319,8 @@ mod tests {
         let agents = Arc::new(Agents::new(Duration::from_millis(20)));
         let (to, _keep) = mpsc::channel(1);
         let (tell, from) = mpsc::channel(1);
-        let hello = AgentDescription { name: "a".into(), version: "1".into(), host: "h".into(), faults: vec![FaultKind::Kill] };
+        let hello =
+            AgentDescription { name: "a".into(), version: "1".into(), host: "h".into(), faults: vec![FaultKind::Kill] };
         tell.send(FromAgent::Hello(hello)).await.unwrap();
         let wanted = BTreeSet::from([FaultKind::Pause]);
         let error = tokio::select! {

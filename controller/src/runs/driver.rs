@@ -110,7 +110,9 @@ impl Driver {
             Ok(ending) => ending,
             Err(error) => {
                 let why = format!("the run's record could not be kept: {error}");
-                self.abandon(&mut claim, why).await.unwrap_or_else(|error| Ending::Error { why: vec![error.to_string()] })
+                self.abandon(&mut claim, why)
+                    .await
+                    .unwrap_or_else(|error| Ending::Error { why: vec![error.to_string()] })
             }
         };
         // An agent that is gone needs no release.
@@ -161,8 +163,12 @@ impl Driver {
                     }
                     other => drop(self.note(other).await?),
                 },
-                Event::Gone => return Ok(Some(error(format!("agent `{}` vanished while it got ready", claim.name)))),
-                Event::Stop(stop) => return self.halt(claim, vec![cause(stop).to_owned()]).await.map(Some),
+                Event::Gone => {
+                    return Ok(Some(error(format!("agent `{}` vanished while it got ready", claim.name))));
+                }
+                Event::Stop(stop) => {
+                    return self.halt(claim, vec![cause(stop).to_owned()]).await.map(Some);
+                }
                 Event::Late => {
                     let waited = self.deadlines.prepare.as_secs();
                     let why = format!("agent `{}` was not ready within {waited} s", claim.name);
@@ -208,10 +214,15 @@ impl Driver {
                 }
                 Event::Gone => {
                     let measured = self.logbook.summary().measured_s;
-                    let why = format!("agent `{}` vanished while load was on, after {measured} s of measurements", claim.name);
+                    let why = format!(
+                        "agent `{}` vanished while load was on, after {measured} s of measurements",
+                        claim.name
+                    );
                     return Ok(Some(error(why)));
                 }
-                Event::Stop(stop) => return self.halt(claim, vec![cause(stop).to_owned()]).await.map(Some),
+                Event::Stop(stop) => {
+                    return self.halt(claim, vec![cause(stop).to_owned()]).await.map(Some);
+                }
                 Event::Late => {
                     return match why_late {
                         Lateness::Blind => {
@@ -220,7 +231,10 @@ impl Driver {
                         }
                         Lateness::Silent => {
                             let silent_s = (deadline - framed).as_secs();
-                            let why = format!("agent `{}` sent no measurements for {silent_s} s while load was on", claim.name);
+                            let why = format!(
+                                "agent `{}` sent no measurements for {silent_s} s while load was on",
+                                claim.name
+                            );
                             self.abandon(claim, why).await.map(Some)
                         }
                         Lateness::Endless => {

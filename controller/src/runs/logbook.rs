@@ -136,9 +136,12 @@ impl Logbook {
     }
 
     fn watch_guards(&mut self, gap: Option<u32>) -> Result<Option<String>, StoreError> {
-        let Some(at) = self.recording.last() else { return Ok(None) };
+        let Some(at) = self.recording.last() else {
+            return Ok(None);
+        };
         let guards = &self.experiment.experiment().guards;
-        let views: Result<Vec<_>, _> = guards.iter().map(|guard| guards::evaluate(guard, &self.recording, at)).collect();
+        let views: Result<Vec<_>, _> =
+            guards.iter().map(|guard| guards::evaluate(guard, &self.recording, at)).collect();
         self.guards = views.map_err(StoreError::broken("histogram"))?;
         for view in &self.guards {
             self.tell(LiveEvent::Guard { guard: view.clone() });

@@ -62,11 +62,8 @@ pub(crate) enum Seconds {
 impl Timeline {
     /// The timeline of an experiment after these steps of its faults.
     pub(crate) fn new<'a>(experiment: &Experiment, steps: impl IntoIterator<Item = &'a FaultStep>) -> Self {
-        let mut timeline = Self {
-            warm_up: experiment.load.warm_up(),
-            load: experiment.load.duration(),
-            active: BTreeMap::new(),
-        };
+        let mut timeline =
+            Self { warm_up: experiment.load.warm_up(), load: experiment.load.duration(), active: BTreeMap::new() };
         for step in steps {
             timeline.step(step);
         }

@@ -1,0 +1,8 @@
+//! The controller as others meet it: a real store on disk and real HTTP over a real socket, with the agent's side of
+//! the protocol played by a script that sends real frames with real histograms.
+
+mod contract;
+mod endings;
+mod interruption;
+mod lifecycle;
+mod stage;
