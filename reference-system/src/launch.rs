@@ -22,6 +22,8 @@ use crate::state::{InstanceStatus, SystemState, SystemStatus};
 pub const DEFAULT_SEED: u64 = 20_160_601;
 /// How long a system may take to go down.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// The supervisor's flag for a system tied to its caller.
+const LIFELINE: &str = "--lifeline";
 const POLL: Duration = Duration::from_millis(20);
 
 /// How a system shall run.
@@ -150,7 +152,7 @@ impl RunningSystem {
 /// end of the failing role's log, and the like. Nothing is left running after an error.
 pub async fn start(options: SystemOptions) -> Result<RunningSystem, SystemError> {
     let layout = prepare(&options)?;
-    let mut supervisor = spawn_supervisor(&options, &layout, "--lifeline", Stdio::piped())?;
+    let mut supervisor = spawn_supervisor(&options, &layout, LIFELINE, Stdio::piped())?;
     let lifeline = supervisor.stdin.take();
     let state = await_ready(&options, &layout, &mut supervisor).await?;
     Ok(RunningSystem {
@@ -216,7 +218,13 @@ fn spawn_supervisor(
         .open(&path)
         .map_err(failed)?;
     let errors = log.try_clone().map_err(failed)?;
-    Command::new(&options.launcher.program)
+    let mut command = Command::new(&options.launcher.program);
+    if mode == LIFELINE {
+        // A Ctrl-C in the terminal is for the caller, who stops the system in its own time. (A detached supervisor
+        // leaves the whole session, which a group leader could not.)
+        command.process_group(0);
+    }
+    command
         .args(&options.launcher.prefix)
         .args(["supervise", mode, "--dir"])
         .arg(layout.root())
