@@ -1,5 +1,6 @@
-//! Sums over parts of a recording: one pass decodes each stored histogram once and adds it to every sum that wants it.
+//! Sums over parts of a recording, in one pass that decodes each stored histogram once.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kennel_model::Phase;
@@ -42,6 +43,37 @@ impl Total {
     }
 }
 
+/// The sum of some seconds by request name.
+#[derive(Debug, Default)]
+struct Stretch {
+    requests: BTreeMap<String, RequestFrame>,
+    dropped: u64,
+    seconds: u32,
+}
+
+impl Stretch {
+    fn add(&mut self, second: &Second, by_name: BTreeMap<String, RequestFrame>, is_planned: bool) {
+        self.seconds += u32::from(is_planned);
+        self.dropped += second.dropped();
+        for (name, measured) in by_name {
+            match self.requests.entry(name) {
+                Entry::Occupied(mut sum) => sum.get_mut().merge(&measured),
+                Entry::Vacant(place) => drop(place.insert(measured)),
+            }
+        }
+    }
+
+    fn add_to(&self, total: &mut Total, request: Option<&str>) {
+        total.seconds += self.seconds;
+        total.dropped += self.dropped;
+        for (name, measured) in &self.requests {
+            if request.is_none_or(|request| request == name) {
+                total.requests.merge(measured);
+            }
+        }
+    }
+}
+
 /// The sums that were asked for, and the recording second by second.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
@@ -59,27 +91,26 @@ impl Totals {
         timeline: &Timeline,
         wanted: BTreeSet<Part>,
     ) -> Result<Self, LatenciesError> {
-        let mut totals =
-            Self { sums: wanted.into_iter().map(|part| (part, Total::default())).collect(), ..Self::default() };
+        let scopes: BTreeSet<&Seconds> = wanted.iter().map(|part| &part.seconds).collect();
+        // Merging histograms is what this costs. Seconds that belong to the same scopes are merged once, and those few
+        // sums then into every part.
+        let mut stretches: BTreeMap<BTreeSet<&Seconds>, Stretch> = BTreeMap::new();
+        let mut series = SeriesView::default();
         for (at, second) in recording.seconds() {
             let by_name = second.merged()?;
-            let all = merge_all(&by_name);
-            for (part, total) in &mut totals.sums {
-                if !timeline.covers(&part.seconds, at) {
-                    continue;
-                }
-                total.seconds += u32::from(at < timeline.planned_seconds());
-                total.dropped += second.dropped();
-                let measured = part.request.as_ref().map_or(Some(&all), |name| by_name.get(name));
-                if let Some(measured) = measured {
-                    total.requests.merge(measured);
-                }
+            for (name, view) in views(at, second, &by_name) {
+                series.series.entry(name).or_default().push(view);
             }
-            for (name, view) in views(at, second, &by_name, &all) {
-                totals.series.series.entry(name).or_default().push(view);
-            }
+            let within = scopes.iter().copied().filter(|scope| timeline.covers(scope, at)).collect();
+            stretches.entry(within).or_default().add(second, by_name, at < timeline.planned_seconds());
         }
-        Ok(totals)
+        let mut sums: HashMap<Part, Total> = HashMap::new();
+        for part in &wanted {
+            let total = sums.entry(part.clone()).or_default();
+            let within = stretches.iter().filter(|(scopes, _)| scopes.contains(&part.seconds));
+            within.for_each(|(_, stretch)| stretch.add_to(total, part.request.as_deref()));
+        }
+        Ok(Self { sums, series })
     }
 
     /// The sum of a part; empty when nothing was measured in it.
@@ -130,43 +161,37 @@ fn times(latencies: &Latencies) -> TimesView {
     }
 }
 
-fn merge_all(by_name: &BTreeMap<String, RequestFrame>) -> RequestFrame {
-    let mut all = RequestFrame::default();
-    by_name.values().for_each(|requests| all.merge(requests));
-    all
-}
-
 /// One second as charts show it, by request name and for `all`.
 ///
 /// # Errors
 /// When a stored histogram cannot be read.
 pub(crate) fn second_views(at: u32, second: &Second) -> Result<BTreeMap<String, SecondView>, LatenciesError> {
-    let by_name = second.merged()?;
-    Ok(views(at, second, &by_name, &merge_all(&by_name)))
+    Ok(views(at, second, &second.merged()?))
 }
 
-fn views(
-    at: u32,
-    second: &Second,
-    by_name: &BTreeMap<String, RequestFrame>,
-    all: &RequestFrame,
-) -> BTreeMap<String, SecondView> {
-    let view = |requests: &RequestFrame, dropped| {
-        let time = |value: f64| (!requests.response_time.is_empty()).then_some(value);
+fn views(at: u32, second: &Second, by_name: &BTreeMap<String, RequestFrame>) -> BTreeMap<String, SecondView> {
+    let view = |rate, errors, dropped, times: &Latencies| {
+        let time = |value: f64| (!times.is_empty()).then_some(value);
         SecondView {
             second: at,
-            rate: requests.count,
-            errors: requests.failed(),
+            rate,
+            errors,
             dropped,
-            p50: time(requests.response_time.percentile_ms(50.0)),
-            p90: time(requests.response_time.percentile_ms(90.0)),
-            p99: time(requests.response_time.percentile_ms(99.0)),
-            max: time(requests.response_time.max_ms()),
+            p50: time(times.percentile_ms(50.0)),
+            p90: time(times.percentile_ms(90.0)),
+            p99: time(times.percentile_ms(99.0)),
+            max: time(times.max_ms()),
         }
     };
-    let mut views: BTreeMap<String, SecondView> =
-        by_name.iter().map(|(name, requests)| (name.clone(), view(requests, 0))).collect();
-    views.insert(ALL.to_owned(), view(all, second.dropped()));
+    let mut views = BTreeMap::new();
+    let (mut rate, mut errors, mut times) = (0, 0, Latencies::new());
+    for (name, requests) in by_name {
+        rate += requests.count;
+        errors += requests.failed();
+        times.merge(&requests.response_time);
+        views.insert(name.clone(), view(requests.count, requests.failed(), 0, &requests.response_time));
+    }
+    views.insert(ALL.to_owned(), view(rate, errors, second.dropped(), &times));
     views
 }
 

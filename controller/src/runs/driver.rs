@@ -80,7 +80,8 @@ impl Driver {
     /// Carries the run out, to its verdict.
     pub(crate) async fn drive(mut self) {
         let run = self.id();
-        let ending = self.carry_out().await;
+        // The claim outlives the judging: the next run on this target starts when this one is over.
+        let (ending, _claim) = self.carry_out().await;
         match self.logbook.finish(ending).await {
             Ok(summary) => tracing::info!(%run, verdict = ?summary.verdict, "a run is over"),
             // The run stays unfinished in the store, and is marked as interrupted when Kennel starts again.
@@ -92,19 +93,20 @@ impl Driver {
         self.logbook.summary().id
     }
 
-    async fn carry_out(&mut self) -> Ending {
+    async fn carry_out(&mut self) -> (Ending, Option<Claim>) {
         let faults: BTreeSet<_> = self.experiment.experiment().faults.iter().map(|fault| fault.kind).collect();
         let target = self.experiment.target().name.clone();
         let id = self.id();
         let claim = tokio::select! {
             claim = self.agents.claim(id, &target, &faults) => claim,
             stop = stopped(&mut self.stop) => {
-                return Ending::Halted { why: vec![cause(stop).to_owned(), "it had not started".to_owned()] };
+                let why = vec![cause(stop).to_owned(), "it had not started".to_owned()];
+                return (Ending::Halted { why }, None);
             }
         };
         let mut claim = match claim {
             Ok(claim) => claim,
-            Err(why) => return error(why.to_string()),
+            Err(why) => return (error(why.to_string()), None),
         };
         let ending = match self.conduct(&mut claim).await {
             Ok(ending) => ending,
@@ -117,7 +119,7 @@ impl Driver {
         };
         // An agent that is gone needs no release.
         let _ = claim.send(ToAgent::Release { run: id }).await;
-        ending
+        (ending, Some(claim))
     }
 
     /// From the assignment to the end of the audits.

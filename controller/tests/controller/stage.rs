@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Longest that anything here may take.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 struct World;
 
@@ -36,10 +36,10 @@ impl Surroundings for World {
 }
 
 /// Silence that no busy test machine reaches by accident.
-pub const LEASE: Duration = Duration::from_secs(20);
+pub(crate) const LEASE: Duration = Duration::from_secs(20);
 
 /// Opens a controller on `dir`.
-pub async fn open(dir: &Path, lease: Duration) -> Result<Controller, ControllerError> {
+pub(crate) async fn open(dir: &Path, lease: Duration) -> Result<Controller, ControllerError> {
     let entry = |name: &str| LibraryEntry { name: name.into(), description: "d".into(), source: "s".into() };
     let config = ControllerConfig {
         data_dir: dir.to_owned(),
@@ -51,12 +51,12 @@ pub async fn open(dir: &Path, lease: Duration) -> Result<Controller, ControllerE
 }
 
 /// An experiment on target `shop`: 16 s with 2 s of warm-up, and what `extra` adds.
-pub fn experiment(extra: &str) -> String {
+pub(crate) fn experiment(extra: &str) -> String {
     experiment_on("shop", extra)
 }
 
 /// As [`experiment`], on another target.
-pub fn experiment_on(target: &str, extra: &str) -> String {
+pub(crate) fn experiment_on(target: &str, extra: &str) -> String {
     format!(
         "
 version: 1
@@ -75,27 +75,27 @@ scenarios: [{{name: shopper, steps: [{{name: create order, path: /orders}}, {{na
 }
 
 /// A fault from second 5 to 8.
-pub const FAULT: &str = "
+pub(crate) const FAULT: &str = "
 faults:
   - {name: slow db, kind: latency, selector: {link: gw -> db}, parameters: {latency: 100ms}, start: 5s, duration: 3s}
 ";
 
 /// A controller with its API on a free port.
-pub struct Stage {
-    pub controller: Controller,
-    pub base: String,
-    pub client: reqwest::Client,
+pub(crate) struct Stage {
+    pub(crate) controller: Controller,
+    pub(crate) base: String,
+    pub(crate) client: reqwest::Client,
     dir: TempDir,
     stop_server: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Stage {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with_lease(LEASE).await
     }
 
-    pub async fn with_lease(lease: Duration) -> Self {
+    pub(crate) async fn with_lease(lease: Duration) -> Self {
         let dir = TempDir::new().unwrap();
         let controller = open(dir.path(), lease).await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -111,32 +111,32 @@ impl Stage {
     }
 
     /// Attaches an agent that says hello.
-    pub async fn agent(&self, name: &str) -> Agent {
+    pub(crate) async fn agent(&self, name: &str) -> Agent {
         Agent::attach(&self.controller, name).await
     }
 
-    pub async fn start(&self, experiment: &str) -> RunId {
+    pub(crate) async fn start(&self, experiment: &str) -> RunId {
         let request = StartRun { experiment: experiment.into(), file: None, raw_log: None };
         self.controller.start_run(request).await.unwrap()
     }
 
-    pub async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         let answer = self.client.get(format!("{}{path}", self.base)).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let answer = self.client.post(format!("{}{path}", self.base)).json(body).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
     /// The run once it is over.
-    pub async fn judged(&self, run: RunId) -> RunDetail {
+    pub(crate) async fn judged(&self, run: RunId) -> RunDetail {
         self.until(run, |detail| detail.summary.state.is_over()).await
     }
 
     /// The run once it is as wanted.
-    pub async fn until(&self, run: RunId, wanted: impl Fn(&RunDetail) -> bool) -> RunDetail {
+    pub(crate) async fn until(&self, run: RunId, wanted: impl Fn(&RunDetail) -> bool) -> RunDetail {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let detail = self.controller.run(run).await.unwrap().unwrap();
@@ -149,7 +149,7 @@ impl Stage {
     }
 
     /// Waits until exactly these runs are active.
-    pub async fn until_active(&self, runs: &[RunId]) {
+    pub(crate) async fn until_active(&self, runs: &[RunId]) {
         let deadline = Instant::now() + DEADLINE;
         while self.controller.active_runs() != runs {
             assert!(Instant::now() < deadline, "active are {:?}", self.controller.active_runs());
@@ -158,7 +158,7 @@ impl Stage {
     }
 
     /// Closes everything and gives the directory back.
-    pub async fn close(self) -> TempDir {
+    pub(crate) async fn close(self) -> TempDir {
         self.controller.close().await;
         self.stop_server.cancel();
         drop(self.client);
@@ -169,16 +169,16 @@ impl Stage {
 }
 
 /// The agent's side of the protocol, played by a script.
-pub struct Agent {
+pub(crate) struct Agent {
     name: String,
     tell: mpsc::Sender<FromAgent>,
     hear: mpsc::Receiver<ToAgent>,
     /// Heartbeats heard so far.
-    pub heartbeats: u32,
+    pub(crate) heartbeats: u32,
 }
 
 impl Agent {
-    pub async fn attach(controller: &Controller, name: &str) -> Self {
+    pub(crate) async fn attach(controller: &Controller, name: &str) -> Self {
         let (to_agent, hear) = mpsc::channel(64);
         let (tell, from_agent) = mpsc::channel(64);
         controller.attach(to_agent, from_agent).await;
@@ -193,12 +193,12 @@ impl Agent {
         agent
     }
 
-    pub async fn tell(&self, message: FromAgent) {
+    pub(crate) async fn tell(&self, message: FromAgent) {
         self.tell.send(message).await.unwrap();
     }
 
     /// The next message that is no heartbeat; `None` when the link closed.
-    pub async fn hear(&mut self) -> Option<ToAgent> {
+    pub(crate) async fn hear(&mut self) -> Option<ToAgent> {
         loop {
             match timeout(DEADLINE, self.hear.recv()).await.expect("the controller says nothing") {
                 Some(ToAgent::Heartbeat) => self.heartbeats += 1,
@@ -207,7 +207,7 @@ impl Agent {
         }
     }
 
-    pub async fn hear_prepare(&mut self) -> Assignment {
+    pub(crate) async fn hear_prepare(&mut self) -> Assignment {
         match self.hear().await {
             Some(ToAgent::Prepare(assignment)) => *assignment,
             other => panic!("expected an assignment, heard {other:?}"),
@@ -215,7 +215,7 @@ impl Agent {
     }
 
     /// Accepts the next run up to its start.
-    pub async fn begin(&mut self) -> RunId {
+    pub(crate) async fn begin(&mut self) -> RunId {
         let run = self.hear_prepare().await.run;
         self.tell(FromAgent::Prepared { run, warnings: Vec::new() }).await;
         match self.hear().await {
@@ -224,14 +224,14 @@ impl Agent {
         }
     }
 
-    pub async fn expect_halt(&mut self, run: RunId) {
+    pub(crate) async fn expect_halt(&mut self, run: RunId) {
         match self.hear().await {
             Some(ToAgent::Halt { run: halted }) if halted == run => {}
             other => panic!("expected a halt, heard {other:?}"),
         }
     }
 
-    pub async fn expect_release(&mut self, run: RunId) {
+    pub(crate) async fn expect_release(&mut self, run: RunId) {
         match self.hear().await {
             Some(ToAgent::Release { run: released }) if released == run => {}
             other => panic!("expected the release, heard {other:?}"),
@@ -239,13 +239,13 @@ impl Agent {
     }
 
     /// A second in which ten orders took `ms` each and `failed` of them failed, and five pages took 5 ms each.
-    pub async fn second(&self, run: RunId, second: u32, ms: u64, failed: u64) {
+    pub(crate) async fn second(&self, run: RunId, second: u32, ms: u64, failed: u64) {
         let mut requests = BTreeMap::from([("browse".to_owned(), request(5, 5, 0))]);
         requests.insert("create order".to_owned(), request(10, ms, failed));
         self.frame(run, second, requests).await;
     }
 
-    pub async fn frame(&self, run: RunId, second: u32, requests: BTreeMap<String, RequestFrame>) {
+    pub(crate) async fn frame(&self, run: RunId, second: u32, requests: BTreeMap<String, RequestFrame>) {
         let arrivals = ArrivalFrame { scheduled: 16, started: 15, dropped: 1 };
         let mut lag = Latencies::new();
         lag.record_us(200);
@@ -260,19 +260,19 @@ impl Agent {
         self.tell(FromAgent::Frame(Box::new(frame))).await;
     }
 
-    pub async fn seconds(&self, run: RunId, seconds: std::ops::Range<u32>, ms: u64, failed: u64) {
+    pub(crate) async fn seconds(&self, run: RunId, seconds: std::ops::Range<u32>, ms: u64, failed: u64) {
         for second in seconds {
             self.second(run, second, ms, failed).await;
         }
     }
 
-    pub async fn fault(&self, run: RunId, state: FaultState, at_ms: u64) {
+    pub(crate) async fn fault(&self, run: RunId, state: FaultState, at_ms: u64) {
         let report = FaultReport { run, fault: "slow db".into(), state, at_ms, detail: format!("gw -> db is {state}") };
         self.tell(FromAgent::Fault(report)).await;
     }
 
     /// The whole load of [`experiment`] with [`FAULT`]: orders take `usual_ms`, and `slow_ms` while the fault lasts.
-    pub async fn load_with_fault(&self, run: RunId, usual_ms: u64, slow_ms: u64) {
+    pub(crate) async fn load_with_fault(&self, run: RunId, usual_ms: u64, slow_ms: u64) {
         self.seconds(run, 0..5, usual_ms, 0).await;
         self.fault(run, FaultState::Injecting, 5_000).await;
         self.fault(run, FaultState::Active, 5_020).await;
@@ -283,7 +283,7 @@ impl Agent {
     }
 
     /// Carries out a whole run without faults.
-    pub async fn carry_out(&mut self, ms: u64) -> RunId {
+    pub(crate) async fn carry_out(&mut self, ms: u64) -> RunId {
         let run = self.begin().await;
         self.seconds(run, 0..16, ms, 0).await;
         self.tell(FromAgent::LoadEnded { run, failure: None }).await;
@@ -293,7 +293,7 @@ impl Agent {
 }
 
 /// Measurements of one request name in one second.
-pub fn request(count: u64, ms: u64, failed: u64) -> RequestFrame {
+pub(crate) fn request(count: u64, ms: u64, failed: u64) -> RequestFrame {
     let mut times = Latencies::new();
     (0..count).for_each(|_| times.record(Duration::from_millis(ms)));
     let failures = if failed > 0 { BTreeMap::from([("status 503".to_owned(), failed)]) } else { BTreeMap::new() };
