@@ -67,7 +67,8 @@ pub(crate) fn share(value: &f64) -> String {
 
 /// A relative change with its sign: `+12.5 %`.
 pub(crate) fn change(value: f64) -> String {
-    format!("{}{} %", if value >= 0.0 { "+" } else { "" }, grouped(value * 100.0, 1))
+    let text = grouped(value * 100.0, 1);
+    format!("{}{text} %", if value > 0.0 && text != "0.0" { "+" } else { "" })
 }
 
 /// Bytes in the unit that fits.
@@ -265,6 +266,7 @@ mod tests {
         assert_eq!(change(0.125), "+12.5 %");
         assert_eq!(change(-0.5), "−50.0 %");
         assert_eq!(change(-0.0001), "0.0 %");
+        assert_eq!(change(0.0001), "0.0 %");
     }
 
     #[test]

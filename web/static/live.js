@@ -9,21 +9,37 @@ export function follow({ api, addSeconds, setFault, setPhase, measured, load }) 
   const source = new EventSource(`${api}/live`);
   let state = document.getElementById("state").dataset.state;
   let broken = false;
-  let pending = null;
+  let over = false;
+  let timer = null;
+  let due = Infinity;
+  let refreshing = false;
 
-  function refreshSoon(delay) {
-    if (pending) return;
-    pending = setTimeout(async () => {
-      pending = null;
-      if (!document.hidden) await replaceSections();
-    }, delay);
+  // Sections are refreshed one after another, never more than a fifth of the time, so that a slow server can breathe.
+  function refreshWithin(delay) {
+    const at = performance.now() + delay;
+    if (over || at >= due) return;
+    clearTimeout(timer);
+    due = at;
+    timer = setTimeout(refresh, delay);
   }
-  const regular = setInterval(() => refreshSoon(0), REFRESH_EVERY_MS);
+  async function refresh() {
+    if (refreshing) return;
+    refreshing = true;
+    due = Infinity;
+    const began = performance.now();
+    if (!document.hidden) await replaceSections();
+    refreshing = false;
+    const took = performance.now() - began;
+    const wait = Math.max(took * 4, due === Infinity ? REFRESH_EVERY_MS : 50);
+    due = Infinity;
+    refreshWithin(wait);
+  }
+  refreshWithin(REFRESH_EVERY_MS);
 
   async function finish() {
     source.close();
-    clearInterval(regular);
-    clearTimeout(pending);
+    over = true;
+    clearTimeout(timer);
     await replaceSections();
     await load();
   }
@@ -48,17 +64,17 @@ export function follow({ api, addSeconds, setFault, setPhase, measured, load }) 
       case "state":
         state = event.run.state;
         if (state === "judged") finish();
-        else refreshSoon(50);
+        else refreshWithin(50);
         break;
       case "fault":
         setFault(event.fault);
-        refreshSoon(50);
+        refreshWithin(50);
         break;
       case "guard":
         showGuard(event.guard);
         break;
       case "warning":
-        refreshSoon(50);
+        refreshWithin(50);
         break;
     }
   });

@@ -305,8 +305,11 @@ async fn two_runs_are_compared_in_words_and_can_be_narrowed_to_one_request() {
         "whole run",
         "error rate",
         "id=\"warnings\"",
-        "data-request=\"create order\"",
+        "<option value=\"all\" selected>",
     ]);
+
+    let whole = get(&house, &format!("/compare?a={a}&b={b}&request=")).await;
+    whole.holds(&["data-request=\"all\"", "data-request=\"create order\""]);
 
     let narrow = get(&house, &format!("/compare?a={a}&b={b}&request=pay%20order")).await;
     narrow.holds(&["data-request=\"pay order\"", "<option value=\"pay order\" selected>"]);

@@ -69,7 +69,7 @@ pub(crate) async fn show(
     let mut names: Vec<&str> = comparison.rows.iter().map(|row| row.request.as_str()).collect();
     names.sort_by_key(|name| (*name != "all", *name));
     names.dedup();
-    let request = value("request").unwrap_or_default();
+    let request = value("request").unwrap_or("all");
     let page = ComparePage {
         layout: web.layout.at(""),
         a: &comparison.a,

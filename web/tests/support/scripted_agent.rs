@@ -91,7 +91,18 @@ async fn carry_out(
         while let Ok(order) = timeout_at(next, orders.recv()).await {
             match order {
                 None => return FromAgent::LoadEnded { run, failure: None },
-                Some(ToAgent::Halt { .. }) => return FromAgent::Halted { run, took_ms: 12 },
+                Some(ToAgent::Halt { .. }) => {
+                    let now = u64::from(second);
+                    for fault in experiment.faults.iter().filter(|fault| (span(fault).0..span(fault).1).contains(&now))
+                    {
+                        let at_ms = now * 1000 + 900;
+                        let state = FaultState::Reverted;
+                        let report =
+                            FaultReport { run, fault: fault.name.clone(), state, at_ms, detail: String::new() };
+                        let _ = reports.send(FromAgent::Fault(report)).await;
+                    }
+                    return FromAgent::Halted { run, took_ms: 12 };
+                }
                 Some(_) => {}
             }
         }
