@@ -56,10 +56,12 @@ pub(crate) async fn keep(command: Vec<OsString>, journal: PathBuf, shutdown: Can
     while !shutdown.is_cancelled() {
         match spawn(&command, &journal) {
             Ok(mut child) => {
+                // Waiting for a child closes its standard input, which is the very pipe that must stay open.
+                let lifeline = child.stdin.take();
                 tokio::select! {
                     status = child.wait() => tracing::error!("the watchdog ended ({status:?}); starting another"),
                     () = shutdown.cancelled() => {
-                        drop(child.stdin.take());
+                        drop(lifeline);
                         let _ = child.wait().await;
                         return;
                     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use kennel_model::api::ApiProblem;
+use kennel_model::run::RunId;
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -56,6 +57,11 @@ impl Client {
     /// Base URL of the Kennel.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The page of a run, if it will still be served when this command is over.
+    pub(crate) fn page(&self, run: RunId) -> Option<String> {
+        self.own.is_none().then(|| format!("{}/runs/{run}", self.url))
     }
 
     /// Ends the connection, and the server if it is this process's own.

@@ -8,7 +8,7 @@ use kennel_model::api::{ComparisonRow, ComparisonView, FaultView, ObjectiveView,
 use kennel_model::run::{Phase, Verdict};
 
 /// A finished run: numbers per request name and phase, faults, objectives, audits, verdict.
-pub(crate) fn run(run: &RunDetail, page: &str) -> String {
+pub(crate) fn run(run: &RunDetail, page: Option<&str>) -> String {
     let mut out = String::new();
     let summary = &run.summary;
     let _ = writeln!(out, "{} on {} · run {}", summary.name, summary.target, summary.id);
@@ -45,7 +45,7 @@ pub(crate) fn run(run: &RunDetail, page: &str) -> String {
     for reason in &summary.reasons {
         let _ = writeln!(out, "  - {reason}");
     }
-    if !page.is_empty() {
+    if let Some(page) = page {
         let _ = writeln!(out, "{page}");
     }
     out.trim_end().to_owned()
@@ -57,7 +57,7 @@ fn verdict_text(verdict: Verdict) -> String {
 
 fn table(header: &[&str], numbers_from: usize) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header.to_vec());
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header.to_vec());
     for (at, column) in table.column_iter_mut().enumerate() {
         if at >= numbers_from {
             column.set_cell_alignment(CellAlignment::Right);

@@ -9,7 +9,8 @@ use kennel_model::api::StartRun;
 use kennel_scenarios::library;
 use reference_system::{RunningSystem, SystemOptions};
 
-use super::{Failure, INTERRUPTED, run, system};
+use super::run::conduct;
+use super::{Failure, INTERRUPTED, say, system};
 use crate::client::Client;
 use crate::interrupt::Interrupt;
 use crate::places::Places;
@@ -71,7 +72,7 @@ async fn with_system(
         let demo = library::EXPERIMENTS.iter().find(|file| file.name == "demo");
         let demo = demo.ok_or_else(|| Failure::could_not_run("the library has no experiment `demo`"))?;
         let request = StartRun { experiment: demo.source.to_owned(), file: Some("demo.yaml".to_owned()), raw_log: None };
-        run::conduct(&client, &request, interrupt, json).await
+        conduct(&client, &request, interrupt, json).await
     }
     .await;
     if let Ok(code) = &result
@@ -83,10 +84,4 @@ async fn with_system(
     }
     server.stop().await;
     result
-}
-
-/// Tells a person what is going on; results go to standard output.
-fn say(text: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use kennel_model::api::{StartRun, Started};
 use kennel_model::run::Verdict;
 
-use super::{Failure, INTERRUPTED, print, print_json};
+use super::{Failure, INTERRUPTED, print, print_json, say};
 use crate::client::Client;
 use crate::follow::follow;
 use crate::interrupt::Interrupt;
@@ -38,6 +38,7 @@ pub(super) async fn run(places: &Places, file: &Path, raw_log: Option<PathBuf>, 
 /// Starts a run, follows it to its end and prints it. Ctrl-C halts it first.
 pub(super) async fn conduct(client: &Client, request: &StartRun, interrupt: &mut Interrupt, json: bool) -> Result<ExitCode, Failure> {
     let started: Started = client.post("/runs", request).await?;
+    say(&format!("live at {}/runs/{}", client.url(), started.id));
     let mut interrupted = false;
     let detail = {
         let following = follow(client, started.id);
@@ -57,7 +58,7 @@ pub(super) async fn conduct(client: &Client, request: &StartRun, interrupt: &mut
     if json {
         print_json(&detail);
     } else {
-        print(&report::run(&detail, &format!("{}/runs/{}", client.url(), detail.summary.id)));
+        print(&report::run(&detail, client.page(detail.summary.id).as_deref()));
     }
     let code = detail.summary.verdict.map_or_else(|| Verdict::Error.exit_code(), Verdict::exit_code);
     Ok(ExitCode::from(if interrupted { INTERRUPTED } else { code }))

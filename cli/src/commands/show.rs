@@ -18,7 +18,7 @@ pub(super) async fn run(places: &Places, run: &str, json: bool) -> Result<ExitCo
     if json {
         print_json(&detail);
     } else {
-        print(&report::run(&detail, ""));
+        print(&report::run(&detail, None));
     }
     Ok(ExitCode::from(detail.summary.verdict.map_or(0, Verdict::exit_code)))
 }
