@@ -29,25 +29,25 @@ impl Answer {
     }
 
     fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().expect("a header of text"))
     }
 }
 
 fn client() -> Client {
-    Client::builder().redirect(Policy::none()).timeout(Duration::from_secs(20)).build().unwrap()
+    Client::builder().redirect(Policy::none()).timeout(Duration::from_secs(20)).build().expect("a client")
 }
 
 async fn read(response: reqwest::Response) -> Answer {
     let (status, headers) = (response.status(), response.headers().clone());
-    Answer { status, headers, body: response.text().await.unwrap() }
+    Answer { status, headers, body: response.text().await.expect("a body of text") }
 }
 
 async fn get(house: &House, path: &str) -> Answer {
-    read(client().get(house.url(path)).send().await.unwrap()).await
+    read(client().get(house.url(path)).send().await.expect("an answer")).await
 }
 
 async fn post(house: &House, path: &str, form: &[(&str, &str)]) -> Answer {
-    read(client().post(house.url(path)).form(form).send().await.unwrap()).await
+    read(client().post(house.url(path)).form(form).send().await.expect("an answer")).await
 }
 
 fn library() -> Vec<LibraryEntry> {
