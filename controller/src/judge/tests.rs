@@ -226,6 +226,22 @@ fn audits_decide_when_objectives_are_met() {
 }
 
 #[test]
+fn a_guard_judges_once_its_window_is_full_and_forgets_what_left_it() {
+    let experiment = experiment("guards: ['error_rate < 50% over 3s']");
+    let mut load = steady_load(0..10);
+    load[..3].iter_mut().for_each(|load| load.failed = 9);
+    // A second that was never measured leaves the window's other seconds as they are.
+    load.remove(4);
+    let recording = recording(&load);
+    let at = |second| guards::evaluate(&experiment.guards[0], &recording, second).unwrap();
+    assert_eq!((at(0).met, at(0).value, at(1).met), (None, Some(0.9), None));
+    assert_eq!((at(2).met, at(2).value), (Some(false), Some(0.9)));
+    assert_eq!((at(3).met, at(3).value), (Some(false), Some(0.6)));
+    assert_eq!((at(4).met, at(4).value), (Some(true), Some(0.45)));
+    assert_eq!((at(5).met, at(5).value), (Some(true), Some(0.0)));
+}
+
+#[test]
 fn stragglers_after_the_planned_end_do_not_thin_the_rate() {
     let mut load = steady_load(0..20);
     load.push(Load { second: 24, request: "buy", count: 1, failed: 0, ms: 4_000 });
