@@ -59,7 +59,7 @@ export function follow({ api, addSeconds, setFault, setPhase, measured, load }) 
       case "second":
         setPhase(state, 1 + Math.max(0, ...Object.values(event.seconds).map((second) => second.second)));
         addSeconds(event.seconds);
-        showProgress(measured());
+        if (measured() > 0) showProgress(measured());
         break;
       case "state":
         state = event.run.state;

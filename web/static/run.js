@@ -8,7 +8,8 @@ const page = document.getElementById("run");
 const api = `/api/v1/runs/${page.dataset.runId}`;
 
 // What is known of the run: seconds by request name, then by second; faults by name; phases.
-const run = { series: new Map(), faults: [], phases: [], planned: Number(page.dataset.planned), measured: 0 };
+// Nothing is drawn before the past is known: half a picture would mislead.
+const run = { series: new Map(), faults: [], phases: [], planned: Number(page.dataset.planned), measured: 0, known: false };
 
 const group = new ChartGroup({
   bands: () => run.faults.map((fault) => bandOf(fault, run.measured)),
@@ -45,6 +46,7 @@ rates.figure.dataset.ready = "true";
 const chosen = document.getElementById("request");
 
 function draw() {
+  if (!run.known) return;
   const points = [...(run.series.get(chosen.value) ?? new Map()).values()];
   const all = [...(run.series.get("all") ?? new Map()).values()];
   run.measured = Math.max(reach(all), reach(points));
@@ -79,29 +81,39 @@ async function json(path) {
 
 // Fetches everything anew: at first, after a break in the live stream, and when the run has been judged.
 export async function load() {
+  const newer = [];
+  run.newer = newer;
   const [detail, { series }] = await Promise.all([json(api), json(`${api}/series`)]);
   run.faults = detail.faults;
+  newer.forEach(keepFault); // Told while the answer was under way.
   run.phases = detail.phases;
   run.planned = detail.planned_s;
+  run.known = true;
   for (const [name, points] of Object.entries(series)) {
     if (!run.series.has(name)) addName(name);
     const known = run.series.get(name);
     for (const point of points) known.set(point.second, point);
   }
+  run.newer = null;
   draw();
 }
 
 export function setFault(fault) {
+  run.newer?.push(fault);
+  keepFault(fault);
+  if (run.known) group.redraw();
+}
+
+function keepFault(fault) {
   const at = run.faults.findIndex((known) => known.name === fault.name);
   if (at === -1) run.faults.push(fault);
   else run.faults[at] = fault;
-  group.redraw();
 }
 
 // Lengthens the last phase, or begins the next, as the live stream tells.
 export function setPhase(state, second) {
   const known = ["warm-up", "steady", "fault", "recovery"];
-  if (!known.includes(state)) return;
+  if (!run.known || !known.includes(state)) return;
   const last = run.phases.at(-1);
   if (last?.phase === state) last.to_s = Math.max(last.to_s, second);
   else run.phases.push({ phase: state, from_s: last ? Math.max(last.to_s, second - 1) : 0, to_s: second });
@@ -131,6 +143,7 @@ reset.addEventListener("click", () => group.zoomTo(null));
 for (const control of document.querySelectorAll("[data-needs-script]")) control.hidden = false;
 
 load().catch((problem) => {
+  run.known = true;
   for (const waiting of document.querySelectorAll(".plot .waiting")) waiting.textContent = `Could not load the measurements: ${problem.message}`;
 });
 if (page.dataset.follow === "true") follow({ api, addSeconds, setFault, setPhase, measured, load });

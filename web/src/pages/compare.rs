@@ -124,11 +124,13 @@ fn judged(row: &ComparisonRow) -> (String, &'static str) {
     if relative.abs() <= NOTEWORTHY {
         return (text, "muted");
     }
+    // The number stays on one line; its meaning may go to the next.
+    let text = text.replace(' ', "\u{a0}");
     let arrow = if relative > 0.0 { "▲" } else { "▼" };
     if (relative > 0.0) == row.higher_is_better {
-        (format!("{arrow} {text} better"), "better")
+        (format!("{arrow}\u{a0}{text} better"), "better")
     } else {
-        (format!("{arrow} {text} worse"), "worse")
+        (format!("{arrow}\u{a0}{text} worse"), "worse")
     }
 }
 
@@ -152,10 +154,10 @@ mod tests {
 
     #[test]
     fn slower_is_worse_and_more_throughput_is_better() {
-        assert_eq!(judged(&row("p99", 100.0, 150.0)), ("▲ +50.0 % worse".to_owned(), "worse"));
-        assert_eq!(judged(&row("p99", 100.0, 50.0)), ("▼ −50.0 % better".to_owned(), "better"));
-        assert_eq!(judged(&row("rate", 100.0, 150.0)), ("▲ +50.0 % better".to_owned(), "better"));
-        assert_eq!(judged(&row("rate", 100.0, 90.0)), ("▼ −10.0 % worse".to_owned(), "worse"));
+        assert_eq!(judged(&row("p99", 100.0, 150.0)), ("▲\u{a0}+50.0\u{a0}% worse".to_owned(), "worse"));
+        assert_eq!(judged(&row("p99", 100.0, 50.0)), ("▼\u{a0}−50.0\u{a0}% better".to_owned(), "better"));
+        assert_eq!(judged(&row("rate", 100.0, 150.0)), ("▲\u{a0}+50.0\u{a0}% better".to_owned(), "better"));
+        assert_eq!(judged(&row("rate", 100.0, 90.0)), ("▼\u{a0}−10.0\u{a0}% worse".to_owned(), "worse"));
     }
 
     #[test]
@@ -166,7 +168,7 @@ mod tests {
 
     #[test]
     fn errors_where_there_were_none_are_worse() {
-        assert_eq!(judged(&row("error_rate", 0.0, 0.01)), ("▲ from nothing worse".to_owned(), "worse"));
+        assert_eq!(judged(&row("error_rate", 0.0, 0.01)), ("▲\u{a0}from\u{a0}nothing worse".to_owned(), "worse"));
         assert_eq!(judged(&row("error_rate", 0.0, 0.0)), ("=".to_owned(), "muted"));
     }
 }
