@@ -44,6 +44,8 @@ struct Conducted {
     run: RunId,
     orders: mpsc::Sender<Order>,
     task: JoinHandle<()>,
+    /// It was released or halted, and ends by itself.
+    is_ending: bool,
 }
 
 impl Agent {
@@ -119,13 +121,17 @@ impl Agent {
             ToAgent::Heartbeat => return,
             ToAgent::Prepare(assignment) => {
                 let run = assignment.run;
+                if let Some(over) = conducted.take_if(|current| current.is_ending) {
+                    // It was told to end and has nothing left but to do so.
+                    let _ = over.task.await;
+                }
                 if let Some(busy) = conducted {
                     let reason = format!("agent `{}` is busy with run {}", self.config.name, busy.run);
                     return self.tell(FromAgent::Refused { run, reason }).await;
                 }
                 let (orders, received) = mpsc::channel(16);
                 let task = tokio::spawn(run::conduct(*assignment, host.clone(), received));
-                *conducted = Some(Conducted { run, orders, task });
+                *conducted = Some(Conducted { run, orders, task, is_ending: false });
                 return;
             }
             ToAgent::Start { run } => (run, Order::Start),
@@ -135,6 +141,7 @@ impl Agent {
         };
         match conducted {
             Some(current) if current.run == run => {
+                current.is_ending |= matches!(order, Order::Release | Order::Halt);
                 let _ = current.orders.send(order).await;
             }
             // Nothing of that run is here: it is as halted as can be.
@@ -151,7 +158,8 @@ impl Agent {
         AgentDescription {
             name: self.config.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            host: nix::unistd::gethostname().map_or_else(|_| "unknown".to_owned(), |h| h.to_string_lossy().into_owned()),
+            host: nix::unistd::gethostname()
+                .map_or_else(|_| "unknown".to_owned(), |h| h.to_string_lossy().into_owned()),
             faults: FaultKind::ALL.to_vec(),
         }
     }

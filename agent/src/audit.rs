@@ -40,7 +40,13 @@ pub async fn ask(audit: &AuditEndpoint, boundary: &Boundary) -> AuditReport {
         Ok(answer) => AuditReport {
             name: audit.name.clone(),
             // An answer that contradicts itself is judged by its worst part.
-            verdict: answer.invariants.iter().map(|i| i.verdict).chain([answer.verdict]).max().unwrap_or(answer.verdict),
+            verdict: answer
+                .invariants
+                .iter()
+                .map(|i| i.verdict)
+                .chain([answer.verdict])
+                .max()
+                .unwrap_or(answer.verdict),
             invariants: answer.invariants,
             problem: None,
         },

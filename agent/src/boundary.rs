@@ -26,7 +26,9 @@ pub enum BoundaryError {
         cause: String,
     },
     /// The address is not declared.
-    #[error("{address} (for `{url}`) is outside target `{target}`: its allowed_hosts do not cover it; nothing was sent")]
+    #[error(
+        "{address} (for `{url}`) is outside target `{target}`: its allowed_hosts do not cover it; nothing was sent"
+    )]
     Outside {
         /// The address after resolution.
         address: SocketAddr,
@@ -70,12 +72,18 @@ impl Boundary {
     /// # Errors
     /// When the host is unknown or outside the target.
     pub async fn addresses(&self, url: &str) -> Result<Vec<SocketAddr>, BoundaryError> {
-        let (host, port) = host_and_port(url)
-            .ok_or_else(|| BoundaryError::BadUrl { url: url.to_owned(), problem: "it is no http:// URL with a host" })?;
+        let (host, port) = host_and_port(url).ok_or_else(|| BoundaryError::BadUrl {
+            url: url.to_owned(),
+            problem: "it is no http:// URL with a host",
+        })?;
         let addresses = resolve(&host, port).await?;
         for address in &addresses {
             if !self.allows(*address) {
-                return Err(BoundaryError::Outside { address: *address, url: url.to_owned(), target: self.target.clone() });
+                return Err(BoundaryError::Outside {
+                    address: *address,
+                    url: url.to_owned(),
+                    target: self.target.clone(),
+                });
             }
         }
         Ok(addresses)
@@ -103,7 +111,8 @@ impl Boundary {
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, BoundaryError> {
     let fail = |cause: String| BoundaryError::Unresolvable { host: host.to_owned(), cause };
-    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await.map_err(|e| fail(e.to_string()))?.collect();
+    let found: Vec<SocketAddr> =
+        tokio::net::lookup_host((host, port)).await.map_err(|e| fail(e.to_string()))?.collect();
     if found.is_empty() { Err(fail("no address".to_owned())) } else { Ok(found) }
 }
 

@@ -165,7 +165,8 @@ fn socket_inodes(port: u16) -> Vec<String> {
         for line in fs::read_to_string(table).unwrap_or_default().lines().skip(1) {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let [_, local, _, state, ..] = fields.as_slice() else { continue };
-            let listening = *state == "0A" && local.rsplit(':').next().and_then(|p| u16::from_str_radix(p, 16).ok()) == Some(port);
+            let listening =
+                *state == "0A" && local.rsplit(':').next().and_then(|p| u16::from_str_radix(p, 16).ok()) == Some(port);
             if let (true, Some(inode)) = (listening, fields.get(9)) {
                 inodes.push(format!("socket:[{inode}]"));
             }
@@ -177,7 +178,9 @@ fn socket_inodes(port: u16) -> Vec<String> {
 fn listens(pid: i32, inodes: &[String]) -> bool {
     let Ok(open_files) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     open_files.flatten().any(|file| {
-        fs::read_link(file.path()).ok().is_some_and(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str()))
+        fs::read_link(file.path())
+            .ok()
+            .is_some_and(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str()))
     })
 }
 
@@ -239,7 +242,8 @@ mod tests {
 
     #[test]
     fn a_missing_pid_file_is_named() {
-        let error = Process::find(&selector(serde_json::json!({"pid_file": "/nowhere/x.pid"}))).unwrap_err().to_string();
+        let error =
+            Process::find(&selector(serde_json::json!({"pid_file": "/nowhere/x.pid"}))).unwrap_err().to_string();
         assert!(error.contains("/nowhere/x.pid"), "{error}");
     }
 }

@@ -129,7 +129,10 @@ async fn prepare(assignment: &Assignment, host: &Host) -> Result<Prepared, Strin
     check_limits(assignment)?;
     let boundary = Boundary::of(target).await.map_err(|e| e.to_string())?;
     if target.base_url.starts_with("https://") {
-        return Err(format!("target `{}` is served over https, which this version of the load engine does not speak", target.name));
+        return Err(format!(
+            "target `{}` is served over https, which this version of the load engine does not speak",
+            target.name
+        ));
     }
     let addresses = boundary.addresses(&target.base_url).await.map_err(|e| e.to_string())?;
     host_links(target, &boundary, &host.proxy).await?;
@@ -186,7 +189,8 @@ async fn host_links(target: &Target, boundary: &Boundary, proxy: &FaultProxy) ->
         let spec = ProxySpec::new(link.name(), link.listen.clone(), link.upstream.clone());
         let done = match proxy.get(&spec.name) {
             Ok(_) => {
-                let update = ProxyUpdate { listen: Some(spec.listen), upstream: Some(spec.upstream), enabled: Some(true) };
+                let update =
+                    ProxyUpdate { listen: Some(spec.listen), upstream: Some(spec.upstream), enabled: Some(true) };
                 proxy.update(&spec.name, update).await
             }
             Err(_) => proxy.create(spec).await,
@@ -205,7 +209,9 @@ async fn unhealthy(target: &Target, boundary: &Boundary) -> Vec<String> {
         };
         match answer {
             Ok(answer) if answer.status().is_success() => {}
-            Ok(answer) => warnings.push(format!("the target was not healthy before the run: {url} answered {}", answer.status())),
+            Ok(answer) => {
+                warnings.push(format!("the target was not healthy before the run: {url} answered {}", answer.status()))
+            }
             Err(problem) => warnings.push(format!("the target was not healthy before the run: {url}: {problem}")),
         }
     }
@@ -213,7 +219,12 @@ async fn unhealthy(target: &Target, boundary: &Boundary) -> Vec<String> {
 }
 
 /// Load and faults, from the start of the load until it is off and every fault is over.
-async fn under_load(assignment: &Assignment, host: &Host, prepared: &mut Prepared, orders: &mut mpsc::Receiver<Order>) -> LoadEnd {
+async fn under_load(
+    assignment: &Assignment,
+    host: &Host,
+    prepared: &mut Prepared,
+    orders: &mut mpsc::Receiver<Order>,
+) -> LoadEnd {
     if let Err(error) = prepared.worker.start().await {
         prepared.worker.kill().await;
         return LoadEnd::ByItself { failure: Some(error.to_string()) };
@@ -311,7 +322,8 @@ impl FaultLife {
             () = self.revert.cancelled() => return,
         }
         self.report(FaultState::Armed, "").await;
-        let surroundings = Surroundings { target: &self.target, boundary: &self.boundary, proxy: &self.host.proxy, lease: self.lease };
+        let surroundings =
+            Surroundings { target: &self.target, boundary: &self.boundary, proxy: &self.host.proxy, lease: self.lease };
         let injections = match faults::resolve(&self.fault, &surroundings).await {
             Ok(injections) => injections,
             Err(error) => return self.report(FaultState::Failed, &error.to_string()).await,

@@ -37,7 +37,10 @@ pub fn conflicts(claims: &[Claim]) -> Vec<String> {
     let mut found = Vec::new();
     for (at, one) in claims.iter().enumerate() {
         for other in claims.iter().skip(at + 1).filter(|other| one.overlaps(other)) {
-            found.push(format!("faults `{}` and `{}` would both work on {} at the same time", one.fault, other.fault, one.thing));
+            found.push(format!(
+                "faults `{}` and `{}` would both work on {} at the same time",
+                one.fault, other.fault, one.thing
+            ));
         }
     }
     found

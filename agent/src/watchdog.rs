@@ -67,7 +67,9 @@ pub(crate) async fn keep(command: Vec<OsString>, journal: PathBuf, shutdown: Can
                     }
                 }
             }
-            Err(error) => tracing::error!("cannot start the watchdog: {error}; faults would outlive a crash of this agent"),
+            Err(error) => {
+                tracing::error!("cannot start the watchdog: {error}; faults would outlive a crash of this agent")
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(RETRY_EVERY) => {}
@@ -77,6 +79,14 @@ pub(crate) async fn keep(command: Vec<OsString>, journal: PathBuf, shutdown: Can
 }
 
 fn spawn(command: &[OsString], journal: &Path) -> std::io::Result<Child> {
-    let (program, arguments) = command.split_first().ok_or_else(|| std::io::Error::other("no command is configured"))?;
-    Command::new(program).args(arguments).arg("--journal").arg(journal).stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0).spawn()
+    let (program, arguments) =
+        command.split_first().ok_or_else(|| std::io::Error::other("no command is configured"))?;
+    Command::new(program)
+        .args(arguments)
+        .arg("--journal")
+        .arg(journal)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .process_group(0)
+        .spawn()
 }

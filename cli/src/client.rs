@@ -43,7 +43,8 @@ impl Client {
             return Ok(client);
         }
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = Server::start(places, address, Vec::new()).await.map_err(|e| Failure::could_not_run(e.to_string()))?;
+        let server =
+            Server::start(places, address, Vec::new()).await.map_err(|e| Failure::could_not_run(e.to_string()))?;
         Ok(Self { own: Some(server), ..Self::at("")? }.moved())
     }
 
@@ -96,17 +97,30 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer = request.send().await.map_err(|e| Failure::could_not_run(format!("Kennel at {} did not answer: {e}", self.url)))?;
+        let answer = request
+            .send()
+            .await
+            .map_err(|e| Failure::could_not_run(format!("Kennel at {} did not answer: {e}", self.url)))?;
         if answer.status().is_success() {
             return Ok(answer);
         }
         let status = answer.status();
-        let problem: ApiProblem = answer.json().await.unwrap_or(ApiProblem { error: format!("Kennel answered {status}"), problems: Vec::new() });
-        let is_usage = matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY);
-        Err(if is_usage { Failure::bad_input(problem.error, problem.problems) } else { Failure::could_not_run(problem.error) })
+        let problem: ApiProblem = answer
+            .json()
+            .await
+            .unwrap_or(ApiProblem { error: format!("Kennel answered {status}"), problems: Vec::new() });
+        let is_usage =
+            matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY);
+        Err(if is_usage {
+            Failure::bad_input(problem.error, problem.problems)
+        } else {
+            Failure::could_not_run(problem.error)
+        })
     }
 
     async fn decode<T: DeserializeOwned>(&self, answer: Response) -> Result<T, Failure> {
-        answer.json().await.map_err(|e| Failure::could_not_run(format!("Kennel at {} answered something else than expected: {e}", self.url)))
+        answer.json().await.map_err(|e| {
+            Failure::could_not_run(format!("Kennel at {} answered something else than expected: {e}", self.url))
+        })
     }
 }

@@ -29,7 +29,8 @@ impl DataArgument {
             .or_else(|| set("XDG_DATA_HOME").filter(|dir| dir.is_absolute()).map(|dir| dir.join("kennel")))
             .or_else(|| set("HOME").map(|home| home.join(".local/share/kennel")))
             .ok_or("there is no home directory to keep data in; name a directory with --data or KENNEL_DATA")?;
-        let data = std::path::absolute(&data).map_err(|e| format!("cannot use {} as data directory: {e}", data.display()))?;
+        let data =
+            std::path::absolute(&data).map_err(|e| format!("cannot use {} as data directory: {e}", data.display()))?;
         Ok(Places { data })
     }
 }

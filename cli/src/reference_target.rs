@@ -2,7 +2,8 @@
 
 use kennel_model::fault::FaultKind;
 use kennel_model::target::{
-    AuditEndpoint, Environment, Instance, Limits, Link, ProcessSelector, Registry, RegistryKind, Service, Target, ToxiproxyLink,
+    AuditEndpoint, Environment, Instance, Limits, Link, ProcessSelector, Registry, RegistryKind, Service, Target,
+    ToxiproxyLink,
 };
 use kennel_model::units::Rate;
 use reference_system::SystemState;
@@ -52,7 +53,14 @@ pub(crate) fn declare(state: &SystemState) -> Target {
         links: links.collect(),
         registry: Some(Registry { kind: RegistryKind::ReferenceSystem, url: state.registry.clone() }),
         health: vec![format!("{}/readyz", state.gateway.trim_end_matches('/'))],
-        audits: vec![AuditEndpoint { name: "books".to_owned(), url: format!("{}/audit?quiesce_ms=30000", state.auditor.trim_end_matches('/')) }],
-        limits: Limits { max_rate: Rate::per_second(MAX_RATE).ok(), max_users: Some(5_000), faults: FaultKind::ALL.to_vec() },
+        audits: vec![AuditEndpoint {
+            name: "books".to_owned(),
+            url: format!("{}/audit?quiesce_ms=30000", state.auditor.trim_end_matches('/')),
+        }],
+        limits: Limits {
+            max_rate: Rate::per_second(MAX_RATE).ok(),
+            max_users: Some(5_000),
+            faults: FaultKind::ALL.to_vec(),
+        },
     }
 }

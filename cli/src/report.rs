@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use kennel_model::api::{ComparisonRow, ComparisonView, FaultView, ObjectiveView, RequestRow, RunDetail, RunSummary};
 use kennel_model::run::{Phase, Verdict};
+
+/// A line under the header and no other: rows are read across, not framed.
+const LINES: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// A finished run: numbers per request name and phase, faults, objectives, audits, verdict.
 pub(crate) fn run(run: &RunDetail, page: Option<&str>) -> String {
@@ -16,20 +18,38 @@ pub(crate) fn run(run: &RunDetail, page: Option<&str>) -> String {
         let _ = writeln!(out, "\nRequests (response times in ms)\n{}", requests(&run.requests));
     }
     for row in run.arrivals.iter().filter(|row| row.dropped > 0) {
-        let _ = writeln!(out, "{}: {} of {} arrivals were dropped: no user was free in time", row.scenario, row.dropped, row.scheduled);
+        let _ = writeln!(
+            out,
+            "{}: {} of {} arrivals were dropped: no user was free in time",
+            row.scenario, row.dropped, row.scheduled
+        );
     }
     if !run.faults.is_empty() {
         let _ = writeln!(out, "\nFaults\n{}", faults(&run.faults));
     }
-    let judged: Vec<&ObjectiveView> = run.objectives.iter().chain(run.guards.iter().filter(|guard| guard.met == Some(false))).collect();
+    let judged: Vec<&ObjectiveView> =
+        run.objectives.iter().chain(run.guards.iter().filter(|guard| guard.met == Some(false))).collect();
     if !judged.is_empty() {
         let _ = writeln!(out, "\nObjectives\n{}", objectives(&judged));
     }
     for audit in &run.audits {
         let checked: u64 = audit.invariants.iter().map(|i| i.checked).sum();
-        let _ = writeln!(out, "\nAudit `{}`: {} ({} invariants, {checked} checks)", audit.name, audit.verdict.word(), audit.invariants.len());
+        let _ = writeln!(
+            out,
+            "\nAudit `{}`: {} ({} invariants, {checked} checks)",
+            audit.name,
+            audit.verdict.word(),
+            audit.invariants.len()
+        );
         for invariant in audit.invariants.iter().filter(|i| i.verdict != kennel_model::protocol::AuditVerdict::Valid) {
-            let _ = writeln!(out, "  {} {}: {} ({} violations)", invariant.id, invariant.title, invariant.verdict.word(), invariant.violations);
+            let _ = writeln!(
+                out,
+                "  {} {}: {} ({} violations)",
+                invariant.id,
+                invariant.title,
+                invariant.verdict.word(),
+                invariant.violations
+            );
             for example in invariant.examples.iter().take(3) {
                 let _ = writeln!(out, "    {example}");
             }
@@ -41,7 +61,11 @@ pub(crate) fn run(run: &RunDetail, page: Option<&str>) -> String {
     for warning in &run.warnings {
         let _ = writeln!(out, "\nWarning: {warning}");
     }
-    let _ = writeln!(out, "\nVerdict: {}", summary.verdict.map_or_else(|| format!("none yet ({})", summary.state), verdict_text));
+    let _ = writeln!(
+        out,
+        "\nVerdict: {}",
+        summary.verdict.map_or_else(|| format!("none yet ({})", summary.state), verdict_text)
+    );
     for reason in &summary.reasons {
         let _ = writeln!(out, "  - {reason}");
     }
@@ -57,7 +81,7 @@ fn verdict_text(verdict: Verdict) -> String {
 
 fn table(header: &[&str], numbers_from: usize) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header.to_vec());
+    table.load_style(LINES).set_content_arrangement(ContentArrangement::Dynamic).set_header(header.to_vec());
     for (at, column) in table.column_iter_mut().enumerate() {
         if at >= numbers_from {
             column.set_cell_alignment(CellAlignment::Right);
@@ -72,12 +96,19 @@ fn phase_name(phase: Option<Phase>) -> String {
 
 fn requests(rows: &[RequestRow]) -> Table {
     let mut table = table(&["request", "phase", "rate/s", "p50", "p90", "p99", "max", "errors"], 2);
+    let mut previous = "";
     for row in rows {
+        let name = if row.request == previous { String::new() } else { row.request.clone() };
+        previous = &row.request;
         let ms = |value: f64| format!("{value:.1}");
         let errors: Vec<String> = row.failures.iter().map(|(kind, count)| format!("{count} × {kind}")).collect();
-        let errors = if errors.is_empty() { "–".to_owned() } else { format!("{:.2} %: {}", row.error_rate * 100.0, errors.join(", ")) };
+        let errors = if errors.is_empty() {
+            "–".to_owned()
+        } else {
+            format!("{:.2} %: {}", row.error_rate * 100.0, errors.join(", "))
+        };
         table.add_row(vec![
-            row.request.clone(),
+            name,
             phase_name(row.phase),
             format!("{:.1}", row.rate),
             ms(row.response.p50),
@@ -97,10 +128,17 @@ fn faults(faults: &[FaultView]) -> Table {
         let effect = fault.effect.map_or_else(
             || fault.detail.clone(),
             |effect| {
-                let recovered = effect.recovered_after_s.map_or_else(|| "not recovered".to_owned(), |s| format!("recovered after {s:.0} s"));
+                let recovered = effect
+                    .recovered_after_s
+                    .map_or_else(|| "not recovered".to_owned(), |s| format!("recovered after {s:.0} s"));
                 format!(
                     "p50 {:.1} → {:.1} ms, p99 {:.0} → {:.0} ms, {} failed ({:.2} %), {recovered}",
-                    effect.p50_before, effect.p50_during, effect.p99_before, effect.p99_during, effect.failed, effect.error_rate * 100.0
+                    effect.p50_before,
+                    effect.p50_during,
+                    effect.p99_before,
+                    effect.p99_during,
+                    effect.failed,
+                    effect.error_rate * 100.0
                 )
             },
         );
@@ -152,7 +190,13 @@ pub(crate) fn comparison(comparison: &ComparisonView) -> String {
     let mut out = String::new();
     for (letter, run) in [("A", &comparison.a), ("B", &comparison.b)] {
         let verdict = run.verdict.map_or_else(|| run.state.to_string(), |verdict| verdict.to_string());
-        let _ = writeln!(out, "{letter}: {} · {verdict} · {} · {}", run.name, run.started_at.as_deref().unwrap_or(&run.created_at), run.id);
+        let _ = writeln!(
+            out,
+            "{letter}: {} · {verdict} · {} · {}",
+            run.name,
+            run.started_at.as_deref().unwrap_or(&run.created_at),
+            run.id
+        );
     }
     for warning in &comparison.warnings {
         let _ = writeln!(out, "Warning: {warning}");
@@ -161,7 +205,14 @@ pub(crate) fn comparison(comparison: &ComparisonView) -> String {
     for row in &comparison.rows {
         let value = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format_metric(row, value));
         let change = row.change.map_or_else(|| "–".to_owned(), |change| format!("{:+.1} %", change * 100.0));
-        table.add_row(vec![row.request.clone(), phase_name(row.phase), row.metric.clone(), value(row.a), value(row.b), change]);
+        table.add_row(vec![
+            row.request.clone(),
+            phase_name(row.phase),
+            row.metric.clone(),
+            value(row.a),
+            value(row.b),
+            change,
+        ]);
     }
     let _ = write!(out, "{table}");
     out

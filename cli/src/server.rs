@@ -58,7 +58,11 @@ pub(crate) enum ServerError {
 
 impl Server {
     /// Starts a server; `own_targets` are known beside those in the data directory.
-    pub(crate) async fn start(places: &Places, address: SocketAddr, own_targets: Vec<Target>) -> Result<Self, ServerError> {
+    pub(crate) async fn start(
+        places: &Places,
+        address: SocketAddr,
+        own_targets: Vec<Target>,
+    ) -> Result<Self, ServerError> {
         let library = kennel_scenarios::library::EXPERIMENTS.iter().map(|file| LibraryEntry {
             name: file.name.to_owned(),
             description: file.description.to_owned(),
@@ -88,7 +92,8 @@ impl Server {
         let url = format!("http://{bound}");
         let server_file = places.server();
         let text = serde_json::to_string(&ServerFile { url: url.clone(), pid: std::process::id() }).unwrap_or_default();
-        std::fs::write(&server_file, text).map_err(|cause| ServerError::ServerFile { path: server_file.clone(), cause })?;
+        std::fs::write(&server_file, text)
+            .map_err(|cause| ServerError::ServerFile { path: server_file.clone(), cause })?;
         Ok(Self { url, controller, agent, agent_shutdown, http, http_shutdown, server_file })
     }
 
@@ -109,7 +114,11 @@ impl Server {
     }
 }
 
-async fn start_agent(places: &Places, controller: &Controller, shutdown: CancellationToken) -> Result<JoinHandle<Result<(), String>>, ServerError> {
+async fn start_agent(
+    places: &Places,
+    controller: &Controller,
+    shutdown: CancellationToken,
+) -> Result<JoinHandle<Result<(), String>>, ServerError> {
     let program = std::env::current_exe().map_err(ServerError::OwnPath)?;
     let role = |name: &str| -> Vec<OsString> { vec![program.clone().into(), name.into()] };
     let config = AgentConfig {

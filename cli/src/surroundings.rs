@@ -36,7 +36,9 @@ impl Surroundings for Known {
         if let Some(target) = self.own.iter().find(|target| target.name == name) {
             return Ok(target.clone());
         }
-        let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) && !name.starts_with('.');
+        let plain = !name.is_empty()
+            && name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c))
+            && !name.starts_with('.');
         let path = self.targets.join(format!("{name}.yaml"));
         let source = match std::fs::read_to_string(&path) {
             Ok(source) if plain => source,
@@ -49,7 +51,8 @@ impl Surroundings for Known {
                 });
             }
         };
-        parse_target(&path.display().to_string(), &source).map_err(|problems| format!("a valid declaration: {problems}"))
+        parse_target(&path.display().to_string(), &source)
+            .map_err(|problems| format!("a valid declaration: {problems}"))
     }
 
     fn builtins(&self) -> Vec<Builtin> {

@@ -2,6 +2,8 @@
 //!
 //! `KENNEL_SCREENSHOTS=DIR` keeps a picture of every page at desktop and phone width.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail at any line")]
+
 mod support;
 
 use std::process::{Command, Stdio};
@@ -27,7 +29,9 @@ impl Browser {
             .spawn()
             .expect("chromedriver is installed by ./test");
         let driver = Running(driver);
-        eventually("chromedriver listens", Duration::from_secs(20), || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        eventually("chromedriver listens", Duration::from_secs(20), || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        });
         let profile = tempfile::tempdir().unwrap();
         let arguments = [
             "--headless".to_owned(),
@@ -91,8 +95,12 @@ impl Browser {
     async fn picture(&self, name: &str) {
         for (width, height) in [(1440, 900), (500, 844)] {
             self.resize(width, height).await;
-            let overflow = self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
-            assert!(overflow.as_i64().unwrap() <= 0, "{name} at {width} px: the page scrolls sideways by {overflow} px");
+            let overflow =
+                self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
+            assert!(
+                overflow.as_i64().unwrap() <= 0,
+                "{name} at {width} px: the page scrolls sideways by {overflow} px"
+            );
             if let Some(dir) = std::env::var_os("KENNEL_SCREENSHOTS") {
                 std::fs::create_dir_all(&dir).unwrap();
                 let picture = self.client.screenshot().await.unwrap();
@@ -133,7 +141,11 @@ async fn start(browser: &Browser, url: &str, yaml: &str) -> String {
         .await;
     browser.click("#start").await;
     browser
-        .until("the run's page", Duration::from_secs(20), "return document.getElementById('run')?.dataset.runId ?? null")
+        .until(
+            "the run's page",
+            Duration::from_secs(20),
+            "return document.getElementById('run')?.dataset.runId ?? null",
+        )
         .await
         .as_str()
         .unwrap()
@@ -155,16 +167,30 @@ async fn a_person_starts_watches_halts_opens_and_compares() {
     browser.client.goto(&format!("{url}/runs/new?from=demo")).await.unwrap();
     browser.picture("new-run").await;
     browser.click("#validate").await;
-    let problems = browser.until("problems", Duration::from_secs(10), "return document.getElementById('problems')?.textContent ?? null").await;
+    let problems = browser
+        .until("problems", Duration::from_secs(10), "return document.getElementById('problems')?.textContent ?? null")
+        .await;
     assert!(problems.as_str().unwrap().contains("unknown target"), "{problems}");
     browser.picture("new-run-problems").await;
 
     // The live chart moves by itself, and the red button stops everything.
     let halted = start(&browser, &url, &experiment(&server, 60)).await;
     let points = "return Number(document.body.dataset.points ?? 0)";
-    browser.until("three seconds are drawn", Duration::from_secs(30), "return Number(document.body.dataset.points ?? 0) >= 3").await;
+    browser
+        .until(
+            "three seconds are drawn",
+            Duration::from_secs(30),
+            "return Number(document.body.dataset.points ?? 0) >= 3",
+        )
+        .await;
     let some = browser.script(points).await.as_i64().unwrap();
-    browser.until("the chart moved on", Duration::from_secs(10), &format!("return Number(document.body.dataset.points ?? 0) > {some}")).await;
+    browser
+        .until(
+            "the chart moved on",
+            Duration::from_secs(10),
+            &format!("return Number(document.body.dataset.points ?? 0) > {some}"),
+        )
+        .await;
     browser.picture("run-live").await;
     browser.click("#halt").await;
     let verdict = "return document.getElementById('verdict')?.textContent.trim() || null";
@@ -176,7 +202,13 @@ async fn a_person_starts_watches_halts_opens_and_compares() {
     let told = browser.until("the verdict", Duration::from_secs(60), verdict).await;
     assert!(told.as_str().unwrap().to_lowercase().contains("passed"), "{told}");
     browser.client.goto(&format!("{url}/runs/{finished}")).await.unwrap();
-    browser.until("the finished run is drawn", Duration::from_secs(10), "return Number(document.body.dataset.points ?? 0) >= 5").await;
+    browser
+        .until(
+            "the finished run is drawn",
+            Duration::from_secs(10),
+            "return Number(document.body.dataset.points ?? 0) >= 5",
+        )
+        .await;
     let page = browser.text("main").await;
     for word in ["frozen", "version", "p50 < 5s"] {
         assert!(page.contains(word), "{word} is missing on the run's page:\n{page}");
@@ -190,7 +222,13 @@ async fn a_person_starts_watches_halts_opens_and_compares() {
         browser.click(&format!("#pick-{}", id)).await;
     }
     browser.click("#compare-button").await;
-    browser.until("the comparison is drawn", Duration::from_secs(20), "return Number(document.body.dataset.points ?? 0) >= 3").await;
+    browser
+        .until(
+            "the comparison is drawn",
+            Duration::from_secs(20),
+            "return Number(document.body.dataset.points ?? 0) >= 3",
+        )
+        .await;
     let page = browser.text("main").await;
     assert!(page.contains("version") && page.contains("p99"), "{page}");
     browser.picture("compare").await;

@@ -1,5 +1,7 @@
 //! The command line: exit codes, wording of errors, and that nothing starts on bad input.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail at any line")]
+
 mod support;
 
 use support::{HttpProcess, Kennel, text};
@@ -7,7 +9,19 @@ use support::{HttpProcess, Kennel, text};
 #[test]
 fn help_names_every_command_and_the_exit_codes() {
     let help = Kennel::new().expect(0, &["--help"]);
-    for word in ["demo", "serve", "run", "validate", "schema", "compare", "halt", "system", "proxy", "--data", "130  interrupted"] {
+    for word in [
+        "demo",
+        "serve",
+        "run",
+        "validate",
+        "schema",
+        "compare",
+        "halt",
+        "system",
+        "proxy",
+        "--data",
+        "130  interrupted",
+    ] {
         assert!(help.contains(word), "{word} is missing:\n{help}");
     }
     assert!(!help.contains("watchdog"), "processes that are no commands are hidden:\n{help}");
@@ -19,7 +33,9 @@ fn a_wrong_file_is_refused_with_every_error_and_nothing_starts() {
     let file = kennel.file("wrong.yaml", "version: 1\nname: wrong\ntarget: nowhere\nload: { model: open, stages: [{ rate: 5/s, duration: 5 }] }\nscenario: []\n");
     let file = file.to_str().unwrap();
     let out = kennel.expect(2, &["validate", file]);
-    for expected in [":5:1: scenario: unknown field", "missing field `scenarios`", ":4:47: load.stages[0].duration", "problems in"] {
+    for expected in
+        [":5:1: scenario: unknown field", "missing field `scenarios`", ":4:44: load.stages[0].duration", "problems in"]
+    {
         assert!(out.contains(expected), "missing: {expected}\n{out}");
     }
     let output = kennel.run(&["run", file]);
@@ -75,16 +91,23 @@ fn two_runs_are_kept_shown_and_compared() {
     let (kennel, server) = (Kennel::new(), HttpProcess::start());
     let experiment = |load: &str| {
         let target = server.target("");
-        format!("{{ version: 1, name: two, target: {target}, load: {load}, scenarios: [{{ name: s, steps: [{{ name: version, path: /version }}] }}], objectives: ['error_rate <= 0%'] }}")
+        format!(
+            "{{ version: 1, name: two, target: {target}, load: {load}, scenarios: [{{ name: s, steps: [{{ name: version, path: /version }}] }}], objectives: ['error_rate <= 0%'] }}"
+        )
     };
-    kennel.experiment(0, &experiment("{ model: open, arrivals: poisson, stages: [{ from: 0/s, rate: 100/s, duration: 2s }] }"));
-    let closed = kennel.experiment(0, &experiment("{ model: closed, users: 3, duration: 2s, think_time: 20ms, ramp_up: 500ms }"));
+    kennel.experiment(
+        0,
+        &experiment("{ model: open, arrivals: poisson, stages: [{ from: 0/s, rate: 100/s, duration: 2s }] }"),
+    );
+    let closed = kennel
+        .experiment(0, &experiment("{ model: closed, users: 3, duration: 2s, think_time: 20ms, ramp_up: 500ms }"));
     assert_eq!(closed["arrivals"].as_array().unwrap().len(), 0);
     assert!(closed["requests"][0]["count"].as_u64().unwrap() > 50, "{closed:#}");
     let runs: serde_json::Value = serde_json::from_str(&kennel.expect(0, &["runs", "--json"])).unwrap();
     assert_eq!(runs.as_array().unwrap().len(), 2);
     assert!(kennel.expect(0, &["show", "last"]).contains("Verdict: PASSED"));
-    let comparison: serde_json::Value = serde_json::from_str(&kennel.expect(0, &["compare", "last-1", "last", "--json"])).unwrap();
+    let comparison: serde_json::Value =
+        serde_json::from_str(&kennel.expect(0, &["compare", "last-1", "last", "--json"])).unwrap();
     let rows = comparison["rows"].as_array().unwrap();
     assert!(rows.iter().any(|row| row["request"] == "version" && row["metric"] == "p99"), "{comparison:#}");
     assert!(!comparison["warnings"].as_array().unwrap().is_empty(), "other loads are hard to compare");

@@ -1,5 +1,7 @@
 //! Whatever is killed, faults end: the watchdog undoes what a killed Kennel left, and a silent controller ends the lease.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail at any line")]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -38,7 +40,8 @@ fn what_a_killed_kennel_left_is_undone_by_its_watchdog() {
         let run = serving.get(&path);
         assert_ne!(run["state"], "judged", "{run:#}");
         let faults = run["faults"].as_array()?;
-        (faults.len() == 3 && faults.iter().all(|f| f["state"] == "active") && run["measured_s"].as_u64()? >= 3).then_some(())
+        (faults.len() == 3 && faults.iter().all(|f| f["state"] == "active") && run["measured_s"].as_u64()? >= 3)
+            .then_some(())
     });
     let registry = system.state["registry"].as_str().unwrap();
     let toxiproxy = system.state["toxiproxy"].as_str().unwrap();
@@ -51,7 +54,8 @@ fn what_a_killed_kennel_left_is_undone_by_its_watchdog() {
     assert_eq!(process_state(frozen), Some('T'));
     assert!(!is_listed());
     assert!(toxics() > 0);
-    let worker = children_of(serving.process.0.id()).into_iter().find(|pid| is_worker(*pid)).expect("a load worker is running");
+    let worker =
+        children_of(serving.process.0.id()).into_iter().find(|pid| is_worker(*pid)).expect("a load worker is running");
 
     serving.process.signal(Signal::SIGKILL);
     let killed = Instant::now();
@@ -146,7 +150,10 @@ async fn an_agent_whose_controller_falls_silent_stops_load_and_reverts() {
     // A second process to freeze, so that the load itself goes on.
     let victim = HttpProcess::start();
     let pid = i32::try_from(victim.process.0.id()).unwrap();
-    let services = format!(", services: [{{ name: v, instances: [{{ name: v-1, process: {{ listening_port: {} }} }}] }}]", victim.port);
+    let services = format!(
+        ", services: [{{ name: v, instances: [{{ name: v-1, process: {{ listening_port: {} }} }}] }}]",
+        victim.port
+    );
     let experiment = valid(&format!(
         "{{ version: 1, name: silence, target: {}, load: {{ model: open, stages: [{{ rate: 50/s, duration: 60s }}] }},
            scenarios: [{{ name: s, steps: [{{ name: version, path: /version }}] }}],
@@ -160,14 +167,24 @@ async fn an_agent_whose_controller_falls_silent_stops_load_and_reverts() {
     alone.until("prepared", |m| matches!(m, FromAgent::Prepared { .. }).then_some(())).await;
     alone.to_agent.send(ToAgent::Start { run }).await.unwrap();
     let silent_since = tokio::time::Instant::now();
-    alone.until("the fault is active", |m| matches!(m, FromAgent::Fault(f) if f.state == FaultState::Active).then_some(())).await;
+    alone
+        .until("the fault is active", |m| {
+            matches!(m, FromAgent::Fault(f) if f.state == FaultState::Active).then_some(())
+        })
+        .await;
     assert_eq!(process_state(pid), Some('T'));
-    alone.until("the fault is reverted", |m| matches!(m, FromAgent::Fault(f) if f.state == FaultState::Reverted).then_some(())).await;
+    alone
+        .until("the fault is reverted", |m| {
+            matches!(m, FromAgent::Fault(f) if f.state == FaultState::Reverted).then_some(())
+        })
+        .await;
     let held = silent_since.elapsed();
     assert!(held >= lease, "the lease was cut short: {held:?}");
     assert_ne!(process_state(pid), Some('T'));
     eventually("the load worker is gone", Duration::from_secs(2), || {
-        let workers = children_of(std::process::id()).into_iter().filter(|pid| is_worker(*pid) && process_state(*pid) != Some('Z'));
+        let workers = children_of(std::process::id())
+            .into_iter()
+            .filter(|pid| is_worker(*pid) && process_state(*pid) != Some('Z'));
         (workers.count() == 0).then_some(())
     });
     alone.end().await;
@@ -200,10 +217,16 @@ async fn a_host_that_the_target_does_not_declare_gets_no_packet() {
             _ => None,
         });
         let reason = reason.await;
-        assert!(reason.contains("outside target `t`") && reason.contains(&undeclared.to_string()), "{pointer}: {reason}");
+        assert!(
+            reason.contains("outside target `t`") && reason.contains(&undeclared.to_string()),
+            "{pointer}: {reason}"
+        );
     }
     let untouched = listener.accept();
-    assert!(untouched.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "a packet reached the undeclared host");
+    assert!(
+        untouched.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock),
+        "a packet reached the undeclared host"
+    );
     alone.end().await;
 }
 

@@ -1,5 +1,7 @@
 //! `kennel demo`, whole: a minute of load and faults on the reference system, judged, kept, and nothing left behind.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail at any line")]
+
 mod support;
 
 use std::process::Stdio;
@@ -13,8 +15,10 @@ use support::{Kennel, Running, eventually, processes_mentioning};
 fn the_demo_breaks_the_order_system_three_ways_and_tells_what_came_of_it() {
     let kennel = Kennel::new();
     let temporary = tempfile::tempdir().unwrap();
-    let output = kennel.command(&["demo", "--exit", "--json", "--port", "0"]).env("TMPDIR", temporary.path()).output().unwrap();
-    let run: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", support::text(&output.stderr)));
+    let output =
+        kennel.command(&["demo", "--exit", "--json", "--port", "0"]).env("TMPDIR", temporary.path()).output().unwrap();
+    let run: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", support::text(&output.stderr)));
     let code = if run["verdict"] == "passed" { 0 } else { 1 };
     assert_eq!(output.status.code(), Some(code), "{:#}", run["reasons"]);
     assert!(run["verdict"] == "passed" || run["verdict"] == "failed", "{:#}", run["reasons"]);
@@ -27,14 +31,31 @@ fn the_demo_breaks_the_order_system_three_ways_and_tells_what_came_of_it() {
     }
     let row = |request: &str, phase: &str| {
         let rows = run["requests"].as_array().unwrap();
-        rows.iter().find(|row| row["request"] == request && row["phase"] == phase).unwrap_or_else(|| panic!("no row {request} {phase}")).clone()
+        rows.iter()
+            .find(|row| row["request"] == request && row["phase"] == phase)
+            .unwrap_or_else(|| panic!("no row {request} {phase}"))
+            .clone()
     };
     assert!(row("all", "steady")["rate"].as_f64().unwrap() >= 300.0, "{:#}", row("all", "steady"));
-    let slow = run["objectives"].as_array().unwrap().iter().find(|o| o["objective"].as_str().unwrap().contains("slow users link")).unwrap();
+    let slow = run["objectives"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|o| o["objective"].as_str().unwrap().contains("slow users link"))
+        .unwrap();
     assert_eq!(slow["met"], true, "200 ms on the users link slow every order down: {slow:#}");
     assert_eq!(run["audits"][0]["verdict"], "valid", "{:#}", run["audits"]);
     assert!(run["audits"][0]["invariants"].as_array().unwrap().len() >= 5);
-    for request in ["quote", "create order", "pay order", "order detail", "list orders", "restaurant orders", "accept order", "confirm order"] {
+    for request in [
+        "quote",
+        "create order",
+        "pay order",
+        "order detail",
+        "list orders",
+        "restaurant orders",
+        "accept order",
+        "confirm order",
+    ] {
         assert!(row(request, "fault")["count"].as_u64().unwrap() > 0, "{request}");
     }
 
@@ -52,7 +73,8 @@ fn ctrl_c_reverts_faults_and_leaves_nothing() {
     let child = kennel.command(&["demo", "--port", "0"]).env("TMPDIR", temporary.path()).stdout(Stdio::null()).spawn();
     let mut demo = Running(child.unwrap());
     let url = eventually("the demo serves", Duration::from_secs(60), || {
-        let file: Value = serde_json::from_str(&std::fs::read_to_string(kennel.dir().join("server.json")).ok()?).ok()?;
+        let file: Value =
+            serde_json::from_str(&std::fs::read_to_string(kennel.dir().join("server.json")).ok()?).ok()?;
         Some(file["url"].as_str()?.to_owned())
     });
     eventually("the first fault is active", Duration::from_secs(60), || {

@@ -1,6 +1,8 @@
 //! The numbers are true: the rate is the one asked for, percentiles are those of the single requests, a stall shows, and
 //! a latency fault adds what it says. These tests have the machine to themselves.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail at any line")]
+
 mod support;
 
 use std::time::Duration;
@@ -22,7 +24,9 @@ scenarios: [{{ name: version, steps: [{{ name: version, path: /version }}] }}]
 
 fn row<'a>(run: &'a Value, request: &str) -> &'a Value {
     let rows = run["requests"].as_array().unwrap();
-    rows.iter().find(|row| row["request"] == request && row["phase"].is_null()).unwrap_or_else(|| panic!("no row {request}: {run:#}"))
+    rows.iter()
+        .find(|row| row["request"] == request && row["phase"].is_null())
+        .unwrap_or_else(|| panic!("no row {request}: {run:#}"))
 }
 
 /// The nearest-rank percentile of sorted values.
@@ -40,7 +44,10 @@ fn a_constant_rate_is_kept_and_percentiles_are_those_of_the_raw_log() {
     let run: Value = serde_json::from_str(&kennel.expect(0, &arguments)).unwrap();
 
     let arrivals = &run["arrivals"][0];
-    assert_eq!((&arrivals["scheduled"], &arrivals["started"], &arrivals["dropped"]), (&8000.into(), &8000.into(), &0.into()));
+    assert_eq!(
+        (&arrivals["scheduled"], &arrivals["started"], &arrivals["dropped"]),
+        (&8000.into(), &8000.into(), &0.into())
+    );
     let whole = row(&run, "version");
     assert_eq!(whole["count"], 8000, "{whole:#}");
     let rate = whole["rate"].as_f64().unwrap();
@@ -48,13 +55,20 @@ fn a_constant_rate_is_kept_and_percentiles_are_those_of_the_raw_log() {
 
     let raw = std::fs::read_to_string(raw).unwrap();
     for (column, times) in [(2, &whole["response"]), (3, &whole["service"])] {
-        let mut exact: Vec<f64> = raw.lines().skip(1).map(|line| line.split(',').nth(column).unwrap().parse::<f64>().unwrap() / 1e3).collect();
+        let mut exact: Vec<f64> = raw
+            .lines()
+            .skip(1)
+            .map(|line| line.split(',').nth(column).unwrap().parse::<f64>().unwrap() / 1e3)
+            .collect();
         assert_eq!(exact.len(), 8000);
         exact.sort_by(f64::total_cmp);
         for (name, p) in [("p50", 50.0), ("p90", 90.0), ("p95", 95.0), ("p99", 99.0), ("max", 100.0)] {
             let (exact, told) = (percentile(&exact, p), times[name].as_f64().unwrap());
             // 0.2 %, and half a microsecond of rounding.
-            assert!((told - exact).abs() <= exact * 0.002 + 0.0005, "{name}: {told} ms from frames, {exact} ms from the raw log");
+            assert!(
+                (told - exact).abs() <= exact * 0.002 + 0.0005,
+                "{name}: {told} ms from frames, {exact} ms from the raw log"
+            );
         }
     }
 }
@@ -64,7 +78,9 @@ fn a_stall_of_the_target_shows_in_the_percentiles() {
     let (kennel, server) = (Kennel::new(), HttpProcess::start());
     let serving = kennel.serve();
     let id = serving.start(&constant_load(&server.target(""), 1000, 10, ""));
-    eventually("the load is on", Duration::from_secs(30), || (serving.get(&format!("/runs/{id}"))["measured_s"].as_u64()? >= 3).then_some(()));
+    eventually("the load is on", Duration::from_secs(30), || {
+        (serving.get(&format!("/runs/{id}"))["measured_s"].as_u64()? >= 3).then_some(())
+    });
     server.process.signal(Signal::SIGSTOP);
     std::thread::park_timeout(Duration::from_secs(1));
     server.process.signal(Signal::SIGCONT);
@@ -82,7 +98,9 @@ fn a_stall_of_the_target_shows_in_the_percentiles() {
 fn a_latency_fault_adds_what_it_says_on_its_link_and_nothing_on_others() {
     let (kennel, server) = (Kennel::new(), HttpProcess::start());
     let (faulted, other) = (free_port(), free_port());
-    let link = |to: &str, port: u16| format!("{{ from: load, to: {to}, listen: '127.0.0.1:{port}', upstream: '127.0.0.1:{}' }}", server.port);
+    let link = |to: &str, port: u16| {
+        format!("{{ from: load, to: {to}, listen: '127.0.0.1:{port}', upstream: '127.0.0.1:{}' }}", server.port)
+    };
     let target = format!(
         "{{ name: linked, base_url: 'http://127.0.0.1:{faulted}', allowed_hosts: ['127.0.0.1'], links: [{}, {}], limits: {{ faults: [latency] }} }}",
         link("first", faulted),
@@ -92,7 +110,9 @@ fn a_latency_fault_adds_what_it_says_on_its_link_and_nothing_on_others() {
     let serving = kennel.serve();
     let id = serving.start(&constant_load(&target, 200, 9, faults));
     let state = |id: &str| serving.get(&format!("/runs/{id}"));
-    eventually("the fault is active", Duration::from_secs(30), || (state(&id)["faults"][0]["state"] == "active").then_some(()));
+    eventually("the fault is active", Duration::from_secs(30), || {
+        (state(&id)["faults"][0]["state"] == "active").then_some(())
+    });
     let mut elsewhere: Vec<f64> = (0..50)
         .map(|_| {
             let start = std::time::Instant::now();
@@ -101,11 +121,16 @@ fn a_latency_fault_adds_what_it_says_on_its_link_and_nothing_on_others() {
         })
         .collect();
     assert_eq!(state(&id)["faults"][0]["state"], "active", "the other link was measured while the fault was active");
-    let run = eventually("the run is judged", Duration::from_secs(40), || Some(state(&id)).filter(|run| run["state"] == "judged"));
+    let run = eventually("the run is judged", Duration::from_secs(40), || {
+        Some(state(&id)).filter(|run| run["state"] == "judged")
+    });
     let effect = &run["faults"][0]["effect"];
     let (before, during) = (effect["p50_before"].as_f64().unwrap(), effect["p50_during"].as_f64().unwrap());
     let added = during - before;
-    assert!((198.0..=202.0).contains(&added), "200 ms of latency added {added} ms at the median ({before} -> {during})");
+    assert!(
+        (198.0..=202.0).contains(&added),
+        "200 ms of latency added {added} ms at the median ({before} -> {during})"
+    );
     elsewhere.sort_by(f64::total_cmp);
     assert!(percentile(&elsewhere, 50.0) < 100.0, "the other link was slowed down too: {elsewhere:?}");
     assert_eq!(run["faults"][0]["state"], "reverted");

@@ -88,7 +88,13 @@ impl Document {
     pub fn parse(file: &str, source: &str) -> Result<Self, Problems> {
         let fail = |line: usize, column: usize, message: String, expected: &str| Problems {
             file: file.to_owned(),
-            problems: vec![PlacedProblem { line, column, field: String::new(), message, expected: expected.to_owned() }],
+            problems: vec![PlacedProblem {
+                line,
+                column,
+                field: String::new(),
+                message,
+                expected: expected.to_owned(),
+            }],
         };
         let nodes = MarkedYaml::load_from_str(source)
             .map_err(|e| fail(e.marker().line(), e.marker().col() + 1, format!("not YAML: {}", e.info()), ""))?;
@@ -283,7 +289,11 @@ fn describe(error: &ValidationError<'_>, schema: &Value, problems: &mut Vec<Prob
                 } else {
                     format!("one of {}", known.join(", "))
                 };
-                problems.push(Problem::new(format!("{pointer}/{}", escape(field)), format!("unknown field `{field}`"), expected));
+                problems.push(Problem::new(
+                    format!("{pointer}/{}", escape(field)),
+                    format!("unknown field `{field}`"),
+                    expected,
+                ));
             }
         }
         ValidationErrorKind::Required { property } => {
@@ -320,7 +330,9 @@ fn is_prose(expected: &str) -> bool {
 fn is_tag_or_type(error: &ValidationError<'_>, pointer: &str) -> bool {
     let at = error.instance_path().as_str();
     match error.kind() {
-        ValidationErrorKind::Constant { .. } => at.strip_prefix(pointer).is_some_and(|rest| rest.matches('/').count() == 1),
+        ValidationErrorKind::Constant { .. } => {
+            at.strip_prefix(pointer).is_some_and(|rest| rest.matches('/').count() == 1)
+        }
         ValidationErrorKind::Type { .. } => at == pointer,
         ValidationErrorKind::Required { property } => at == pointer && property.as_str() == Some("model"),
         _ => false,
@@ -345,7 +357,9 @@ fn alternatives(context: &[Vec<ValidationError<'static>>]) -> String {
 
 fn tag_problem(context: &[Vec<ValidationError<'static>>], pointer: &str, instance: &Value) -> (String, String) {
     let tag = context.iter().flatten().find_map(|error| match error.kind() {
-        ValidationErrorKind::Constant { .. } => Some((error.instance_path().as_str().to_owned(), shown(error.instance()))),
+        ValidationErrorKind::Constant { .. } => {
+            Some((error.instance_path().as_str().to_owned(), shown(error.instance())))
+        }
         _ => None,
     });
     match tag {
@@ -378,7 +392,8 @@ fn type_name(kind: &TypeKind) -> String {
     match kind {
         TypeKind::Single(single) => name(single).to_owned(),
         TypeKind::Multiple(several) => {
-            let words: Vec<&str> = several.iter().filter(|t| *t != jsonschema::JsonType::Null).map(|t| name(&t)).collect();
+            let words: Vec<&str> =
+                several.iter().filter(|t| *t != jsonschema::JsonType::Null).map(|t| name(&t)).collect();
             words.join(" or ")
         }
     }

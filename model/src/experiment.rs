@@ -225,12 +225,20 @@ impl Experiment {
         if duration.is_zero() {
             problems.push(Problem::new("/load", "the load lasts no time at all", "a duration above 0s"));
         } else if self.load.warm_up() >= duration {
-            problems.push(Problem::new("/load/warm_up", "warm-up is as long as the whole load", "less than the load's duration"));
+            problems.push(Problem::new(
+                "/load/warm_up",
+                "warm-up is as long as the whole load",
+                "less than the load's duration",
+            ));
         }
         if let LoadProfile::Open { stages, .. } = &self.load {
             for (at, stage) in stages.iter().enumerate() {
                 if stage.duration.get().is_zero() {
-                    problems.push(Problem::new(format!("/load/stages/{at}/duration"), "a stage of no length", DURATION_EXPECTED));
+                    problems.push(Problem::new(
+                        format!("/load/stages/{at}/duration"),
+                        "a stage of no length",
+                        DURATION_EXPECTED,
+                    ));
                 }
             }
         }
@@ -246,13 +254,21 @@ impl Experiment {
         if let (Some(limit), Some(peak)) = (limits.max_rate, self.load.peak_rate())
             && peak.get() > limit.get()
         {
-            problems.push(Problem::new("/load/stages", format!("a peak of {peak} passes the target's limit"), format!("at most {limit}")));
+            problems.push(Problem::new(
+                "/load/stages",
+                format!("a peak of {peak} passes the target's limit"),
+                format!("at most {limit}"),
+            ));
         }
         if let Some(limit) = limits.max_users
             && self.load.users() > limit
         {
             let field = if self.load.peak_rate().is_some() { "/load/max_users" } else { "/load/users" };
-            problems.push(Problem::new(field, format!("{} users pass the target's limit", self.load.users()), format!("at most {limit}")));
+            problems.push(Problem::new(
+                field,
+                format!("{} users pass the target's limit", self.load.users()),
+                format!("at most {limit}"),
+            ));
         }
     }
 
@@ -261,14 +277,26 @@ impl Experiment {
         for (at, fault) in self.faults.iter().enumerate() {
             let path = format!("/faults/{at}");
             if !seen.insert(fault.name.as_str()) {
-                problems.push(Problem::new(format!("{path}/name"), format!("a second fault named `{}`", fault.name), "a name of its own for each fault"));
+                problems.push(Problem::new(
+                    format!("{path}/name"),
+                    format!("a second fault named `{}`", fault.name),
+                    "a name of its own for each fault",
+                ));
             }
             if fault.name == "run" || fault.name.parse::<crate::run::Phase>().is_ok() {
-                problems.push(Problem::new(format!("{path}/name"), format!("`{}` is the name of a phase", fault.name), "another name"));
+                problems.push(Problem::new(
+                    format!("{path}/name"),
+                    format!("`{}` is the name of a phase", fault.name),
+                    "another name",
+                ));
             }
             match fault.duration {
                 None if fault.kind.lasts() => {
-                    problems.push(Problem::new(path.clone(), format!("`{}` has no `duration`", fault.name), DURATION_EXPECTED));
+                    problems.push(Problem::new(
+                        path.clone(),
+                        format!("`{}` has no `duration`", fault.name),
+                        DURATION_EXPECTED,
+                    ));
                 }
                 Some(_) if !fault.kind.lasts() => problems.push(Problem::new(
                     format!("{path}/duration"),
@@ -283,7 +311,11 @@ impl Experiment {
             if fault.planned_end() > self.load.duration() {
                 problems.push(Problem::new(
                     format!("{path}/start"),
-                    format!("`{}` would end {:.0?} after the start, when the load is over", fault.name, fault.planned_end()),
+                    format!(
+                        "`{}` would end {:.0?} after the start, when the load is over",
+                        fault.name,
+                        fault.planned_end()
+                    ),
                     format!("an end within the load's {:.0?}", self.load.duration()),
                 ));
             }
@@ -321,7 +353,10 @@ impl Experiment {
                     problems.push(Problem::new(
                         path.clone(),
                         format!("`during {name}` names neither a phase nor a fault"),
-                        format!("warm-up, steady, fault, recovery, run or one of the faults {}", names(self.faults.iter().map(|f| f.name.as_str()))),
+                        format!(
+                            "warm-up, steady, fault, recovery, run or one of the faults {}",
+                            names(self.faults.iter().map(|f| f.name.as_str()))
+                        ),
                     ));
                 }
                 if field != "guards" && objective.window.is_some() {
@@ -348,7 +383,11 @@ fn check_parameters(fault: &Fault, path: &str, problems: &mut Vec<Problem>) {
         }
         FaultKind::Kill | FaultKind::Pause | FaultKind::RegistryGap => {
             if !fault.parameters.is_empty() {
-                problems.push(Problem::new(format!("{path}/parameters"), format!("`{}` takes no parameters", fault.kind), "no such field"));
+                problems.push(Problem::new(
+                    format!("{path}/parameters"),
+                    format!("`{}` takes no parameters", fault.kind),
+                    "no such field",
+                ));
             }
         }
     }
@@ -364,7 +403,11 @@ fn check_selector(fault: &Fault, path: &str, target: Option<&Target>, problems: 
                 return;
             };
             if selector.service.is_some() || selector.instance.is_some() {
-                problems.push(Problem::new(path.clone(), "a link takes neither `service` nor `instance`", "`link` alone"));
+                problems.push(Problem::new(
+                    path.clone(),
+                    "a link takes neither `service` nor `instance`",
+                    "`link` alone",
+                ));
             }
             let Some(target) = target else { return };
             if select_links(target, link).is_empty() {
@@ -379,15 +422,26 @@ fn check_selector(fault: &Fault, path: &str, target: Option<&Target>, problems: 
         }
         SelectorKind::Process | SelectorKind::RegistryEntry => {
             if selector.link.is_some() {
-                problems.push(Problem::new(format!("{path}/link"), format!("{} works on an instance", fault.kind), "`service` and `instance`"));
+                problems.push(Problem::new(
+                    format!("{path}/link"),
+                    format!("{} works on an instance", fault.kind),
+                    "`service` and `instance`",
+                ));
             }
             let (Some(service), Some(instance)) = (&selector.service, &selector.instance) else {
-                problems.push(Problem::new(path, format!("`{}` selects no instance", fault.name), "`service` and `instance`"));
+                problems.push(Problem::new(
+                    path,
+                    format!("`{}` selects no instance", fault.name),
+                    "`service` and `instance`",
+                ));
                 return;
             };
             let Some(target) = target else { return };
             let Some(declared) = target.instance(service, instance) else {
-                let known = target.services.iter().flat_map(|s| s.instances.iter().map(move |i| format!("{}/{}", s.name, i.name)));
+                let known = target
+                    .services
+                    .iter()
+                    .flat_map(|s| s.instances.iter().map(move |i| format!("{}/{}", s.name, i.name)));
                 let known: Vec<String> = known.collect();
                 problems.push(Problem::new(
                     path,
@@ -397,7 +451,11 @@ fn check_selector(fault: &Fault, path: &str, target: Option<&Target>, problems: 
                 return;
             };
             if fault.kind.selects() == SelectorKind::RegistryEntry && target.registry.is_none() {
-                problems.push(Problem::new(format!("{path}/service"), format!("target `{}` declares no registry", target.name), "a target with `registry`"));
+                problems.push(Problem::new(
+                    format!("{path}/service"),
+                    format!("target `{}` declares no registry", target.name),
+                    "a target with `registry`",
+                ));
             }
             if fault.kind == FaultKind::Kill && declared.process.as_ref().is_some_and(|process| !process.supervised) {
                 problems.push(Problem::new(
@@ -422,14 +480,24 @@ fn check_selector(fault: &Fault, path: &str, target: Option<&Target>, problems: 
 pub fn select_links<'a>(target: &'a Target, selector: &str) -> Vec<&'a crate::target::Link> {
     let Some((from, to)) = selector.split_once("->") else { return Vec::new() };
     let (from, to) = (from.trim(), to.trim());
-    target.links.iter().filter(|link| link.from == from && (link.to == to || link.instance.as_deref() == Some(to))).collect()
+    target
+        .links
+        .iter()
+        .filter(|link| link.from == from && (link.to == to || link.instance.as_deref() == Some(to)))
+        .collect()
 }
 
 fn check_target(target: &Target, path: &str, problems: &mut Vec<Problem>) {
     let rules = target.host_rules();
     let mut url = |field: String, url: &str| match host_and_port(url) {
-        None => problems.push(Problem::new(field, format!("`{url}` is not a URL that can be reached"), "a URL such as http://127.0.0.1:8080")),
-        Some((host, port)) if !rules.iter().any(|rule| rule.host == host && rule.port.is_none_or(|own| own == port)) => {
+        None => problems.push(Problem::new(
+            field,
+            format!("`{url}` is not a URL that can be reached"),
+            "a URL such as http://127.0.0.1:8080",
+        )),
+        Some((host, port))
+            if !rules.iter().any(|rule| rule.host == host && rule.port.is_none_or(|own| own == port)) =>
+        {
             problems.push(Problem::new(
                 field,
                 format!("`{host}:{port}` is not among the target's allowed_hosts"),
@@ -483,7 +551,8 @@ pub fn host_and_port(url: &str) -> Option<(String, u16)> {
     };
     let authority = rest.split(['/', '?', '#']).next()?;
     let rule = HostRule::parse(authority.rsplit('@').next()?);
-    let malformed = rule.host.is_empty() || rule.host.contains(|c: char| c.is_whitespace() || (c == ':' && !authority.contains('[')));
+    let malformed = rule.host.is_empty()
+        || rule.host.contains(|c: char| c.is_whitespace() || (c == ':' && !authority.contains('[')));
     (!malformed).then(|| (rule.host, rule.port.unwrap_or(default)))
 }
 

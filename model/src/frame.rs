@@ -32,9 +32,7 @@ pub struct LatenciesError(String);
 impl Latencies {
     /// An empty distribution.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "the bounds are constants that HdrHistogram accepts")]
     pub fn new() -> Self {
-        #[expect(clippy::expect_used, clippy::allow_attributes, reason = "constant bounds")]
         let histogram = Histogram::new_with_bounds(1, MAX_LATENCY_US, 3).expect("constant bounds are valid");
         Self(histogram)
     }

@@ -228,7 +228,11 @@ fn parse_scope(text: &str) -> Scope {
 
 fn parse_bound(metric: Metric, text: &str) -> Result<f64, String> {
     let number = |text: &str| {
-        text.trim().parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0).ok_or_else(|| format!("`{text}` is not a number"))
+        text.trim()
+            .parse::<f64>()
+            .ok()
+            .filter(|n| n.is_finite() && *n >= 0.0)
+            .ok_or_else(|| format!("`{text}` is not a number"))
     };
     match metric {
         Metric::Percentile(_) | Metric::Max | Metric::Mean => {

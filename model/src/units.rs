@@ -59,10 +59,10 @@ pub fn format_duration(duration: Duration) -> String {
     let us = duration.as_micros();
     match us {
         0 => "0s".to_owned(),
-        _ if us % 3_600_000_000 == 0 => format!("{}h", us / 3_600_000_000),
-        _ if us % 60_000_000 == 0 => format!("{}m", us / 60_000_000),
-        _ if us % 1_000_000 == 0 => format!("{}s", us / 1_000_000),
-        _ if us % 1_000 == 0 => format!("{}ms", us / 1_000),
+        _ if us.is_multiple_of(3_600_000_000) => format!("{}h", us / 3_600_000_000),
+        _ if us.is_multiple_of(60_000_000) => format!("{}m", us / 60_000_000),
+        _ if us.is_multiple_of(1_000_000) => format!("{}s", us / 1_000_000),
+        _ if us.is_multiple_of(1_000) => format!("{}ms", us / 1_000),
         _ => format!("{us}us"),
     }
 }
@@ -71,7 +71,8 @@ pub fn format_duration(duration: Duration) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, JsonSchema)]
 #[schemars(transparent, description = "a duration such as 200ms, 5s, 2m or 1h30m")]
 pub struct Span(
-    #[schemars(with = "String", regex(pattern = r"^\s*(0|([0-9]+(\.[0-9]+)?\s*(us|µs|ms|s|min|m|h)\s*)+)$"))] pub Duration,
+    #[schemars(with = "String", regex(pattern = r"^\s*(0|([0-9]+(\.[0-9]+)?\s*(us|µs|ms|s|min|m|h)\s*)+)$"))]
+    pub  Duration,
 );
 
 impl Span {
@@ -214,7 +215,8 @@ mod tests {
 
     #[test]
     fn durations_read_as_people_write_them() {
-        for (text, ms) in [("200ms", 200), ("5s", 5_000), ("2m", 120_000), ("1m30s", 90_000), ("1.5s", 1_500), ("0", 0)] {
+        for (text, ms) in [("200ms", 200), ("5s", 5_000), ("2m", 120_000), ("1m30s", 90_000), ("1.5s", 1_500), ("0", 0)]
+        {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
     }

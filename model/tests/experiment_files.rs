@@ -1,5 +1,7 @@
 //! Experiment files: every error is listed, placed, and says what was expected.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail at any line")]
+
 use kennel_model::experiment::{Builtin, Surroundings, parse, parse_target};
 use kennel_model::target::Target;
 
@@ -148,12 +150,13 @@ fn syntax_errors_are_placed() {
     let found = errors("version: 1\nname: [demo\n").join("\n");
     assert!(found.starts_with("x.yaml:") && found.contains("not YAML"), "{found}");
     let found = errors("").join("\n");
-    assert!(found.contains("x.yaml:1:1") , "{found}");
+    assert!(found.contains("x.yaml:1:1"), "{found}");
 }
 
 #[test]
 fn a_target_must_allow_the_hosts_it_names() {
-    let problems = parse_target("t.yaml", &TARGET.replace("http://127.0.0.1:7", "http://10.9.8.7:80")).unwrap_err().to_string();
+    let problems =
+        parse_target("t.yaml", &TARGET.replace("http://127.0.0.1:7", "http://10.9.8.7:80")).unwrap_err().to_string();
     assert!(problems.contains("registry.url: `10.9.8.7:80` is not among the target's allowed_hosts"), "{problems}");
 }
 

@@ -47,10 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let links = Arc::new(Links::default());
     let router = Router::new()
-        .route(
-            "/version",
-            get(async || Json(json!({ "version": "2.12.0" }))),
-        )
+        .route("/version", get(async || Json(json!({ "version": "2.12.0" }))))
         .route("/proxies", get(list))
         .route("/proxies/{name}", post(update))
         .route("/populate", post(populate))
@@ -62,9 +59,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 async fn list(State(links): State<Arc<Links>>) -> Json<Value> {
     let enabled = links.enabled.lock().unwrap_or_else(PoisonError::into_inner);
-    let states = enabled
-        .iter()
-        .map(|(name, on)| (name.clone(), json!(on.load(Ordering::Relaxed))));
+    let states = enabled.iter().map(|(name, on)| (name.clone(), json!(on.load(Ordering::Relaxed))));
     Json(Value::Object(states.collect()))
 }
 
@@ -77,14 +72,8 @@ async fn populate(
             .await
             .map_err(|error| (http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         let on = Arc::new(AtomicBool::new(true));
-        links
-            .enabled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(link.name, Arc::clone(&on));
-        links
-            .carriers
-            .spawn(carry(listener, link.upstream, on, links.carriers.clone()));
+        links.enabled.lock().unwrap_or_else(PoisonError::into_inner).insert(link.name, Arc::clone(&on));
+        links.carriers.spawn(carry(listener, link.upstream, on, links.carriers.clone()));
     }
     Ok(Json(json!({})))
 }
@@ -94,12 +83,7 @@ async fn update(
     Path(name): Path<String>,
     Json(update): Json<Update>,
 ) -> http::StatusCode {
-    match links
-        .enabled
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get(&name)
-    {
+    match links.enabled.lock().unwrap_or_else(PoisonError::into_inner).get(&name) {
         Some(on) => {
             on.store(update.enabled, Ordering::Relaxed);
             http::StatusCode::OK
@@ -108,12 +92,7 @@ async fn update(
     }
 }
 
-async fn carry(
-    listener: TcpListener,
-    upstream: SocketAddr,
-    on: Arc<AtomicBool>,
-    carriers: TaskTracker,
-) {
+async fn carry(listener: TcpListener, upstream: SocketAddr, on: Arc<AtomicBool>, carriers: TaskTracker) {
     while let Ok((mut client, _)) = listener.accept().await {
         let on = Arc::clone(&on);
         carriers.spawn(async move {

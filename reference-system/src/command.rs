@@ -119,17 +119,10 @@ impl Launcher {
     /// # Errors
     ///
     /// [`SystemError::Process`] if the operating system does not tell the program's path.
-    pub fn current_program(
-        prefix: impl IntoIterator<Item = impl Into<OsString>>,
-    ) -> Result<Self, SystemError> {
-        let program = std::env::current_exe().map_err(|source| SystemError::Process {
-            what: "find the path of this program".to_owned(),
-            source,
-        })?;
-        Ok(Self {
-            program,
-            prefix: prefix.into_iter().map(Into::into).collect(),
-        })
+    pub fn current_program(prefix: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, SystemError> {
+        let program = std::env::current_exe()
+            .map_err(|source| SystemError::Process { what: "find the path of this program".to_owned(), source })?;
+        Ok(Self { program, prefix: prefix.into_iter().map(Into::into).collect() })
     }
 }
 
@@ -161,18 +154,14 @@ pub enum Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let as_json = |f: &mut fmt::Formatter<'_>, text: serde_json::Result<String>| {
-            f.write_str(&text.map_err(|_| fmt::Error)?)
-        };
+        let as_json =
+            |f: &mut fmt::Formatter<'_>, text: serde_json::Result<String>| f.write_str(&text.map_err(|_| fmt::Error)?);
         match self {
             Self::Up { state, json: true } => as_json(f, serde_json::to_string_pretty(state)),
             Self::Up { state, json: false } => write!(f, "ready\n{state}"),
             Self::Down { dir } => write!(f, "the system in {} is down", dir.display()),
             Self::Status { status, json: true } => as_json(f, serde_json::to_string_pretty(status)),
-            Self::Status {
-                status,
-                json: false,
-            } => status.fmt(f),
+            Self::Status { status, json: false } => status.fmt(f),
             Self::Ended => Ok(()),
         }
     }
@@ -193,10 +182,7 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| SystemError::Process {
-            what: "start a runtime".to_owned(),
-            source,
-        })?;
+        .map_err(|source| SystemError::Process { what: "start a runtime".to_owned(), source })?;
     runtime.block_on(async {
         match command {
             SystemCommand::Up(args) => {
@@ -208,19 +194,15 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
                     gateway_port: args.gateway_port,
                     ..SystemOptions::new(args.dir, launcher)
                 };
-                Ok(Outcome::Up {
-                    state: launch::up(options).await?,
-                    json,
-                })
+                Ok(Outcome::Up { state: launch::up(options).await?, json })
             }
             SystemCommand::Down(args) => {
                 launch::down(&args.dir).await?;
                 Ok(Outcome::Down { dir: args.dir })
             }
-            SystemCommand::Status(args) => Ok(Outcome::Status {
-                status: launch::status(&args.dir).await?,
-                json: args.json,
-            }),
+            SystemCommand::Status(args) => {
+                Ok(Outcome::Status { status: launch::status(&args.dir).await?, json: args.json })
+            }
             SystemCommand::Supervise(args) => {
                 process_log();
                 if args.detached {
@@ -241,11 +223,7 @@ fn process_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     // The embedding command may have set up its own.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .try_init();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).try_init();
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -269,10 +247,7 @@ mod tests {
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         for wrong in ["3", "s", "-1s", "1.5s", "soon"] {
             let message = parse_duration(wrong).unwrap_err();
-            assert_eq!(
-                message,
-                format!("\"{wrong}\" is no duration; write for example 3s or 500ms")
-            );
+            assert_eq!(message, format!("\"{wrong}\" is no duration; write for example 3s or 500ms"));
         }
     }
 }

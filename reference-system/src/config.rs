@@ -89,13 +89,7 @@ pub(crate) struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            gateway_ms: 2_500,
-            order_ms: 1_200,
-            dependency_ms: 400,
-            store_ms: 300,
-            connect_ms: 100,
-        }
+        Self { gateway_ms: 2_500, order_ms: 1_200, dependency_ms: 400, store_ms: 300, connect_ms: 100 }
     }
 }
 
@@ -126,11 +120,7 @@ pub(crate) struct Balancing {
 
 impl Default for Balancing {
     fn default() -> Self {
-        Self {
-            connect_retry: ConnectRetry::Reads,
-            eject_after: 5,
-            eject_ms: 3_000,
-        }
+        Self { connect_retry: ConnectRetry::Reads, eject_after: 5, eject_ms: 3_000 }
     }
 }
 
@@ -154,9 +144,7 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) fn new(root: &Path) -> Self {
-        Self {
-            root: root.to_owned(),
-        }
+        Self { root: root.to_owned() }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -236,9 +224,7 @@ const LINKED: [(&str, &[&str]); 4] = [
 pub(crate) fn instance_names() -> Vec<(String, String)> {
     ROLES
         .iter()
-        .flat_map(|(service, count)| {
-            (1..=*count).map(move |n| ((*service).to_owned(), format!("{service}-{n}")))
-        })
+        .flat_map(|(service, count)| (1..=*count).map(move |n| ((*service).to_owned(), format!("{service}-{n}"))))
         .collect()
 }
 
@@ -246,10 +232,7 @@ pub(crate) fn instance_names() -> Vec<(String, String)> {
 pub(crate) fn link_plans(instances: &[InstancePlan]) -> Vec<LinkPlan> {
     let mut links = Vec::new();
     for (from, targets) in LINKED {
-        for to in instances
-            .iter()
-            .filter(|plan| targets.contains(&plan.service.as_str()))
-        {
+        for to in instances.iter().filter(|plan| targets.contains(&plan.service.as_str())) {
             links.push(LinkPlan {
                 from: from.to_owned(),
                 to: to.service.clone(),
@@ -304,7 +287,5 @@ impl SystemConfig {
 pub(crate) fn now_ms() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        })
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

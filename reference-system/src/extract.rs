@@ -14,9 +14,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|rejection| Failure::invalid(rejection.body_text()))?;
+        let bytes =
+            Bytes::from_request(request, state).await.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
         serde_json::from_slice(&bytes)
             .map(Self)
             .map_err(|error| Failure::invalid(format!("the body does not fit: {error}")))

@@ -38,19 +38,12 @@ pub(crate) async fn await_version(
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        return Err(SystemError::Proxy {
-            command: command.to_owned(),
-            why: why.to_owned(),
-        });
+        return Err(SystemError::Proxy { command: command.to_owned(), why: why.to_owned() });
     }
 }
 
 /// Creates all links that do not exist.
-pub(crate) async fn populate(
-    api: SocketAddr,
-    command: &str,
-    links: &[LinkPlan],
-) -> Result<(), SystemError> {
+pub(crate) async fn populate(api: SocketAddr, command: &str, links: &[LinkPlan]) -> Result<(), SystemError> {
     let proxies: Vec<Value> = links
         .iter()
         .map(|link| {
@@ -64,26 +57,15 @@ pub(crate) async fn populate(
     let why = match ask(api, Method::POST, "/populate", body).await {
         Some((status, _)) if status.is_success() => return Ok(()),
         Some((status, answer)) => {
-            format!(
-                "answered {status} to POST /populate: {}",
-                String::from_utf8_lossy(&answer)
-            )
+            format!("answered {status} to POST /populate: {}", String::from_utf8_lossy(&answer))
         }
         None => "did not answer POST /populate".to_owned(),
     };
-    Err(SystemError::Proxy {
-        command: command.to_owned(),
-        why,
-    })
+    Err(SystemError::Proxy { command: command.to_owned(), why })
 }
 
 /// Gives a restarted proxy its links again, and leaves one that has any alone.
-pub(crate) async fn repopulate(
-    api: SocketAddr,
-    command: String,
-    links: Vec<LinkPlan>,
-    stop: CancellationToken,
-) {
+pub(crate) async fn repopulate(api: SocketAddr, command: String, links: Vec<LinkPlan>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -93,20 +75,15 @@ pub(crate) async fn repopulate(
         let Some((StatusCode::OK, body)) = known else {
             continue;
         };
-        let empty = serde_json::from_slice::<serde_json::Map<String, Value>>(&body)
-            .is_ok_and(|proxies| proxies.is_empty());
+        let empty =
+            serde_json::from_slice::<serde_json::Map<String, Value>>(&body).is_ok_and(|proxies| proxies.is_empty());
         if empty && let Err(error) = populate(api, &command, &links).await {
             tracing::warn!(%error, "the links wait");
         }
     }
 }
 
-async fn ask(
-    api: SocketAddr,
-    method: Method,
-    path: &str,
-    body: Bytes,
-) -> Option<(StatusCode, Bytes)> {
+async fn ask(api: SocketAddr, method: Method, path: &str, body: Bytes) -> Option<(StatusCode, Bytes)> {
     let client = http_client(PATIENCE);
     let uri = format!("http://{api}{path}");
     let asked = exchange(&client, method, &uri, body, |_| {});

@@ -40,10 +40,7 @@ const WATCH: Duration = Duration::from_secs(20);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RoleError {
     #[error("cannot listen on {address}: {source}")]
-    Listen {
-        address: SocketAddr,
-        source: std::io::Error,
-    },
+    Listen { address: SocketAddr, source: std::io::Error },
     #[error("cannot open the store {name}: {source}")]
     Store { name: String, source: StoreError },
     #[error("the server failed: {0}")]
@@ -67,41 +64,21 @@ pub(crate) struct Frame {
 pub(crate) type Describe = Box<dyn Fn() -> Value + Send + Sync>;
 
 impl Frame {
-    pub(crate) fn new(
-        config: SystemConfig,
-        layout: Layout,
-        plan: InstancePlan,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(config: SystemConfig, layout: Layout, plan: InstancePlan, stop: CancellationToken) -> Self {
         let directory = Arc::new(Directory::new(
             config.links_of(&plan.service),
             config.balancing,
             Duration::from_millis(config.lease_ms),
         ));
         let caller = Caller::new(&plan.service, Arc::clone(&directory), config.timeouts);
-        Self {
-            config: Arc::new(config),
-            layout,
-            plan,
-            caller,
-            stop,
-            tracker: TaskTracker::new(),
-            directory,
-        }
+        Self { config: Arc::new(config), layout, plan, caller, stop, tracker: TaskTracker::new(), directory }
     }
 
     /// Opens the role's store file.
-    pub(crate) async fn open_store(
-        &self,
-        name: &str,
-        schema: &'static str,
-    ) -> Result<Store, RoleError> {
+    pub(crate) async fn open_store(&self, name: &str, schema: &'static str) -> Result<Store, RoleError> {
         Store::open(&self.layout.store(name), schema, &self.tracker)
             .await
-            .map_err(|source| RoleError::Store {
-                name: name.to_owned(),
-                source,
-            })
+            .map_err(|source| RoleError::Store { name: name.to_owned(), source })
     }
 
     /// Waits until the registry knows each of `services`.
@@ -126,31 +103,20 @@ impl Frame {
             directory: Arc::clone(&self.directory),
         });
         let router = routes
-            .layer(axum::middleware::from_fn_with_state(
-                Arc::clone(&shared),
-                bound_and_count,
-            ))
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), bound_and_count))
             .merge(own_routes(shared));
         let listener = listen(self.plan.address)
             .await
-            .map_err(|source| RoleError::Listen {
-                address: self.plan.address,
-                source,
-            })?
+            .map_err(|source| RoleError::Listen { address: self.plan.address, source })?
             // Small answers on kept-alive connections must not wait for an acknowledgement.
             .tap_io(|stream| {
                 let _ = stream.set_nodelay(true);
             });
         let drained = CancellationToken::new();
-        let server =
-            axum::serve(listener, router).with_graceful_shutdown(drained.clone().cancelled_owned());
+        let server = axum::serve(listener, router).with_graceful_shutdown(drained.clone().cancelled_owned());
         let has_registry = self.plan.service != "reg";
         if has_registry {
-            self.tracker.spawn(watch_registry(
-                self.registry(),
-                Arc::clone(&self.directory),
-                self.stop.clone(),
-            ));
+            self.tracker.spawn(watch_registry(self.registry(), Arc::clone(&self.directory), self.stop.clone()));
         }
         let life = async {
             tokio::select! {
@@ -185,24 +151,16 @@ impl Frame {
     }
 
     fn registry(&self) -> SocketAddr {
-        self.config
-            .first("reg")
-            .map_or(self.plan.address, |plan| plan.address)
+        self.config.first("reg").map_or(self.plan.address, |plan| plan.address)
     }
 
     /// Renews the lease until told to stop, then takes the registration back.
     async fn stay_registered(&self) {
         let client = http_client(Duration::from_millis(self.config.timeouts.connect_ms));
         let lease_ms = self.config.lease_ms;
-        let uri = format!(
-            "http://{}/svc/{}/{}?ttl_ms={lease_ms}",
-            self.registry(),
-            self.plan.service,
-            self.plan.instance
-        );
-        let body = Bytes::from(
-            json!({ "address": self.plan.address, "state": "up", "weight": 1 }).to_string(),
-        );
+        let uri =
+            format!("http://{}/svc/{}/{}?ttl_ms={lease_ms}", self.registry(), self.plan.service, self.plan.instance);
+        let body = Bytes::from(json!({ "address": self.plan.address, "state": "up", "weight": 1 }).to_string());
         let beat = Duration::from_millis(lease_ms / 3);
         loop {
             let put = exchange(&client, Method::PUT, &uri, body.clone(), |_| {});
@@ -217,10 +175,7 @@ impl Frame {
             }
         }
         let delete = exchange(&client, Method::DELETE, &uri, Bytes::new(), |_| {});
-        if tokio::time::timeout(Duration::from_millis(200), delete)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(Duration::from_millis(200), delete).await.is_err() {
             tracing::warn!("the registry did not take the deregistration; the lease will end");
         }
     }
@@ -234,9 +189,7 @@ async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
         socket.set_reuseaddr(true)?;
         match socket.bind(address).and_then(|()| socket.listen(1_024)) {
             // The previous life's socket may still be closing.
-            Err(error)
-                if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline =>
-            {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             result => return result,
@@ -248,10 +201,7 @@ async fn watch_registry(registry: SocketAddr, directory: Arc<Directory>, stop: C
     let client = http_client(Duration::from_millis(500));
     loop {
         let (epoch, rev) = directory.position();
-        let uri = format!(
-            "http://{registry}/watch?epoch={epoch}&rev={rev}&timeout_ms={}",
-            WATCH.as_millis()
-        );
+        let uri = format!("http://{registry}/watch?epoch={epoch}&rev={rev}&timeout_ms={}", WATCH.as_millis());
         let poll = exchange(&client, Method::GET, &uri, Bytes::new(), |_| {});
         let answer = tokio::select! {
             answer = tokio::time::timeout(WATCH + Duration::from_secs(2), poll) => answer,
@@ -293,15 +243,12 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     if shared.ready.load(Ordering::Relaxed) {
         "ready".into_response()
     } else {
-        Failure::unavailable("not_ready", format!("{} is not ready", shared.instance))
-            .into_response()
+        Failure::unavailable("not_ready", format!("{} is not ready", shared.instance)).into_response()
     }
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> String {
-    shared
-        .metrics
-        .render(&shared.instance, shared.ready.load(Ordering::Relaxed))
+    shared.metrics.render(&shared.instance, shared.ready.load(Ordering::Relaxed))
 }
 
 async fn debug_state(State(shared): State<Arc<Shared>>) -> Json<Value> {
@@ -314,32 +261,20 @@ async fn debug_state(State(shared): State<Arc<Shared>>) -> Json<Value> {
 }
 
 /// Gives each request its budget, cuts it off when the budget is spent, and counts it.
-async fn bound_and_count(
-    State(shared): State<Arc<Shared>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+async fn bound_and_count(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let budget = Budget::from_headers(request.headers(), shared.most);
     let deadline = budget.deadline;
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or("unmatched", MatchedPath::as_str)
-        .to_owned();
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     request.extensions_mut().insert(budget);
     let response = if deadline <= started {
         Failure::deadline("the request came without time left").into_response()
     } else {
         tokio::time::timeout_at(deadline, next.run(request))
             .await
-            .unwrap_or_else(|_| {
-                Failure::deadline(format!("{} ran out of time", shared.instance)).into_response()
-            })
+            .unwrap_or_else(|_| Failure::deadline(format!("{} ran out of time", shared.instance)).into_response())
     };
-    shared
-        .metrics
-        .count(route, response.status(), started.elapsed());
+    shared.metrics.count(route, response.status(), started.elapsed());
     response
 }
 
@@ -358,22 +293,14 @@ impl Metrics {
     }
 
     fn render(&self, instance: &str, ready: bool) -> String {
-        let mut text = format!(
-            "# TYPE ready gauge\nready{{instance=\"{instance}\"}} {}\n",
-            u8::from(ready)
-        );
+        let mut text = format!("# TYPE ready gauge\nready{{instance=\"{instance}\"}} {}\n", u8::from(ready));
         text.push_str("# TYPE http_request_seconds summary\n");
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         for ((route, status), (count, total)) in requests.iter() {
-            let labels =
-                format!("{{instance=\"{instance}\",route=\"{route}\",status=\"{status}\"}}");
+            let labels = format!("{{instance=\"{instance}\",route=\"{route}\",status=\"{status}\"}}");
             // Writing to a String cannot fail.
             let _ = writeln!(text, "http_request_seconds_count{labels} {count}");
-            let _ = writeln!(
-                text,
-                "http_request_seconds_sum{labels} {:.6}",
-                total.as_secs_f64()
-            );
+            let _ = writeln!(text, "http_request_seconds_sum{labels} {:.6}", total.as_secs_f64());
         }
         text
     }

@@ -64,9 +64,7 @@ pub fn mix64(value: u64) -> u64 {
 }
 
 fn legacy31(id: i64) -> u16 {
-    let hash = id.to_string().bytes().fold(0_i64, |hash, byte| {
-        hash.wrapping_mul(31).wrapping_add(i64::from(byte))
-    });
+    let hash = id.to_string().bytes().fold(0_i64, |hash, byte| hash.wrapping_mul(31).wrapping_add(i64::from(byte)));
     (hash.unsigned_abs() % u64::from(SLOTS)) as u16
 }
 
@@ -151,11 +149,7 @@ impl serde::de::Visitor<'_> for IdVisitor {
     }
 
     fn visit_i64<E: serde::de::Error>(self, id: i64) -> Result<i64, E> {
-        if id >= 0 {
-            Ok(id)
-        } else {
-            Err(E::invalid_value(serde::de::Unexpected::Signed(id), &self))
-        }
+        if id >= 0 { Ok(id) } else { Err(E::invalid_value(serde::de::Unexpected::Signed(id), &self)) }
     }
 }
 
@@ -255,25 +249,14 @@ mod tests {
             }
             f64::from(*load.iter().max().unwrap()) * f64::from(SHARDS) / 100_000.0
         };
-        assert!(
-            fullest(SlotHash::Mix64) < 1.25,
-            "{}",
-            fullest(SlotHash::Mix64)
-        );
-        assert!(
-            fullest(SlotHash::Legacy31) > 1.8,
-            "{}",
-            fullest(SlotHash::Legacy31)
-        );
+        assert!(fullest(SlotHash::Mix64) < 1.25, "{}", fullest(SlotHash::Mix64));
+        assert!(fullest(SlotHash::Legacy31) > 1.8, "{}", fullest(SlotHash::Legacy31));
     }
 
     #[test]
     fn ids_are_text_in_json_and_integers_are_understood() {
         assert_eq!(serde_json::to_string(&OrderId(7)).unwrap(), "\"7\"");
-        assert_eq!(
-            serde_json::from_str::<UserId>("\"42\"").unwrap(),
-            UserId(42)
-        );
+        assert_eq!(serde_json::from_str::<UserId>("\"42\"").unwrap(), UserId(42));
         assert_eq!(serde_json::from_str::<UserId>("42").unwrap(), UserId(42));
         for wrong in ["\"-1\"", "-1", "\"x\"", "1.5", "null"] {
             assert!(serde_json::from_str::<UserId>(wrong).is_err(), "{wrong}");

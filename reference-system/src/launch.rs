@@ -129,18 +129,12 @@ impl RunningSystem {
         if let Some(pid) = self.supervisor.id() {
             process::send(pid, Signal::SIGTERM);
         }
-        if tokio::time::timeout(STOP_WITHIN, self.supervisor.wait())
-            .await
-            .is_ok()
-        {
+        if tokio::time::timeout(STOP_WITHIN, self.supervisor.wait()).await.is_ok() {
             return Ok(());
         }
         // What cannot be killed is gone already.
         let _ = self.supervisor.kill().await;
-        Err(SystemError::NotStopped {
-            dir: self.state.dir.clone(),
-            within: STOP_WITHIN,
-        })
+        Err(SystemError::NotStopped { dir: self.state.dir.clone(), within: STOP_WITHIN })
     }
 }
 
@@ -155,11 +149,7 @@ pub async fn start(options: SystemOptions) -> Result<RunningSystem, SystemError>
     let mut supervisor = spawn_supervisor(&options, &layout, LIFELINE, Stdio::piped())?;
     let lifeline = supervisor.stdin.take();
     let state = await_ready(&options, &layout, &mut supervisor).await?;
-    Ok(RunningSystem {
-        state,
-        supervisor,
-        _lifeline: lifeline,
-    })
+    Ok(RunningSystem { state, supervisor, _lifeline: lifeline })
 }
 
 /// Starts a system that outlives this process, until [`down`].
@@ -187,11 +177,7 @@ fn prepare(options: &SystemOptions) -> Result<Layout, SystemError> {
     if let Ok(before) = SystemConfig::read(&layout)
         && before.seed != options.seed
     {
-        return Err(SystemError::OtherSeed {
-            dir,
-            stored: before.seed,
-            asked: options.seed,
-        });
+        return Err(SystemError::OtherSeed { dir, stored: before.seed, asked: options.seed });
     }
     process::remove(&layout.failure());
     process::remove(&layout.state());
@@ -201,22 +187,10 @@ fn prepare(options: &SystemOptions) -> Result<Layout, SystemError> {
     Ok(layout)
 }
 
-fn spawn_supervisor(
-    options: &SystemOptions,
-    layout: &Layout,
-    mode: &str,
-    input: Stdio,
-) -> Result<Child, SystemError> {
+fn spawn_supervisor(options: &SystemOptions, layout: &Layout, mode: &str, input: Stdio) -> Result<Child, SystemError> {
     let path = layout.log("supervisor");
-    let failed = |source| SystemError::File {
-        path: path.clone(),
-        source,
-    };
-    let log = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(failed)?;
+    let failed = |source| SystemError::File { path: path.clone(), source };
+    let log = std::fs::File::options().create(true).append(true).open(&path).map_err(failed)?;
     let errors = log.try_clone().map_err(failed)?;
     let mut command = Command::new(&options.launcher.program);
     if mode == LIFELINE {
@@ -232,10 +206,7 @@ fn spawn_supervisor(
         .stdout(log)
         .stderr(errors)
         .spawn()
-        .map_err(|source| SystemError::Process {
-            what: "start the supervisor".to_owned(),
-            source,
-        })
+        .map_err(|source| SystemError::Process { what: "start the supervisor".to_owned(), source })
 }
 
 async fn await_ready(
@@ -261,9 +232,7 @@ async fn await_ready(
         if Instant::now() >= deadline {
             // Its roles die with it.
             let _ = supervisor.kill().await;
-            return Err(SystemError::NotReady {
-                why: "the supervisor says nothing".to_owned(),
-            });
+            return Err(SystemError::NotReady { why: "the supervisor says nothing".to_owned() });
         }
         tokio::time::sleep(POLL).await;
     }
@@ -290,23 +259,15 @@ pub async fn down(dir: &Path) -> Result<(), SystemError> {
         process::remove(&layout.state());
         return Ok(());
     }
-    Err(SystemError::NotStopped {
-        dir: dir.to_owned(),
-        within: STOP_WITHIN * 2,
-    })
+    Err(SystemError::NotStopped { dir: dir.to_owned(), within: STOP_WITHIN * 2 })
 }
 
 fn running(dir: &Path) -> Result<(Layout, u32), SystemError> {
     let layout = Layout::new(dir);
     // Only a held lock proves that the pid is still the supervisor's.
-    let supervisor = process::is_locked(&layout.lock())
-        .then(|| process::read_pid(&layout.pid_file("supervisor")))
-        .flatten();
-    supervisor
-        .map(|pid| (layout, pid))
-        .ok_or_else(|| SystemError::NoSystem {
-            dir: dir.to_owned(),
-        })
+    let supervisor =
+        process::is_locked(&layout.lock()).then(|| process::read_pid(&layout.pid_file("supervisor"))).flatten();
+    supervisor.map(|pid| (layout, pid)).ok_or_else(|| SystemError::NoSystem { dir: dir.to_owned() })
 }
 
 async fn gone(layout: &Layout) -> bool {
@@ -328,10 +289,7 @@ async fn gone(layout: &Layout) -> bool {
 pub async fn status(dir: &Path) -> Result<SystemStatus, SystemError> {
     running(dir)?;
     let layout = Layout::new(dir);
-    let config = SystemConfig::read(&layout).map_err(|source| SystemError::File {
-        path: layout.config(),
-        source,
-    })?;
+    let config = SystemConfig::read(&layout).map_err(|source| SystemError::File { path: layout.config(), source })?;
     let client = http_client(Duration::from_millis(200));
     let probes = config.instances.iter().map(|plan| async {
         let pid = process::read_pid(&layout.pid_file(&plan.instance));
@@ -346,13 +304,6 @@ pub async fn status(dir: &Path) -> Result<SystemStatus, SystemError> {
         }
     });
     let instances = futures::future::join_all(probes).await;
-    let gateway = config
-        .first("gw")
-        .map(|plan| format!("http://{}", plan.address))
-        .unwrap_or_default();
-    Ok(SystemStatus {
-        dir: dir.to_owned(),
-        gateway,
-        instances,
-    })
+    let gateway = config.first("gw").map(|plan| format!("http://{}", plan.address)).unwrap_or_default();
+    Ok(SystemStatus { dir: dir.to_owned(), gateway, instances })
 }

@@ -14,8 +14,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ended = Launcher::current_program(Vec::<String>::new())
-        .and_then(|launcher| run(arguments.command, launcher));
+    let ended = Launcher::current_program(Vec::<String>::new()).and_then(|launcher| run(arguments.command, launcher));
     match ended {
         Ok(outcome) => {
             let _ = writeln!(std::io::stdout(), "{outcome}");

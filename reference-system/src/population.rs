@@ -87,11 +87,7 @@ impl Population {
                 cumulative
             })
             .collect();
-        let mut population = Self {
-            seed,
-            popularity,
-            by_rank: Vec::new(),
-        };
+        let mut population = Self { seed, popularity, by_rank: Vec::new() };
         let mut by_rank: Vec<RestaurantId> = (1..=RESTAURANTS).map(RestaurantId).collect();
         by_rank.sort_by_key(|restaurant| population.draw(Stream::Rank, restaurant.0));
         population.by_rank = by_rank;
@@ -113,21 +109,16 @@ impl Population {
 
     /// The user, if the ID exists.
     pub fn user(&self, user_id: UserId) -> Option<User> {
-        (1..=USERS).contains(&user_id.0).then(|| User {
-            user_id,
-            name: format!("User {user_id}"),
-        })
+        (1..=USERS).contains(&user_id.0).then(|| User { user_id, name: format!("User {user_id}") })
     }
 
     /// The restaurant, if the ID exists.
     pub fn restaurant(&self, restaurant_id: RestaurantId) -> Option<Restaurant> {
-        (1..=RESTAURANTS)
-            .contains(&restaurant_id.0)
-            .then(|| Restaurant {
-                restaurant_id,
-                name: format!("Restaurant {restaurant_id}"),
-                delivery_fee_fen: self.draw_in(Stream::Fee, restaurant_id.0, 0, 6) * 100,
-            })
+        (1..=RESTAURANTS).contains(&restaurant_id.0).then(|| Restaurant {
+            restaurant_id,
+            name: format!("Restaurant {restaurant_id}"),
+            delivery_fee_fen: self.draw_in(Stream::Fee, restaurant_id.0, 0, 6) * 100,
+        })
     }
 
     /// The restaurant's dishes; empty if there is no such restaurant.
@@ -192,22 +183,10 @@ mod tests {
         let population = Population::new(1);
         assert!(population.user(UserId(0)).is_none());
         assert!(population.user(UserId(USERS + 1)).is_none());
-        assert!(
-            population
-                .restaurant(RestaurantId(RESTAURANTS + 1))
-                .is_none()
-        );
+        assert!(population.restaurant(RestaurantId(RESTAURANTS + 1)).is_none());
         assert!(population.menu(RestaurantId(0)).is_empty());
-        assert!(
-            population
-                .dish(RestaurantId(2), dish_id(RestaurantId(3), 1))
-                .is_none()
-        );
-        assert!(
-            population
-                .dish(RestaurantId(2), dish_id(RestaurantId(2), 21))
-                .is_none()
-        );
+        assert!(population.dish(RestaurantId(2), dish_id(RestaurantId(3), 1)).is_none());
+        assert!(population.dish(RestaurantId(2), dish_id(RestaurantId(2), 21)).is_none());
         assert!(population.coupon(CouponId(COUPONS + 1)).is_none());
     }
 
@@ -225,14 +204,8 @@ mod tests {
     fn the_busiest_restaurant_gets_an_eighth_of_the_orders() {
         let population = Population::new(3);
         let busiest = population.restaurant_at(0.0);
-        let hits = (0..10_000)
-            .filter(|n| population.restaurant_at(f64::from(*n) / 10_000.0) == busiest)
-            .count();
+        let hits = (0..10_000).filter(|n| population.restaurant_at(f64::from(*n) / 10_000.0) == busiest).count();
         assert!((1_100..1_350).contains(&hits), "{hits}");
-        assert!(
-            population
-                .restaurant(population.restaurant_at(1.0))
-                .is_some()
-        );
+        assert!(population.restaurant(population.restaurant_at(1.0)).is_some());
     }
 }

@@ -36,10 +36,8 @@ pub(crate) fn follow_parent(parent: u32, stop: CancellationToken) -> Result<(), 
 
 /// Asks the kernel to kill this process with its parent, and ends if that is dead already.
 fn die_with_parent(parent: u32) -> Result<(), SystemError> {
-    let failed = |source: std::io::Error| SystemError::Process {
-        what: "tie the process to its supervisor".to_owned(),
-        source,
-    };
+    let failed =
+        |source: std::io::Error| SystemError::Process { what: "tie the process to its supervisor".to_owned(), source };
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| failed(errno.into()))?;
     if is_child_of(parent) {
@@ -60,16 +58,9 @@ async fn parent_gone(parent: u32) {
 
 /// Ends at the first SIGTERM or SIGINT.
 pub(crate) fn on_signals() -> Result<impl Future<Output = ()>, SystemError> {
-    let listen = |kind| {
-        signal(kind).map_err(|source| SystemError::Process {
-            what: "listen for signals".to_owned(),
-            source,
-        })
-    };
-    let (mut term, mut interrupt) = (
-        listen(SignalKind::terminate())?,
-        listen(SignalKind::interrupt())?,
-    );
+    let listen =
+        |kind| signal(kind).map_err(|source| SystemError::Process { what: "listen for signals".to_owned(), source });
+    let (mut term, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {
             _ = term.recv() => {}
@@ -84,16 +75,10 @@ pub(crate) fn become_command(parent: u32, command: &[String]) -> SystemError {
         return error;
     }
     let Some((program, arguments)) = command.split_first() else {
-        return SystemError::Proxy {
-            command: String::new(),
-            why: "has no command line".to_owned(),
-        };
+        return SystemError::Proxy { command: String::new(), why: "has no command line".to_owned() };
     };
     let source = std::process::Command::new(program).args(arguments).exec();
-    SystemError::Process {
-        what: format!("start {program}"),
-        source,
-    }
+    SystemError::Process { what: format!("start {program}"), source }
 }
 
 fn pid(process: u32) -> Pid {
@@ -111,8 +96,7 @@ pub(crate) fn exists(process: u32) -> bool {
     let is_zombie = || {
         std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| {
             // The state follows the name, which is in parentheses and may hold any character.
-            stat.rsplit_once(')')
-                .is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
+            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
         })
     };
     kill(pid(process), None).is_ok() && !is_zombie()
@@ -123,10 +107,7 @@ pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), SystemError> {
     let fresh = path.with_extension("fresh");
     std::fs::write(&fresh, text)
         .and_then(|()| std::fs::rename(&fresh, path))
-        .map_err(|source| SystemError::File {
-            path: path.to_owned(),
-            source,
-        })
+        .map_err(|source| SystemError::File { path: path.to_owned(), source })
 }
 
 /// Removes a file if it is there.
@@ -150,16 +131,8 @@ pub(crate) fn tail(path: &Path) -> String {
 
 /// Takes the lock file; `None` if another process holds it.
 pub(crate) fn lock(path: &Path) -> Result<Option<File>, SystemError> {
-    let failed = |source| SystemError::File {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(failed)?;
+    let failed = |source| SystemError::File { path: path.to_owned(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -176,10 +149,7 @@ pub(crate) fn is_locked(path: &Path) -> bool {
 pub(crate) fn leave_session() -> Result<(), SystemError> {
     nix::unistd::setsid()
         .map(|_| ())
-        .map_err(|errno| SystemError::Process {
-            what: "start a session".to_owned(),
-            source: errno.into(),
-        })
+        .map_err(|errno| SystemError::Process { what: "start a session".to_owned(), source: errno.into() })
 }
 
 /// Standard input as a pipe.
@@ -188,10 +158,7 @@ pub(crate) fn standard_input() -> Result<tokio::net::unix::pipe::Receiver, Syste
         .as_fd()
         .try_clone_to_owned()
         .and_then(tokio::net::unix::pipe::Receiver::from_owned_fd)
-        .map_err(|source| SystemError::Process {
-            what: "read standard input as a pipe".to_owned(),
-            source,
-        })
+        .map_err(|source| SystemError::Process { what: "read standard input as a pipe".to_owned(), source })
 }
 
 /// Ends when the other side has closed the pipe.

@@ -35,32 +35,19 @@ pub(crate) async fn run(gateway: SocketAddr, seed: u64) -> Result<(), String> {
         "address": "self-test",
     });
     let order = test.post("/orders", create).await?;
-    let id = order["order_id"]
-        .as_str()
-        .ok_or("the created order has no ID")?
-        .to_owned();
+    let id = order["order_id"].as_str().ok_or("the created order has no ID")?.to_owned();
     test.post(&format!("/orders/{id}/pay"), Value::Null).await?;
     // Callback, task row, merchant row and dispatch.
     while test.get(&format!("/orders/{id}")).await?["status"] != Status::Waiting.code() {
         tokio::time::sleep(POLL).await;
     }
-    test.post(
-        &format!("/restaurants/{restaurant}/orders/{id}/accept"),
-        Value::Null,
-    )
-    .await?;
-    test.post(&format!("/orders/{id}/delivered"), Value::Null)
-        .await?;
-    let done = test
-        .post(&format!("/orders/{id}/confirm"), Value::Null)
-        .await?;
+    test.post(&format!("/restaurants/{restaurant}/orders/{id}/accept"), Value::Null).await?;
+    test.post(&format!("/orders/{id}/delivered"), Value::Null).await?;
+    let done = test.post(&format!("/orders/{id}/confirm"), Value::Null).await?;
     if done["status"] == Status::Completed.code() {
         Ok(())
     } else {
-        Err(format!(
-            "the self-test order ended with status {}",
-            done["status"]
-        ))
+        Err(format!("the self-test order ended with status {}", done["status"]))
     }
 }
 
@@ -75,8 +62,7 @@ impl SelfTest {
     }
 
     async fn post(&self, path: &str, body: Value) -> Result<Value, String> {
-        self.send(Method::POST, path, Bytes::from(body.to_string()))
-            .await
+        self.send(Method::POST, path, Bytes::from(body.to_string())).await
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Value, String> {
@@ -86,14 +72,9 @@ impl SelfTest {
         let sent = exchange(&self.client, method, &uri, body, |headers| {
             headers.insert(REQUEST, key);
         });
-        let (status, answer) = sent
-            .await
-            .map_err(|broken| format!("the gateway's connection: {broken:?}"))?;
+        let (status, answer) = sent.await.map_err(|broken| format!("the gateway's connection: {broken:?}"))?;
         if !status.is_success() {
-            return Err(format!(
-                "{path} answered {status}: {}",
-                String::from_utf8_lossy(&answer)
-            ));
+            return Err(format!("{path} answered {status}: {}", String::from_utf8_lossy(&answer)));
         }
         serde_json::from_slice(&answer).map_err(|error| format!("{path}: {error}"))
     }

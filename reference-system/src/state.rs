@@ -107,14 +107,8 @@ impl fmt::Display for SystemStatus {
                 (true, false) => "up, not ready",
                 (false, _) => "down",
             };
-            let pid = instance
-                .pid
-                .map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-            let line_end = if n + 1 == self.instances.len() {
-                ""
-            } else {
-                "\n"
-            };
+            let pid = instance.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+            let line_end = if n + 1 == self.instances.len() { "" } else { "\n" };
             write!(f, "{:<12} {pid:>8}  {state}{line_end}", instance.instance)?;
         }
         Ok(())

@@ -17,9 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::command::{RoleArgs, SuperviseArgs};
-use crate::config::{
-    Balancing, InstancePlan, Layout, SystemConfig, Timeouts, instance_names, link_plans,
-};
+use crate::config::{Balancing, InstancePlan, Layout, SystemConfig, Timeouts, instance_names, link_plans};
 use crate::error::SystemError;
 use crate::launch::SupervisorOptions;
 use crate::orders::plan::Timers;
@@ -75,9 +73,7 @@ async fn take_lock(layout: &Layout) -> Result<std::fs::File, SystemError> {
             return Ok(lock);
         }
         if Instant::now() >= deadline {
-            return Err(SystemError::DirectoryInUse {
-                dir: layout.root().to_owned(),
-            });
+            return Err(SystemError::DirectoryInUse { dir: layout.root().to_owned() });
         }
         tokio::time::sleep(READY_POLL).await;
     }
@@ -86,11 +82,7 @@ async fn take_lock(layout: &Layout) -> Result<std::fs::File, SystemError> {
 /// Ends when the system shall stop: by signal, or when the starter holds the lifeline no more.
 fn stop_asked(lifeline: bool) -> Result<impl Future<Output = ()>, SystemError> {
     let signals = process::on_signals()?;
-    let end = if lifeline {
-        Some(process::standard_input()?)
-    } else {
-        None
-    };
+    let end = if lifeline { Some(process::standard_input()?) } else { None };
     Ok(async move {
         match end {
             Some(input) => tokio::select! {
@@ -141,27 +133,15 @@ struct Ward {
 }
 
 impl System {
-    fn plan(
-        layout: Layout,
-        stop: CancellationToken,
-        tracker: TaskTracker,
-    ) -> Result<Self, SystemError> {
+    fn plan(layout: Layout, stop: CancellationToken, tracker: TaskTracker) -> Result<Self, SystemError> {
         let options = SupervisorOptions::read(&layout)?;
         let mut reserved = Vec::new();
         let mut instances = Vec::new();
         for (service, instance) in instance_names() {
-            let port = if service == "gw" {
-                options.gateway_port.unwrap_or(0)
-            } else {
-                0
-            };
+            let port = if service == "gw" { options.gateway_port.unwrap_or(0) } else { 0 };
             let (socket, address) = reserve(port)?;
             reserved.push(socket);
-            instances.push(InstancePlan {
-                service,
-                instance,
-                address,
-            });
+            instances.push(InstancePlan { service, instance, address });
         }
         let mut links = Vec::new();
         let mut proxy = None;
@@ -194,19 +174,10 @@ impl System {
             callback_delay_ms: 30,
             task_round_ms: 25,
         };
-        let text = serde_json::to_vec_pretty(&config).map_err(|error| SystemError::File {
-            path: layout.config(),
-            source: error.into(),
-        })?;
+        let text = serde_json::to_vec_pretty(&config)
+            .map_err(|error| SystemError::File { path: layout.config(), source: error.into() })?;
         process::write_whole(&layout.config(), &text)?;
-        Ok(Self {
-            layout,
-            options,
-            config,
-            reserved,
-            stop,
-            tracker,
-        })
+        Ok(Self { layout, options, config, reserved, stop, tracker })
     }
 
     async fn start(&self) -> Result<(), SystemError> {
@@ -215,23 +186,13 @@ impl System {
         let mut deaths = Vec::new();
         if let Some(api) = self.config.proxy {
             let proxy_deaths = self.look_after(roles::PROXY, roles::PROXY);
-            let command = self
-                .options
-                .proxy_command
-                .clone()
-                .unwrap_or_default()
-                .join(" ");
+            let command = self.options.proxy_command.clone().unwrap_or_default().join(" ");
             fault_proxy::await_version(api, &command, deadline, &proxy_deaths)
                 .await
                 .map_err(|error| self.with_log(error, roles::PROXY))?;
             fault_proxy::populate(api, &command, &self.config.links).await?;
             // A proxy that comes back knows no links.
-            self.tracker.spawn(fault_proxy::repopulate(
-                api,
-                command,
-                self.config.links.clone(),
-                self.stop.clone(),
-            ));
+            self.tracker.spawn(fault_proxy::repopulate(api, command, self.config.links.clone(), self.stop.clone()));
         }
         for plan in &self.config.instances {
             deaths.push((plan, self.look_after(&plan.service, &plan.instance)));
@@ -253,10 +214,8 @@ impl System {
             reserved = self.reserved.len(),
             "self-test passed"
         );
-        let text = serde_json::to_vec_pretty(&self.state()).map_err(|error| SystemError::File {
-            path: self.layout.state(),
-            source: error.into(),
-        })?;
+        let text = serde_json::to_vec_pretty(&self.state())
+            .map_err(|error| SystemError::File { path: self.layout.state(), source: error.into() })?;
         process::write_whole(&self.layout.state(), &text)
     }
 
@@ -307,16 +266,12 @@ impl System {
 
     fn with_log(&self, error: SystemError, instance: &str) -> SystemError {
         let tail = process::tail(&self.layout.log(instance));
-        SystemError::NotReady {
-            why: format!("{error}; its log ends:\n{tail}"),
-        }
+        SystemError::NotReady { why: format!("{error}; its log ends:\n{tail}") }
     }
 
     fn address_of(&self, service: &str) -> SocketAddr {
         // Every service of the plan has an instance.
-        self.config
-            .first(service)
-            .map_or((Ipv4Addr::LOCALHOST, 0).into(), |plan| plan.address)
+        self.config.first(service).map_or((Ipv4Addr::LOCALHOST, 0).into(), |plan| plan.address)
     }
 
     fn state(&self) -> SystemState {
@@ -382,8 +337,7 @@ impl Ward {
             match self.spawn() {
                 Ok(mut child) => {
                     if let Some(pid) = child.id()
-                        && let Err(error) =
-                            process::write_whole(&pid_file, format!("{pid}\n").as_bytes())
+                        && let Err(error) = process::write_whole(&pid_file, format!("{pid}\n").as_bytes())
                     {
                         tracing::error!(%error, "no pid file");
                     }
@@ -414,15 +368,8 @@ impl Ward {
 
     fn spawn(&self) -> Result<Child, SystemError> {
         let path = self.layout.log(&self.instance);
-        let failed = |source| SystemError::File {
-            path: path.clone(),
-            source,
-        };
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(failed)?;
+        let failed = |source| SystemError::File { path: path.clone(), source };
+        let log = std::fs::File::options().create(true).append(true).open(&path).map_err(failed)?;
         let errors = log.try_clone().map_err(failed)?;
         Command::new(&self.options.launcher.program)
             .args(&self.options.launcher.prefix)
@@ -435,10 +382,7 @@ impl Ward {
             .stderr(errors)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|source| SystemError::Process {
-                what: format!("start {}", self.instance),
-                source,
-            })
+            .map_err(|source| SystemError::Process { what: format!("start {}", self.instance), source })
     }
 }
 

@@ -13,23 +13,14 @@ async fn an_order_lives_from_quote_to_completed_and_the_books_hold() {
     let world = World::start().await;
     let order = world.create(7, 11, Some(7)).await;
     let id = id_of(&order);
-    assert_eq!(
-        (&order["status"], &order["version"]),
-        (&json!(-5), &json!(1))
-    );
+    assert_eq!((&order["status"], &order["version"]), (&json!(-5), &json!(1)));
     let parsed = OrderId(id.parse().unwrap());
     assert_eq!(parsed.user_slot(), SlotHash::default().slot(7));
     assert_eq!(parsed.merchant_slot(), SlotHash::default().slot(11));
 
-    assert_eq!(
-        world.ok(&format!("/orders/{id}/pay"), Value::Null).await["status"],
-        -3
-    );
+    assert_eq!(world.ok(&format!("/orders/{id}/pay"), Value::Null).await["status"], -3);
     let waiting = world.status_is(&id, 0).await;
-    assert_eq!(
-        waiting["number"], 1,
-        "the first slip of the day at this kitchen"
-    );
+    assert_eq!(waiting["number"], 1, "the first slip of the day at this kitchen");
     assert_eq!(waiting["paid_fen"], order["total_fen"]);
 
     world::eventually("the kitchen sees the order", || async {
@@ -37,35 +28,19 @@ async fn an_order_lives_from_quote_to_completed_and_the_books_hold() {
         (list[0]["order_id"] == id.as_str()).then_some(())
     })
     .await;
-    let early = world
-        .post(&format!("/orders/{id}/confirm"), Value::Null)
-        .await;
+    let early = world.post(&format!("/orders/{id}/confirm"), Value::Null).await;
     assert_eq!((early.0, &early.1["code"]), (409, &json!("wrong_status")));
-    world
-        .ok(&format!("/restaurants/11/orders/{id}/accept"), Value::Null)
-        .await;
-    let undelivered = world
-        .post(&format!("/orders/{id}/confirm"), Value::Null)
-        .await;
-    assert_eq!(
-        (undelivered.0, &undelivered.1["code"]),
-        (409, &json!("not_delivered"))
-    );
-    world
-        .ok(&format!("/orders/{id}/delivered"), Value::Null)
-        .await;
-    let done = world
-        .ok(&format!("/orders/{id}/confirm"), Value::Null)
-        .await;
+    world.ok(&format!("/restaurants/11/orders/{id}/accept"), Value::Null).await;
+    let undelivered = world.post(&format!("/orders/{id}/confirm"), Value::Null).await;
+    assert_eq!((undelivered.0, &undelivered.1["code"]), (409, &json!("not_delivered")));
+    world.ok(&format!("/orders/{id}/delivered"), Value::Null).await;
+    let done = world.ok(&format!("/orders/{id}/confirm"), Value::Null).await;
     assert_eq!(done["status"], 9);
 
     let (_, list) = world.get("/users/7/orders?limit=5").await;
     assert_eq!(list.as_array().unwrap().len(), 1);
     let (_, user) = world.get("/users/7").await;
-    assert_eq!(
-        user["balance_fen"],
-        1_000_000 - order["total_fen"].as_i64().unwrap()
-    );
+    assert_eq!(user["balance_fen"], 1_000_000 - order["total_fen"].as_i64().unwrap());
     let report = world.assert_valid().await;
     assert_eq!(report.orders, 2, "this one and the self-test's");
     world.system.stop().await.unwrap();
@@ -81,19 +56,14 @@ async fn a_paid_order_that_is_cancelled_is_refunded_and_frees_its_coupon() {
 
     world.ok(&format!("/orders/{id}/pay"), Value::Null).await;
     world.status_is(&id, 0).await;
-    assert_eq!(
-        world.ok(&format!("/orders/{id}/cancel"), Value::Null).await["status"],
-        -1
-    );
+    assert_eq!(world.ok(&format!("/orders/{id}/cancel"), Value::Null).await["status"], -1);
     world::eventually("the money is back", || async {
         let (_, order) = world.get(&format!("/orders/{id}")).await;
         (order["refund_status"] == 6).then_some(())
     })
     .await;
     assert_eq!(world.get("/users/8").await.1["balance_fen"], 1_000_000);
-    let again = world
-        .post(&format!("/orders/{id}/cancel"), Value::Null)
-        .await;
+    let again = world.post(&format!("/orders/{id}/cancel"), Value::Null).await;
     assert_eq!(again.0, 409);
     world::eventually("the coupon is free", || async {
         let (status, _) = world.post("/orders", taken.clone()).await;
@@ -160,42 +130,23 @@ async fn bad_requests_are_refused_in_one_shape() {
         ("/orders", broken, 422, "invalid"),
         ("/orders", json!({}), 422, "invalid"),
         ("/quote", wish(999), 422, "invalid"),
-        (
-            "/quote",
-            json!({ "user_id": 9_999_999, "restaurant_id": 2, "items": [] }),
-            404,
-            "not_found",
-        ),
+        ("/quote", json!({ "user_id": 9_999_999, "restaurant_id": 2, "items": [] }), 404, "not_found"),
         ("/orders/77/pay", Value::Null, 404, "not_found"),
         ("/orders/abc/pay", Value::Null, 422, "invalid"),
         ("/nowhere", Value::Null, 404, "not_found"),
     ] {
         let (status, answer) = world.post(path, body).await;
-        assert_eq!(
-            (status, &answer["code"]),
-            (expected, &json!(code)),
-            "{path}: {answer}"
-        );
+        assert_eq!((status, &answer["code"]), (expected, &json!(code)), "{path}: {answer}");
         assert!(answer["error"].is_string());
     }
-    for (path, expected) in [
-        ("/users/5001", 404),
-        ("/restaurants/0/menu", 404),
-        ("/users/1/orders?limit=0", 422),
-    ] {
+    for (path, expected) in [("/users/5001", 404), ("/restaurants/0/menu", 404), ("/users/1/orders?limit=0", 422)] {
         assert_eq!(world.get(path).await.0, expected, "{path}");
     }
-    let without_key = world
-        .http
-        .post(format!("{}/orders", world.system.state().gateway))
-        .body(basket.to_string());
+    let without_key = world.http.post(format!("{}/orders", world.system.state().gateway)).body(basket.to_string());
     let answer = without_key.send().await.unwrap();
     assert_eq!(answer.status(), 422);
     assert!(answer.text().await.unwrap().contains("x-req-id"));
-    let late = world
-        .http
-        .get(format!("{}/users/1", world.system.state().gateway))
-        .header("x-deadline-ms", "0");
+    let late = world.http.get(format!("{}/users/1", world.system.state().gateway)).header("x-deadline-ms", "0");
     assert_eq!(late.send().await.unwrap().status(), 504);
     world.system.stop().await.unwrap();
 }
@@ -223,21 +174,9 @@ async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
     let corruptions: &[(&str, &[&str], &str)] = &[
         ("st-r?", &["I5"], "DELETE FROM orders"),
         ("st-r?", &["I5"], "UPDATE orders SET version = version - 1"),
-        (
-            "st-r?",
-            &["I4"],
-            "UPDATE orders SET shard = (shard + 1) % 120",
-        ),
-        (
-            "st-r?",
-            &["I15"],
-            "UPDATE orders SET number = 1 WHERE number IS NOT NULL",
-        ),
-        (
-            "st-u?",
-            &["I3"],
-            "DROP INDEX orders_by_request; UPDATE orders SET req_id = 'same'",
-        ),
+        ("st-r?", &["I4"], "UPDATE orders SET shard = (shard + 1) % 120"),
+        ("st-r?", &["I15"], "UPDATE orders SET number = 1 WHERE number IS NOT NULL"),
+        ("st-u?", &["I3"], "DROP INDEX orders_by_request; UPDATE orders SET req_id = 'same'"),
         ("st-u?", &["I6"], "DELETE FROM events WHERE version = 2"),
         (
             "st-u?",
@@ -245,11 +184,7 @@ async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
             "INSERT INTO events SELECT shard, order_id, version + 1, -1, 2, 'accepted', 0 FROM orders WHERE status = -1",
         ),
         ("st-u?", &["I10", "I11"], "DELETE FROM refunds"),
-        (
-            "st-u?",
-            &["I26"],
-            "UPDATE orders SET items_fen = items_fen + 1",
-        ),
+        ("st-u?", &["I26"], "UPDATE orders SET items_fen = items_fen + 1"),
         (
             "eus",
             &["I9"],
@@ -279,22 +214,11 @@ async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
         assert_eq!(report.verdict, Verdict::Invalid);
     }
 
-    std::fs::write(
-        data.join("st-r0.db"),
-        b"this is no database, whatever its name says",
-    )
-    .unwrap();
+    std::fs::write(data.join("st-r0.db"), b"this is no database, whatever its name says").unwrap();
     let _ = std::fs::remove_file(data.join("st-r0.db-wal"));
     let report = reference_system::audit::audit_files(&data).await;
     assert_eq!(report.verdict, Verdict::Unknown, "{report:#?}");
-    let of = |id: &str| {
-        report
-            .invariants
-            .iter()
-            .find(|finding| finding.id == id)
-            .unwrap()
-            .verdict
-    };
+    let of = |id: &str| report.invariants.iter().find(|finding| finding.id == id).unwrap().verdict;
     assert_eq!((of("I5"), of("I6")), (Verdict::Unknown, Verdict::Valid));
 }
 
@@ -303,12 +227,8 @@ async fn spoil(file: &std::path::Path, sql: &str) {
     let spoilt = async {
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
         let mut connection = options.connect().await?;
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
-            .execute(&mut connection)
-            .await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut connection).await?;
         connection.close().await
     };
-    spoilt
-        .await
-        .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    spoilt.await.unwrap_or_else(|error| panic!("{sql}: {error}"));
 }

@@ -12,21 +12,15 @@ use serde_json::Value;
 use world::{World, eventually, id_of, kill, launcher, runs};
 
 fn pids(state: &SystemState) -> Vec<u32> {
-    let instances = state.instances.iter().filter_map(|instance| {
-        std::fs::read_to_string(&instance.pid_file)
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
-    });
+    let instances = state
+        .instances
+        .iter()
+        .filter_map(|instance| std::fs::read_to_string(&instance.pid_file).ok()?.trim().parse().ok());
     instances.chain([state.supervisor_pid]).collect()
 }
 
 async fn all_gone(pids: &[u32]) {
-    eventually("all processes are gone", || async {
-        (!pids.iter().any(|pid| runs(*pid))).then_some(())
-    })
-    .await;
+    eventually("all processes are gone", || async { (!pids.iter().any(|pid| runs(*pid))).then_some(()) }).await;
 }
 
 #[tokio::test]
@@ -44,9 +38,7 @@ async fn traffic_recovers_when_an_order_instance_is_killed_and_the_books_hold() 
             count.fetch_add(1, Ordering::Relaxed);
             if status == 200 {
                 // A failure here leaves an order that is still unpaid, or paying: both are fine.
-                world
-                    .post(&format!("/orders/{}/pay", id_of(&order)), Value::Null)
-                    .await;
+                world.post(&format!("/orders/{}/pay", id_of(&order)), Value::Null).await;
             }
         }
     };
@@ -61,9 +53,7 @@ async fn traffic_recovers_when_an_order_instance_is_killed_and_the_books_hold() 
         let at_death = answered.load(Ordering::Relaxed);
         eventually("the other instance serves", more_than(at_death + 5)).await;
         eventually("the instance is back with another pid", || async {
-            world
-                .pid("eos-c-1")
-                .filter(|pid| *pid != before && runs(*pid))
+            world.pid("eos-c-1").filter(|pid| *pid != before && runs(*pid))
         })
         .await;
         eventually("it is registered again", || async {
@@ -78,10 +68,7 @@ async fn traffic_recovers_when_an_order_instance_is_killed_and_the_books_hold() 
     let orders = world.assert_valid().await.orders;
     let (answered, failed) = (answered.into_inner(), failed.into_inner());
     let (least, most) = (u64::from(answered) + 1, u64::from(answered + failed) + 1);
-    assert!(
-        (least..=most).contains(&orders),
-        "{orders} orders, {answered} answered, {failed} failed"
-    );
+    assert!((least..=most).contains(&orders), "{orders} orders, {answered} answered, {failed} failed");
     world.system.stop().await.unwrap();
 }
 
@@ -95,9 +82,7 @@ async fn a_mask_hides_a_living_instance_from_discovery_and_expires_by_itself() {
     };
     assert_eq!(listed().await, 2);
     for instance in ["eos-c-1", "eos-c-2"] {
-        let (status, _) = world
-            .registry("PUT", &format!("/mask/eos-c/{instance}?ttl_ms=60000"))
-            .await;
+        let (status, _) = world.registry("PUT", &format!("/mask/eos-c/{instance}?ttl_ms=60000")).await;
         assert_eq!(status, 204);
     }
     assert_eq!(listed().await, 0);
@@ -114,22 +99,10 @@ async fn a_mask_hides_a_living_instance_from_discovery_and_expires_by_itself() {
     for _ in 0..2 {
         assert_eq!(world.registry("DELETE", "/mask/eos-c/eos-c-1").await.0, 204);
     }
-    assert_eq!(
-        world
-            .registry("PUT", "/mask/eos-c/eos-c-2?ttl_ms=300")
-            .await
-            .0,
-        204
-    );
+    assert_eq!(world.registry("PUT", "/mask/eos-c/eos-c-2?ttl_ms=300").await.0, 204);
     assert_eq!(listed().await, 1);
-    eventually("the mask is gone", || async {
-        (listed().await == 2).then_some(())
-    })
-    .await;
-    eventually("the gateway serves", || async {
-        (world.get("/users/1/orders").await.0 == 200).then_some(())
-    })
-    .await;
+    eventually("the mask is gone", || async { (listed().await == 2).then_some(()) }).await;
+    eventually("the gateway serves", || async { (world.get("/users/1/orders").await.0 == 200).then_some(()) }).await;
     world.system.stop().await.unwrap();
 }
 
@@ -184,11 +157,7 @@ async fn a_system_in_the_background_is_seen_stopped_and_started_again() {
     let dir = home.path();
     let absent = system(&["down"], dir);
     assert!(!absent.status.success());
-    assert!(
-        text(&absent.stderr).starts_with("no system runs in"),
-        "{}",
-        text(&absent.stderr)
-    );
+    assert!(text(&absent.stderr).starts_with("no system runs in"), "{}", text(&absent.stderr));
 
     let up = system(&["up", "--json"], dir);
     assert!(up.status.success(), "{}", text(&up.stderr));
@@ -196,12 +165,7 @@ async fn a_system_in_the_background_is_seen_stopped_and_started_again() {
     let second = system(&["up"], dir);
     assert!(text(&second.stderr).contains("is in use by a running system"));
     let status = system(&["status"], dir);
-    assert_eq!(
-        text(&status.stdout).matches("  ready").count(),
-        15,
-        "{}",
-        text(&status.stdout)
-    );
+    assert_eq!(text(&status.stdout).matches("  ready").count(), 15, "{}", text(&status.stdout));
 
     let pids = pids(&state);
     let down = system(&["down"], dir);
@@ -223,10 +187,7 @@ async fn a_system_in_the_background_is_seen_stopped_and_started_again() {
 #[tokio::test]
 async fn a_proxy_that_does_not_start_is_named_and_nothing_is_left() {
     let home = tempfile::tempdir().unwrap();
-    let up = system(
-        &["up", "--toxiproxy-command", "/does/not/exist here"],
-        home.path(),
-    );
+    let up = system(&["up", "--toxiproxy-command", "/does/not/exist here"], home.path());
     assert!(!up.status.success());
     let message = text(&up.stderr);
     assert!(message.contains("/does/not/exist here"), "{message}");
@@ -235,50 +196,30 @@ async fn a_proxy_that_does_not_start_is_named_and_nothing_is_left() {
 
 #[tokio::test]
 async fn calls_go_through_their_links_and_a_cut_link_is_felt_by_its_caller_alone() {
-    let proxy = std::path::Path::new(env!("CARGO_BIN_EXE_reference-system"))
-        .with_file_name("examples")
-        .join("plain-proxy");
+    let proxy =
+        std::path::Path::new(env!("CARGO_BIN_EXE_reference-system")).with_file_name("examples").join("plain-proxy");
     let command = proxy.display().to_string();
     let world = World::start_with(|options| options.toxiproxy_command = Some(command)).await;
     let state = world.system.state();
     assert_eq!(state.links.len(), 5 + 6 + 4 + 4);
-    let link = state
-        .links
-        .iter()
-        .find(|link| link.name == "eos-c->eus-1")
-        .unwrap();
-    let eus = state
-        .instances
-        .iter()
-        .find(|one| one.instance == "eus-1")
-        .unwrap();
+    let link = state.links.iter().find(|link| link.name == "eos-c->eus-1").unwrap();
+    let eus = state.instances.iter().find(|one| one.instance == "eus-1").unwrap();
     assert_eq!((link.upstream, link.from.as_str()), (eus.address, "eos-c"));
 
     let basket = world.basket(5, 6, None).await;
     let switch = async |enabled: bool| {
         let url = format!("{}/proxies/eos-c->eus-1", state.toxiproxy.as_ref().unwrap());
         let body = serde_json::json!({ "enabled": enabled }).to_string();
-        let request = world
-            .http
-            .post(url)
-            .header("content-type", "application/json")
-            .body(body);
+        let request = world.http.post(url).header("content-type", "application/json").body(body);
         assert!(request.send().await.unwrap().status().is_success());
     };
     switch(false).await;
-    eventually(
-        "creating an order fails for want of the user service",
-        || async {
-            let (status, answer) = world.post("/orders", basket.clone()).await;
-            (status == 503 && answer["error"].as_str()?.contains("eus-1")).then_some(())
-        },
-    )
+    eventually("creating an order fails for want of the user service", || async {
+        let (status, answer) = world.post("/orders", basket.clone()).await;
+        (status == 503 && answer["error"].as_str()?.contains("eus-1")).then_some(())
+    })
     .await;
-    assert_eq!(
-        world.get("/users/5").await.0,
-        200,
-        "the gateway has its own way"
-    );
+    assert_eq!(world.get("/users/5").await.0, 200, "the gateway has its own way");
     switch(true).await;
     eventually("orders are made again", || async {
         (world.post("/orders", basket.clone()).await.0 == 200).then_some(())
@@ -287,13 +228,7 @@ async fn calls_go_through_their_links_and_a_cut_link_is_felt_by_its_caller_alone
 
     // The proxy is one of the system's processes: it comes back, and its links with it.
     let pid_file = state.dir.join("run").join("proxy.pid");
-    let pid = || {
-        std::fs::read_to_string(&pid_file)
-            .ok()?
-            .trim()
-            .parse::<u32>()
-            .ok()
-    };
+    let pid = || std::fs::read_to_string(&pid_file).ok()?.trim().parse::<u32>().ok();
     let before = pid().unwrap();
     kill(before);
     eventually("orders are made through a new proxy", || async {

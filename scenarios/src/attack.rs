@@ -46,10 +46,9 @@ impl Script {
     /// When its built-in is unknown or a header is malformed.
     pub fn of(scenario: &model::Scenario) -> Result<Self, ScriptError> {
         match &scenario.builtin {
-            Some(name) => Builtin::named(name).map(Self::Builtin).ok_or_else(|| ScriptError::UnknownBuiltin {
-                scenario: scenario.name.clone(),
-                builtin: name.clone(),
-            }),
+            Some(name) => Builtin::named(name)
+                .map(Self::Builtin)
+                .ok_or_else(|| ScriptError::UnknownBuiltin { scenario: scenario.name.clone(), builtin: name.clone() }),
             None => Ok(Self::Declared(Arc::new(Declared::of(scenario)?))),
         }
     }

@@ -55,15 +55,7 @@ impl<'a> Request<'a> {
     /// A GET whose body is not wanted.
     #[must_use]
     pub fn get(name: usize, path: &'a str) -> Self {
-        Self {
-            name,
-            method: http::Method::GET,
-            path,
-            headers: &[],
-            body: None,
-            expect_status: &[],
-            keep_body: false,
-        }
+        Self { name, method: http::Method::GET, path, headers: &[], body: None, expect_status: &[], keep_body: false }
     }
 
     /// A POST of JSON (or of nothing) whose body is not wanted.

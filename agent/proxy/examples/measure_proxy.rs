@@ -27,10 +27,7 @@ const TRIPS: usize = 25;
 async fn main() -> Result<()> {
     let shutdown = CancellationToken::new();
     let servers = TaskTracker::new();
-    let (sink, echo) = (
-        sink(&servers, &shutdown).await?,
-        echo(&servers, &shutdown).await?,
-    );
+    let (sink, echo) = (sink(&servers, &shutdown).await?, echo(&servers, &shutdown).await?);
     let proxies = FaultProxy::new(shutdown.clone());
     let to_sink = open(&proxies, "to sink", sink).await?;
     let to_echo = open(&proxies, "to echo", echo).await?;
@@ -38,35 +35,19 @@ async fn main() -> Result<()> {
     println!("{:<44} {:>10}", "throughput, one connection", "MB/s");
     row("direct, without a proxy", throughput(sink).await?);
     row("proxy without toxics", throughput(to_sink).await?);
-    proxies.add_toxic(
-        "to sink",
-        ToxicSpec::new("noop").on(kennel_proxy::Stream::Upstream),
-    )?;
-    row(
-        "proxy with a toxic that does nothing",
-        throughput(to_sink).await?,
-    );
+    proxies.add_toxic("to sink", ToxicSpec::new("noop").on(kennel_proxy::Stream::Upstream))?;
+    row("proxy with a toxic that does nothing", throughput(to_sink).await?);
 
     let direct = round_trips(echo).await?;
     let untouched = round_trips(to_echo).await?;
-    proxies.add_toxic(
-        "to echo",
-        ToxicSpec::new("latency").with("latency", LATENCY_MS),
-    )?;
+    proxies.add_toxic("to echo", ToxicSpec::new("latency").with("latency", LATENCY_MS))?;
     let delayed = round_trips(to_echo).await?;
     println!();
-    println!(
-        "{:<44} {:>10} {:>10} {:>10} {:>10}",
-        "round trip of one byte, ms", "least", "median", "99 %", "most"
-    );
+    println!("{:<44} {:>10} {:>10} {:>10} {:>10}", "round trip of one byte, ms", "least", "median", "99 %", "most");
     times("direct, without a proxy", &direct, 0.0);
     times("proxy without toxics", &untouched, 0.0);
     let asked = LATENCY_MS as f64 + at(&direct, 0.5);
-    times(
-        &format!("error of {LATENCY_MS} ms against the direct median"),
-        &delayed,
-        asked,
-    );
+    times(&format!("error of {LATENCY_MS} ms against the direct median"), &delayed, asked);
 
     shutdown.cancel();
     proxies.shutdown().await;
@@ -92,9 +73,7 @@ fn at(sorted: &[f64], share: f64) -> f64 {
 }
 
 async fn open(proxies: &FaultProxy, name: &str, upstream: SocketAddr) -> Result<SocketAddr> {
-    let view = proxies
-        .create(ProxySpec::new(name, "127.0.0.1:0", upstream.to_string()))
-        .await?;
+    let view = proxies.create(ProxySpec::new(name, "127.0.0.1:0", upstream.to_string())).await?;
     Ok(view.listen.parse()?)
 }
 

@@ -16,16 +16,12 @@ pub(crate) struct ListenAddress {
 
 impl ListenAddress {
     pub(crate) fn new(requested: String) -> Self {
-        Self {
-            requested,
-            bound: None,
-        }
+        Self { requested, bound: None }
     }
 
     /// The bound address, or the requested one if it was never bound.
     pub(crate) fn shown(&self) -> String {
-        self.bound
-            .map_or_else(|| self.requested.clone(), |bound| bound.to_string())
+        self.bound.map_or_else(|| self.requested.clone(), |bound| bound.to_string())
     }
 
     /// Opens a listener and remembers the address it got.
@@ -56,10 +52,7 @@ impl ListenAddress {
         let other = resolve(other).await?;
         let requested = resolve(&self.requested).await;
         Ok(match self.bound {
-            Some(bound) => {
-                other == bound
-                    || (other.port() == 0 && requested.is_ok_and(|requested| requested == other))
-            }
+            Some(bound) => other == bound || (other.port() == 0 && requested.is_ok_and(|requested| requested == other)),
             None => requested.is_ok_and(|requested| requested == other),
         })
     }
@@ -67,32 +60,18 @@ impl ListenAddress {
 
 /// Resolves `host:port`, preferring IPv4 as Toxiproxy does.
 async fn resolve(address: &str) -> Result<SocketAddr, ProxyError> {
-    let failed = |reason: String| ProxyError::Listen {
-        address: address.to_owned(),
-        resolved: false,
-        reason,
-    };
+    let failed = |reason: String| ProxyError::Listen { address: address.to_owned(), resolved: false, reason };
     if address.is_empty() {
         return Ok((Ipv4Addr::LOCALHOST, 0).into());
     }
-    let (host, port) = address
-        .rsplit_once(':')
-        .ok_or_else(|| failed("missing port in address".to_owned()))?;
+    let (host, port) = address.rsplit_once(':').ok_or_else(|| failed("missing port in address".to_owned()))?;
     if host.is_empty() {
-        let port = port
-            .parse()
-            .map_err(|_| failed("invalid port".to_owned()))?;
+        let port = port.parse().map_err(|_| failed("invalid port".to_owned()))?;
         return Ok((IpAddr::from(Ipv6Addr::UNSPECIFIED), port).into());
     }
-    let mut found: Vec<SocketAddr> = lookup_host(address)
-        .await
-        .map_err(|error| failed(error.to_string()))?
-        .collect();
+    let mut found: Vec<SocketAddr> = lookup_host(address).await.map_err(|error| failed(error.to_string()))?.collect();
     found.sort_by_key(SocketAddr::is_ipv6);
-    found
-        .first()
-        .copied()
-        .ok_or_else(|| failed("no address".to_owned()))
+    found.first().copied().ok_or_else(|| failed("no address".to_owned()))
 }
 
 #[cfg(test)]
@@ -104,34 +83,17 @@ mod tests {
         let mut listen = ListenAddress::new("localhost:0".to_owned());
         let listener = listen.bind().await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        for same in [
-            "localhost:0",
-            "127.0.0.1:0",
-            &format!("127.0.0.1:{port}"),
-            &format!("localhost:{port}"),
-        ] {
-            assert!(
-                listen.is(same).await.unwrap(),
-                "{same} is {}",
-                listen.shown()
-            );
+        for same in ["localhost:0", "127.0.0.1:0", &format!("127.0.0.1:{port}"), &format!("localhost:{port}")] {
+            assert!(listen.is(same).await.unwrap(), "{same} is {}", listen.shown());
         }
         for other in ["127.0.0.2:0", &format!("127.0.0.2:{port}"), "127.0.0.1:1"] {
-            assert!(
-                !listen.is(other).await.unwrap(),
-                "{other} is not {}",
-                listen.shown()
-            );
+            assert!(!listen.is(other).await.unwrap(), "{other} is not {}", listen.shown());
         }
     }
 
     #[tokio::test]
     async fn an_explicit_port_is_not_exchanged_for_any_free_one() {
-        let free = TcpListener::bind("127.0.0.1:0")
-            .await
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let mut listen = ListenAddress::new(free.to_string());
         let _listener = listen.bind().await.unwrap();
         assert!(!listen.is("127.0.0.1:0").await.unwrap());
@@ -139,27 +101,15 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_without_port_is_refused_in_the_words_of_toxiproxy() {
-        let error = ListenAddress::new("local373".to_owned())
-            .bind()
-            .await
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "listen tcp: address local373: missing port in address"
-        );
+        let error = ListenAddress::new("local373".to_owned()).bind().await.unwrap_err();
+        assert_eq!(error.to_string(), "listen tcp: address local373: missing port in address");
     }
 
     #[tokio::test]
     async fn a_taken_port_is_refused_in_the_words_of_toxiproxy() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
-        let error = ListenAddress::new(address.to_string())
-            .bind()
-            .await
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("listen tcp {address}: bind: address already in use")
-        );
+        let error = ListenAddress::new(address.to_string()).bind().await.unwrap_err();
+        assert_eq!(error.to_string(), format!("listen tcp {address}: bind: address already in use"));
     }
 }

@@ -33,37 +33,19 @@ pub const VERSION: &str = concat!("2.12.0+kennel.", env!("CARGO_PKG_VERSION"));
 /// # Errors
 ///
 /// If the listener fails for good.
-pub async fn serve(
-    listener: TcpListener,
-    proxy: FaultProxy,
-    shutdown: CancellationToken,
-) -> io::Result<()> {
-    serve_http(listener, router(proxy))
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+pub async fn serve(listener: TcpListener, proxy: FaultProxy, shutdown: CancellationToken) -> io::Result<()> {
+    serve_http(listener, router(proxy)).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 /// The routes of the API, to be served by another server.
 pub fn router(proxy: FaultProxy) -> Router {
     Router::new()
         .route("/proxies", get(list_proxies).post(create_proxy))
-        .route(
-            "/proxies/{proxy}",
-            get(show_proxy)
-                .post(update_proxy)
-                .patch(update_proxy)
-                .delete(delete_proxy),
-        )
-        .route(
-            "/proxies/{proxy}/toxics",
-            get(list_toxics).post(create_toxic),
-        )
+        .route("/proxies/{proxy}", get(show_proxy).post(update_proxy).patch(update_proxy).delete(delete_proxy))
+        .route("/proxies/{proxy}/toxics", get(list_toxics).post(create_toxic))
         .route(
             "/proxies/{proxy}/toxics/{toxic}",
-            get(show_toxic)
-                .post(update_toxic)
-                .patch(update_toxic)
-                .delete(delete_toxic),
+            get(show_toxic).post(update_toxic).patch(update_toxic).delete(delete_toxic),
         )
         .route("/populate", post(populate))
         .route("/reset", post(reset))
@@ -75,10 +57,7 @@ pub fn router(proxy: FaultProxy) -> Router {
 
 /// Any web page can make a browser send requests to a local port, and must not drive the proxy that way.
 async fn refuse_browsers(request: Request, next: Next) -> Response {
-    let agent = request
-        .headers()
-        .get(header::USER_AGENT)
-        .map(HeaderValue::as_bytes);
+    let agent = request.headers().get(header::USER_AGENT).map(HeaderValue::as_bytes);
     let mut response = if agent.is_some_and(|agent| agent.starts_with(b"Mozilla/")) {
         (StatusCode::FORBIDDEN, "User agent not allowed\n").into_response()
     } else {
@@ -99,10 +78,7 @@ struct ErrorBody {
 
 impl From<&ProxyError> for ErrorBody {
     fn from(error: &ProxyError) -> Self {
-        Self {
-            error: error.to_string(),
-            status: error.status(),
-        }
+        Self { error: error.to_string(), status: error.status() }
     }
 }
 
@@ -124,10 +100,7 @@ impl IntoResponse for PopulateError {
             error: ErrorBody,
             proxies: Vec<ProxyView>,
         }
-        let body = Body {
-            error: (&self.error).into(),
-            proxies: self.done,
-        };
+        let body = Body { error: (&self.error).into(), proxies: self.done };
         (status_of(&self.error), Json(body)).into_response()
     }
 }
@@ -135,27 +108,15 @@ impl IntoResponse for PopulateError {
 type Answer<T> = Result<T, ProxyError>;
 
 async fn list_proxies(State(proxies): State<FaultProxy>) -> Json<BTreeMap<String, ProxyView>> {
-    Json(
-        proxies
-            .list()
-            .into_iter()
-            .map(|view| (view.name.clone(), view))
-            .collect(),
-    )
+    Json(proxies.list().into_iter().map(|view| (view.name.clone(), view)).collect())
 }
 
-async fn create_proxy(
-    State(proxies): State<FaultProxy>,
-    body: Bytes,
-) -> Answer<(StatusCode, Json<ProxyView>)> {
+async fn create_proxy(State(proxies): State<FaultProxy>, body: Bytes) -> Answer<(StatusCode, Json<ProxyView>)> {
     let view = proxies.create(body::proxy(&body)?).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
 
-async fn show_proxy(
-    State(proxies): State<FaultProxy>,
-    Path(proxy): Path<String>,
-) -> Answer<Json<ProxyView>> {
+async fn show_proxy(State(proxies): State<FaultProxy>, Path(proxy): Path<String>) -> Answer<Json<ProxyView>> {
     proxies.get(&proxy).map(Json)
 }
 
@@ -166,24 +127,15 @@ async fn update_proxy(
 ) -> Answer<Json<ProxyView>> {
     // An unknown name is reported before an unreadable body.
     proxies.get(&proxy)?;
-    proxies
-        .update(&proxy, body::proxy_update(&body)?)
-        .await
-        .map(Json)
+    proxies.update(&proxy, body::proxy_update(&body)?).await.map(Json)
 }
 
-async fn delete_proxy(
-    State(proxies): State<FaultProxy>,
-    Path(proxy): Path<String>,
-) -> Answer<StatusCode> {
+async fn delete_proxy(State(proxies): State<FaultProxy>, Path(proxy): Path<String>) -> Answer<StatusCode> {
     proxies.delete(&proxy).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn list_toxics(
-    State(proxies): State<FaultProxy>,
-    Path(proxy): Path<String>,
-) -> Answer<Json<Vec<ToxicView>>> {
+async fn list_toxics(State(proxies): State<FaultProxy>, Path(proxy): Path<String>) -> Answer<Json<Vec<ToxicView>>> {
     proxies.toxics(&proxy).map(Json)
 }
 
@@ -210,9 +162,7 @@ async fn update_toxic(
     body: Bytes,
 ) -> Answer<Json<ToxicView>> {
     proxies.toxic(&proxy, &toxic)?;
-    proxies
-        .update_toxic(&proxy, &toxic, body::toxic_update(&body)?)
-        .map(Json)
+    proxies.update_toxic(&proxy, &toxic, body::toxic_update(&body)?).map(Json)
 }
 
 async fn delete_toxic(
@@ -227,11 +177,7 @@ async fn populate(State(proxies): State<FaultProxy>, body: Bytes) -> Response {
     let specs = match body::proxies(&body) {
         Ok(specs) => specs,
         Err(error) => {
-            return PopulateError {
-                error,
-                done: Vec::new(),
-            }
-            .into_response();
+            return PopulateError { error, done: Vec::new() }.into_response();
         }
     };
     match proxies.populate(specs).await {
@@ -247,8 +193,5 @@ async fn reset(State(proxies): State<FaultProxy>) -> Answer<StatusCode> {
 
 async fn version() -> impl IntoResponse {
     let body = format!("{{\"version\": \"{VERSION}\"}}\n");
-    (
-        [(header::CONTENT_TYPE, "application/json;charset=utf-8")],
-        body,
-    )
+    ([(header::CONTENT_TYPE, "application/json;charset=utf-8")], body)
 }

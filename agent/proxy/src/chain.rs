@@ -63,11 +63,7 @@ impl Stage {
     fn stop(&mut self, now: Instant) -> Vec<Item> {
         self.pass(Event::Stop, now);
         self.memory = None;
-        self.line
-            .take_all()
-            .into_iter()
-            .map(|held| held.item)
-            .collect()
+        self.line.take_all().into_iter().map(|held| held.item).collect()
     }
 
     /// Passes what is held once more, at the times at which it arrived.
@@ -124,27 +120,17 @@ impl Chain {
 
     /// When `advance` will have something to do.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.stages
-            .iter()
-            .filter_map(|stage| stage.line.next_due())
-            .min()
+        self.stages.iter().filter_map(|stage| stage.line.next_due()).min()
     }
 
     /// Whether no toxic acts and nothing is held.
     pub(crate) fn is_idle(&self) -> bool {
-        self.out.is_empty()
-            && !self.sender_ended
-            && self.stages.iter().all(|stage| stage.memory.is_none())
+        self.out.is_empty() && !self.sender_ended && self.stages.iter().all(|stage| stage.memory.is_none())
     }
 
     /// What is held, in bytes, bookkeeping included.
     pub(crate) fn cost(&self) -> usize {
-        self.out_cost
-            + self
-                .stages
-                .iter()
-                .map(|stage| stage.line.cost())
-                .sum::<usize>()
+        self.out_cost + self.stages.iter().map(|stage| stage.line.cost()).sum::<usize>()
     }
 
     /// Fills `slices` with the bytes to be written next, and tells how many it filled.
@@ -153,11 +139,7 @@ impl Chain {
             Item::Data(bytes) => Some(bytes),
             Item::End(_) => None,
         });
-        slices
-            .iter_mut()
-            .zip(bytes)
-            .map(|(slice, bytes)| *slice = IoSlice::new(bytes))
-            .count()
+        slices.iter_mut().zip(bytes).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count()
     }
 
     /// Forgets the `written` first bytes.
@@ -199,12 +181,7 @@ impl Chain {
 
     /// Gives the item to the first stage from `from` on that acts.
     fn feed(&mut self, from: usize, item: Item, at: Instant) {
-        match self
-            .stages
-            .iter_mut()
-            .skip(from)
-            .find(|stage| stage.memory.is_some())
-        {
+        match self.stages.iter_mut().skip(from).find(|stage| stage.memory.is_some()) {
             Some(stage) => stage.pass(item.into(), at),
             None if item == Item::Data(Bytes::new()) => {}
             None => {

@@ -41,10 +41,7 @@ impl Clock {
         let timer = timer::Timer::new()
             .inspect_err(|error| tracing::warn!(%error, "no fine timer: delays may be 1 ms late"))
             .ok();
-        Self(Arc::new(Shared {
-            timer,
-            sleepers: Mutex::default(),
-        }))
+        Self(Arc::new(Shared { timer, sleepers: Mutex::default() }))
     }
 
     /// Wakes sleepers until `shutdown`.
@@ -66,12 +63,7 @@ impl Clock {
     /// Sleeps until `deadline`.
     pub(crate) async fn sleep_until(&self, deadline: Instant) {
         if self.0.timer.is_some() {
-            Sleep {
-                shared: &self.0,
-                deadline,
-                number: None,
-            }
-            .await;
+            Sleep { shared: &self.0, deadline, number: None }.await;
         } else {
             tokio::time::sleep_until(deadline.into()).await;
         }
@@ -95,9 +87,7 @@ impl Shared {
 
     /// Sets the timer to the earliest deadline, unless it is set to that or to an earlier one.
     fn arm(&self, sleepers: &mut Sleepers, now: Instant) {
-        let (Some(timer), Some((&(earliest, _), _))) =
-            (&self.timer, sleepers.wakers.first_key_value())
-        else {
+        let (Some(timer), Some((&(earliest, _), _))) = (&self.timer, sleepers.wakers.first_key_value()) else {
             return;
         };
         if sleepers.armed.is_some_and(|armed| armed <= earliest) {
@@ -130,9 +120,7 @@ impl Future for Sleep<'_> {
             sleepers.next_number += 1;
             sleepers.next_number
         });
-        sleepers
-            .wakers
-            .insert((self.deadline, number), context.waker().clone());
+        sleepers.wakers.insert((self.deadline, number), context.waker().clone());
         shared.arm(&mut sleepers, now);
         Poll::Pending
     }
@@ -141,10 +129,7 @@ impl Future for Sleep<'_> {
 impl Drop for Sleep<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            self.shared
-                .sleepers()
-                .wakers
-                .remove(&(self.deadline, number));
+            self.shared.sleepers().wakers.remove(&(self.deadline, number));
         }
     }
 }
@@ -187,11 +172,7 @@ mod timer {
             // Zero would disarm the timer.
             let wait = wait.clamp(Duration::from_nanos(1), super::LONGEST);
             let expiration = Expiration::OneShot(TimeSpec::from_duration(wait));
-            Ok(self
-                .0
-                .get_ref()
-                .0
-                .set(expiration, TimerSetTimeFlags::empty())?)
+            Ok(self.0.get_ref().0.set(expiration, TimerSetTimeFlags::empty())?)
         }
 
         /// Waits until it fires. Epoll is edge-triggered, so the expiration count need not be read.
@@ -233,10 +214,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(clock.clone().run(shutdown.clone()));
         test(&clock).await;
-        assert!(
-            clock.0.sleepers().wakers.is_empty(),
-            "every sleeper is forgotten"
-        );
+        assert!(clock.0.sleepers().wakers.is_empty(), "every sleeper is forgotten");
         shutdown.cancel();
         running.await.unwrap();
     }
@@ -263,10 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_sleep_ends_early_without_a_fine_timer() {
-        let coarse = Clock(Arc::new(Shared {
-            timer: None,
-            sleepers: Mutex::default(),
-        }));
+        let coarse = Clock(Arc::new(Shared { timer: None, sleepers: Mutex::default() }));
         with_clock(coarse, sleeps_end_in_order_and_never_early).await;
     }
 
@@ -276,8 +251,7 @@ mod tests {
             let deadline = Instant::now() + Duration::from_millis(20);
             let abandoned = clock.sleep_until(deadline - Duration::from_millis(15));
             let _ = tokio::time::timeout(Duration::from_millis(1), abandoned).await;
-            let slept =
-                tokio::time::timeout(Duration::from_secs(5), clock.sleep_until(deadline)).await;
+            let slept = tokio::time::timeout(Duration::from_secs(5), clock.sleep_until(deadline)).await;
             assert!(slept.is_ok());
         })
         .await;

@@ -92,9 +92,7 @@ impl ProxyError {
     }
 
     pub(crate) fn bad_body(reason: impl ToString) -> Self {
-        ProxyError::BadBody {
-            reason: reason.to_string(),
-        }
+        ProxyError::BadBody { reason: reason.to_string() }
     }
 }
 

@@ -52,18 +52,8 @@ struct Running {
 
 impl Link {
     pub(crate) fn new(name: String, listen: String, upstream: String, site: Site) -> Self {
-        let state = State {
-            listen: ListenAddress::new(listen),
-            upstream,
-            running: None,
-            next_toxic_id: 0,
-        };
-        Self {
-            name,
-            site,
-            toxics: watch::Sender::new(Arc::default()),
-            state: Mutex::new(state),
-        }
+        let state = State { listen: ListenAddress::new(listen), upstream, running: None, next_toxic_id: 0 };
+        Self { name, site, toxics: watch::Sender::new(Arc::default()), state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -71,10 +61,7 @@ impl Link {
     }
 
     pub(crate) fn is_enabled(&self) -> bool {
-        self.state()
-            .running
-            .as_ref()
-            .is_some_and(|running| !running.cancel.is_cancelled())
+        self.state().running.as_ref().is_some_and(|running| !running.cancel.is_cancelled())
     }
 
     pub(crate) fn upstream(&self) -> String {
@@ -109,10 +96,7 @@ impl Link {
         }
         let mut listen = self.state().listen.clone();
         let listener = listen.bind().await?;
-        let running = Running {
-            cancel: self.site.shutdown.child_token(),
-            tasks: TaskTracker::new(),
-        };
+        let running = Running { cancel: self.site.shutdown.child_token(), tasks: TaskTracker::new() };
         let mut state = self.state();
         let connections = Connections {
             name: self.name.clone(),
@@ -123,9 +107,7 @@ impl Link {
             tasks: running.tasks.clone(),
             all_tasks: self.site.tasks.clone(),
         };
-        running
-            .tasks
-            .spawn(self.site.tasks.track_future(connections.accept(listener)));
+        running.tasks.spawn(self.site.tasks.track_future(connections.accept(listener)));
         state.listen = listen;
         state.running = Some(running);
         Ok(())
@@ -173,17 +155,11 @@ impl Link {
 
     pub(crate) fn toxic_view(&self, name: &str) -> Result<ToxicView, ProxyError> {
         let toxics = self.toxics.borrow();
-        toxics
-            .iter()
-            .find(|placed| placed.name == name)
-            .map(view)
-            .ok_or_else(|| not_found(name))
+        toxics.iter().find(|placed| placed.name == name).map(view).ok_or_else(|| not_found(name))
     }
 
     pub(crate) fn add_toxic(&self, spec: ToxicSpec) -> Result<ToxicView, ProxyError> {
-        let kind = Kind::find(&spec.kind).ok_or_else(|| ProxyError::InvalidToxicType {
-            kind: spec.kind.clone(),
-        })?;
+        let kind = Kind::find(&spec.kind).ok_or_else(|| ProxyError::InvalidToxicType { kind: spec.kind.clone() })?;
         let name = match spec.name {
             Some(name) if !name.is_empty() => name,
             _ => format!("{}_{}", spec.kind, spec.stream.as_str()),
@@ -192,33 +168,17 @@ impl Link {
             if toxics.iter().any(|placed| placed.name == name) {
                 return Err(ProxyError::ToxicAlreadyExists { toxic: name });
             }
-            let toxic = kind
-                .build(Map::new(), spec.attributes)
-                .map_err(ProxyError::bad_body)?;
-            let placed = Placed {
-                id,
-                revision: 0,
-                name,
-                stream: spec.stream,
-                toxicity: spec.toxicity,
-                toxic,
-            };
+            let toxic = kind.build(Map::new(), spec.attributes).map_err(ProxyError::bad_body)?;
+            let placed = Placed { id, revision: 0, name, stream: spec.stream, toxicity: spec.toxicity, toxic };
             let view = view(&placed);
             toxics.push(placed);
             Ok(view)
         })
     }
 
-    pub(crate) fn update_toxic(
-        &self,
-        name: &str,
-        update: ToxicUpdate,
-    ) -> Result<ToxicView, ProxyError> {
+    pub(crate) fn update_toxic(&self, name: &str, update: ToxicUpdate) -> Result<ToxicView, ProxyError> {
         self.change_toxics(|toxics, _| {
-            let placed = toxics
-                .iter_mut()
-                .find(|placed| placed.name == name)
-                .ok_or_else(|| not_found(name))?;
+            let placed = toxics.iter_mut().find(|placed| placed.name == name).ok_or_else(|| not_found(name))?;
             placed.toxic = changed(placed, update.attributes)?;
             placed.toxicity = update.toxicity.unwrap_or(placed.toxicity);
             placed.revision += 1;
@@ -228,10 +188,7 @@ impl Link {
 
     pub(crate) fn remove_toxic(&self, name: &str) -> Result<(), ProxyError> {
         self.change_toxics(|toxics, _| {
-            let at = toxics
-                .iter()
-                .position(|placed| placed.name == name)
-                .ok_or_else(|| not_found(name))?;
+            let at = toxics.iter().position(|placed| placed.name == name).ok_or_else(|| not_found(name))?;
             toxics.remove(at);
             Ok(())
         })
@@ -257,9 +214,7 @@ impl Link {
 }
 
 fn not_found(toxic: &str) -> ProxyError {
-    ProxyError::ToxicNotFound {
-        toxic: toxic.to_owned(),
-    }
+    ProxyError::ToxicNotFound { toxic: toxic.to_owned() }
 }
 
 fn view(placed: &Placed) -> ToxicView {
@@ -273,15 +228,10 @@ fn view(placed: &Placed) -> ToxicView {
 }
 
 /// The toxic with some attributes changed.
-fn changed(
-    placed: &Placed,
-    changes: Map<String, Value>,
-) -> Result<Arc<dyn crate::toxics::AnyToxic>, ProxyError> {
+fn changed(placed: &Placed, changes: Map<String, Value>) -> Result<Arc<dyn crate::toxics::AnyToxic>, ProxyError> {
     let kind = placed.toxic.kind();
     Kind::find(kind)
-        .ok_or_else(|| ProxyError::InvalidToxicType {
-            kind: kind.to_owned(),
-        })?
+        .ok_or_else(|| ProxyError::InvalidToxicType { kind: kind.to_owned() })?
         .build(placed.toxic.attributes(), changes)
         .map_err(ProxyError::bad_body)
 }
@@ -342,10 +292,7 @@ impl Connections {
                 tracing::debug!(proxy = self.name, %error, "cannot set TCP_NODELAY");
             }
         }
-        let carried = self
-            .cancel
-            .run_until_cancelled(self.pump(&mut client, &mut server))
-            .await;
+        let carried = self.cancel.run_until_cancelled(self.pump(&mut client, &mut server)).await;
         if let Some(Err(Severed::Reset)) = carried {
             self.reset(&client);
             self.reset(&server);

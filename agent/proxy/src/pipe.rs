@@ -85,11 +85,7 @@ impl<'c> Pipe<'c> {
     pub(crate) async fn run(mut self) -> Result<(), Severed> {
         self.adopt_toxics();
         loop {
-            let step = if self.chain.is_idle() {
-                self.pass_through().await
-            } else {
-                self.delay().await
-            };
+            let step = if self.chain.is_idle() { self.pass_through().await } else { self.delay().await };
             if let Step::Finished = step? {
                 return Ok(());
             }

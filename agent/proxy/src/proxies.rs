@@ -62,11 +62,7 @@ impl FaultProxy {
             links: RwLock::default(),
             changing: tokio::sync::Mutex::default(),
             allowed,
-            site: Site {
-                clock,
-                tasks,
-                shutdown,
-            },
+            site: Site { clock, tasks, shutdown },
         }))
     }
 
@@ -137,11 +133,7 @@ impl FaultProxy {
     pub async fn populate(&self, specs: Vec<ProxySpec>) -> Result<Vec<ProxyView>, PopulateError> {
         let _changing = self.0.changing.lock().await;
         for (at, spec) in (1..).zip(&specs) {
-            self.check(spec, &format!(" at proxy {at}"))
-                .map_err(|error| PopulateError {
-                    error,
-                    done: Vec::new(),
-                })?;
+            self.check(spec, &format!(" at proxy {at}")).map_err(|error| PopulateError { error, done: Vec::new() })?;
         }
         let mut done = Vec::with_capacity(specs.len());
         for spec in specs {
@@ -199,12 +191,7 @@ impl FaultProxy {
     /// # Errors
     ///
     /// If there is no such proxy or toxic, or attributes do not fit the kind; nothing changes then.
-    pub fn update_toxic(
-        &self,
-        proxy: &str,
-        toxic: &str,
-        update: ToxicUpdate,
-    ) -> Result<ToxicView, ProxyError> {
+    pub fn update_toxic(&self, proxy: &str, toxic: &str, update: ToxicUpdate) -> Result<ToxicView, ProxyError> {
         self.link(proxy)?.update_toxic(toxic, update)
     }
 
@@ -235,9 +222,7 @@ impl FaultProxy {
     }
 
     fn check(&self, spec: &ProxySpec, place: &str) -> Result<(), ProxyError> {
-        let missing = |field: &str| ProxyError::MissingField {
-            field: format!("{field}{place}"),
-        };
+        let missing = |field: &str| ProxyError::MissingField { field: format!("{field}{place}") };
         if spec.name.is_empty() {
             return Err(missing("name"));
         }
@@ -249,14 +234,8 @@ impl FaultProxy {
 
     fn check_upstream(&self, upstream: &str) -> Result<(), ProxyError> {
         match &self.0.allowed {
-            Some(allowed)
-                if !allowed
-                    .iter()
-                    .any(|entry| entry.eq_ignore_ascii_case(upstream)) =>
-            {
-                Err(ProxyError::UpstreamNotAllowed {
-                    upstream: upstream.to_owned(),
-                })
+            Some(allowed) if !allowed.iter().any(|entry| entry.eq_ignore_ascii_case(upstream)) => {
+                Err(ProxyError::UpstreamNotAllowed { upstream: upstream.to_owned() })
             }
             _ => Ok(()),
         }
@@ -267,12 +246,7 @@ impl FaultProxy {
             return Err(ProxyError::ShuttingDown);
         }
         let site = self.0.site.clone();
-        let link = Arc::new(Link::new(
-            spec.name.clone(),
-            spec.listen,
-            spec.upstream,
-            site,
-        ));
+        let link = Arc::new(Link::new(spec.name.clone(), spec.listen, spec.upstream, site));
         if spec.enabled {
             link.start().await?;
         }
@@ -292,12 +266,7 @@ impl FaultProxy {
 
     fn link(&self, proxy: &str) -> Result<Arc<Link>, ProxyError> {
         let links = self.0.links.read().unwrap_or_else(PoisonError::into_inner);
-        links
-            .get(proxy)
-            .cloned()
-            .ok_or_else(|| ProxyError::ProxyNotFound {
-                proxy: proxy.to_owned(),
-            })
+        links.get(proxy).cloned().ok_or_else(|| ProxyError::ProxyNotFound { proxy: proxy.to_owned() })
     }
 
     fn links(&self) -> Vec<Arc<Link>> {

@@ -4,9 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The direction of data that a toxic acts on, seen from the client.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stream {
     /// From the client to the upstream.
@@ -27,9 +25,7 @@ impl Stream {
 
     /// Reads the name used by the Toxiproxy API, in any case of letters.
     pub fn parse(name: &str) -> Option<Self> {
-        [Stream::Upstream, Stream::Downstream]
-            .into_iter()
-            .find(|stream| stream.as_str().eq_ignore_ascii_case(name))
+        [Stream::Upstream, Stream::Downstream].into_iter().find(|stream| stream.as_str().eq_ignore_ascii_case(name))
     }
 }
 
@@ -49,17 +45,8 @@ pub struct ProxySpec {
 
 impl ProxySpec {
     /// An enabled proxy.
-    pub fn new(
-        name: impl Into<String>,
-        listen: impl Into<String>,
-        upstream: impl Into<String>,
-    ) -> Self {
-        Self {
-            name: name.into(),
-            listen: listen.into(),
-            upstream: upstream.into(),
-            enabled: true,
-        }
+    pub fn new(name: impl Into<String>, listen: impl Into<String>, upstream: impl Into<String>) -> Self {
+        Self { name: name.into(), listen: listen.into(), upstream: upstream.into(), enabled: true }
     }
 }
 
@@ -92,13 +79,7 @@ pub struct ToxicSpec {
 impl ToxicSpec {
     /// A toxic on every connection, downstream, with all parameters at their defaults.
     pub fn new(kind: impl Into<String>) -> Self {
-        Self {
-            name: None,
-            kind: kind.into(),
-            stream: Stream::default(),
-            toxicity: 1.0,
-            attributes: Map::new(),
-        }
+        Self { name: None, kind: kind.into(), stream: Stream::default(), toxicity: 1.0, attributes: Map::new() }
     }
 
     /// The same toxic under a name of its own.

@@ -49,7 +49,8 @@ impl Injection for Kill {
     fn inject(&self) -> BoxFuture<'_, Result<(), FaultError>> {
         Box::pin(async {
             self.process.signal(Signal::SIGKILL)?;
-            confirm(|| format!("{} being gone", self.process), Duration::from_secs(2), || !self.process.is_alive()).await
+            confirm(|| format!("{} being gone", self.process), Duration::from_secs(2), || !self.process.is_alive())
+                .await
         })
     }
 

@@ -27,7 +27,10 @@ enum Carrier {
     Toxiproxy { api: SocketAddr, proxy: String },
 }
 
-pub(super) async fn resolve(fault: &Fault, surroundings: &Surroundings<'_>) -> Result<Vec<Box<dyn Injection>>, FaultError> {
+pub(super) async fn resolve(
+    fault: &Fault,
+    surroundings: &Surroundings<'_>,
+) -> Result<Vec<Box<dyn Injection>>, FaultError> {
     let selector = fault.selector.link.as_deref().unwrap_or("");
     let links = select_links(surroundings.target, selector);
     if links.is_empty() {
@@ -90,10 +93,18 @@ impl Injection for Latency {
                         .on(Stream::Downstream)
                         .with("latency", millis(self.latency))
                         .with("jitter", millis(self.jitter));
-                    proxy.add_toxic(&self.link, spec).map(|_| ()).map_err(|e| embedded_failed("add the latency toxic", &e))?;
-                    proxy.toxic(&self.link, TOXIC).map(|_| ()).map_err(|e| embedded_failed("list the latency toxic", &e))
+                    proxy
+                        .add_toxic(&self.link, spec)
+                        .map(|_| ())
+                        .map_err(|e| embedded_failed("add the latency toxic", &e))?;
+                    proxy
+                        .toxic(&self.link, TOXIC)
+                        .map(|_| ())
+                        .map_err(|e| embedded_failed("list the latency toxic", &e))
                 }
-                Carrier::Toxiproxy { api, proxy } => toxiproxy::add_latency(*api, proxy, self.latency, self.jitter).await,
+                Carrier::Toxiproxy { api, proxy } => {
+                    toxiproxy::add_latency(*api, proxy, self.latency, self.jitter).await
+                }
             }
         })
     }

@@ -124,7 +124,11 @@ fn process_selector<'a>(fault: &Fault, target: &'a Target) -> Result<&'a Process
 }
 
 /// Polls until `reached` says so, or the deadline is over.
-async fn confirm(what: impl FnOnce() -> String, within: Duration, mut reached: impl FnMut() -> bool) -> Result<(), FaultError> {
+async fn confirm(
+    what: impl FnOnce() -> String,
+    within: Duration,
+    mut reached: impl FnMut() -> bool,
+) -> Result<(), FaultError> {
     let deadline = tokio::time::Instant::now() + within;
     while !reached() {
         if tokio::time::Instant::now() >= deadline {

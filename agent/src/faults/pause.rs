@@ -30,7 +30,8 @@ impl Injection for Pause {
     fn inject(&self) -> BoxFuture<'_, Result<(), FaultError>> {
         Box::pin(async {
             self.process.signal(Signal::SIGSTOP)?;
-            confirm(|| format!("{} being frozen", self.process), Duration::from_secs(1), || self.process.is_stopped()).await
+            confirm(|| format!("{} being frozen", self.process), Duration::from_secs(1), || self.process.is_stopped())
+                .await
         })
     }
 

@@ -17,12 +17,16 @@ struct RegistryGap {
     lease: Duration,
 }
 
-pub(super) async fn resolve(fault: &Fault, surroundings: &Surroundings<'_>) -> Result<Vec<Box<dyn Injection>>, FaultError> {
+pub(super) async fn resolve(
+    fault: &Fault,
+    surroundings: &Surroundings<'_>,
+) -> Result<Vec<Box<dyn Injection>>, FaultError> {
     let declared = instance(fault, surroundings.target)?;
     let registry = surroundings.target.registry.as_ref();
     let registry = registry.ok_or_else(|| FaultError::NotDeclared { what: "a registry".to_owned() })?;
     let addresses = surroundings.boundary.addresses(&registry.url).await?;
-    let address = addresses.first().ok_or_else(|| FaultError::NotDeclared { what: "a registry's address".to_owned() })?;
+    let address =
+        addresses.first().ok_or_else(|| FaultError::NotDeclared { what: "a registry's address".to_owned() })?;
     let gap = RegistryGap {
         // By address: what was checked is what will be asked, also by the watchdog.
         registry: format!("http://{address}"),
@@ -31,7 +35,9 @@ pub(super) async fn resolve(fault: &Fault, surroundings: &Surroundings<'_>) -> R
         lease: surroundings.lease,
     };
     if !is_listed(&gap.registry, &gap.service, &gap.instance).await? {
-        return Err(FaultError::NotDeclared { what: format!("a registered instance: {}/{} is not in the registry now", gap.service, gap.instance) });
+        return Err(FaultError::NotDeclared {
+            what: format!("a registered instance: {}/{} is not in the registry now", gap.service, gap.instance),
+        });
     }
     Ok(vec![Box::new(gap)])
 }
@@ -54,7 +60,8 @@ fn failed(server: &str, action: &str, error: &dyn std::error::Error) -> FaultErr
 
 async fn is_listed(registry: &str, service: &str, instance: &str) -> Result<bool, FaultError> {
     let action = format!("list {service}");
-    let answer = client()?.get(format!("{registry}/svc/{service}")).send().await.map_err(|e| failed(registry, &action, &e))?;
+    let answer =
+        client()?.get(format!("{registry}/svc/{service}")).send().await.map_err(|e| failed(registry, &action, &e))?;
     if answer.status() == reqwest::StatusCode::NOT_FOUND {
         return Ok(false);
     }
@@ -76,16 +83,25 @@ fn mentions(listing: &serde_json::Value, instance: &str) -> bool {
 
 impl RegistryGap {
     async fn mask(&self) -> Result<(), FaultError> {
-        let url = format!("{}/mask/{}/{}?ttl_ms={}", self.registry, self.service, self.instance, self.lease.as_millis());
+        let url =
+            format!("{}/mask/{}/{}?ttl_ms={}", self.registry, self.service, self.instance, self.lease.as_millis());
         let answer = client()?.put(url).send().await.and_then(reqwest::Response::error_for_status);
         answer.map(|_| ()).map_err(|e| failed(&self.registry, "hide the instance", &e))
     }
 
-    async fn wait_until_listed_is(registry: &str, service: &str, instance: &str, wanted: bool) -> Result<(), FaultError> {
+    async fn wait_until_listed_is(
+        registry: &str,
+        service: &str,
+        instance: &str,
+        wanted: bool,
+    ) -> Result<(), FaultError> {
         let deadline = tokio::time::Instant::now() + TIMEOUT;
         while is_listed(registry, service, instance).await? != wanted {
             if tokio::time::Instant::now() > deadline {
-                let what = format!("{service}/{instance} {} the registry", if wanted { "being back in" } else { "being gone from" });
+                let what = format!(
+                    "{service}/{instance} {} the registry",
+                    if wanted { "being back in" } else { "being gone from" }
+                );
                 return Err(FaultError::Unconfirmed { what, within: TIMEOUT });
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

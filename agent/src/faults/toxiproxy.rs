@@ -12,7 +12,12 @@ use super::FaultError;
 pub(super) type Toxics = Vec<(String, String)>;
 
 /// Adds a latency toxic towards the caller and reads it back.
-pub(super) async fn add_latency(api: SocketAddr, proxy: &str, latency: Duration, jitter: Duration) -> Result<(), FaultError> {
+pub(super) async fn add_latency(
+    api: SocketAddr,
+    proxy: &str,
+    latency: Duration,
+    jitter: Duration,
+) -> Result<(), FaultError> {
     let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
     let (latency, jitter) = (millis(latency), millis(jitter));
     let toxics = call(api, proxy, "add the latency toxic", move |found| {
@@ -91,7 +96,8 @@ mod client {
         let (tell, told) = tokio::sync::oneshot::channel();
         let name = proxy.to_owned();
         let thread = std::thread::Builder::new().name("toxiproxy".to_owned()).spawn(move || {
-            let result = toxiproxy_rust::client::Client::new(api).find_proxy(&name).and_then(|found| work(&Found(found)));
+            let result =
+                toxiproxy_rust::client::Client::new(api).find_proxy(&name).and_then(|found| work(&Found(found)));
             let _ = tell.send(result);
         });
         thread.map_err(|e| failed(e.to_string()))?;

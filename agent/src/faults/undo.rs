@@ -59,7 +59,9 @@ impl Undo {
         match self {
             Self::Resume { process } => format!("kill -CONT {}", process.pid),
             Self::RemoveToxics { api, .. } => format!("curl -X POST http://{api}/reset"),
-            Self::Unmask { registry, service, instance } => format!("curl -X DELETE {registry}/mask/{service}/{instance}"),
+            Self::Unmask { registry, service, instance } => {
+                format!("curl -X DELETE {registry}/mask/{service}/{instance}")
+            }
         }
     }
 }

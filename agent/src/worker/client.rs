@@ -180,7 +180,8 @@ impl Client for User {
                     list => list.contains(&response.status),
                 };
                 let failure = (!expected).then(|| format!("status {}", response.status));
-                let result = if expected { Ok(Answer { status: response.status, body: response.body }) } else { Err(Abandon) };
+                let result =
+                    if expected { Ok(Answer { status: response.status, body: response.body }) } else { Err(Abandon) };
                 (result, response.bytes, failure)
             }
             Err(kind) => (Err(Abandon), 0, Some(kind)),

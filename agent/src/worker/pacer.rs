@@ -31,7 +31,10 @@ impl AsRawFd for RawTimer {
 impl PreciseTimer {
     fn new() -> io::Result<Self> {
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
-        #[expect(deprecated, reason = "what replaces it is unsafe; this descriptor is owned by, and lives as long as, the AsyncFd")]
+        #[expect(
+            deprecated,
+            reason = "what replaces it is unsafe; this descriptor is owned by, and lives as long as, the AsyncFd"
+        )]
         Ok(Self(AsyncFd::with_interest(RawTimer(timer), Interest::READABLE)?))
     }
 

@@ -143,7 +143,14 @@ fn with(change: impl FnOnce(&mut Recorder)) {
 }
 
 /// Counts a request that ended now.
-pub(super) fn request(name: usize, intended: Instant, sent: Instant, ended: Instant, bytes: u64, failure: Option<String>) {
+pub(super) fn request(
+    name: usize,
+    intended: Instant,
+    sent: Instant,
+    ended: Instant,
+    bytes: u64,
+    failure: Option<String>,
+) {
     with(|recorder| {
         let (response, service) = (ended.saturating_duration_since(intended), ended.saturating_duration_since(sent));
         if recorder.keep_raw {

@@ -350,14 +350,16 @@ struct Usage {
 impl Usage {
     fn now() -> Self {
         let micros = |time: TimeVal| u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap_or(0);
-        let cpu_us = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| micros(usage.user_time()) + micros(usage.system_time()));
+        let cpu_us =
+            getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| micros(usage.user_time()) + micros(usage.system_time()));
         Self { cpu_us }
     }
 }
 
 /// Resident memory of this process in bytes; 0 where /proc does not tell.
 fn resident_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    let pages =
+        std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
     pages.unwrap_or(0) * 4096
 }
 

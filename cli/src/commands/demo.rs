@@ -18,7 +18,8 @@ use crate::reference_target;
 use crate::server::{Server, ServerError};
 
 pub(super) async fn run(places: &Places, exit: bool, port: u16, json: bool) -> Result<ExitCode, Failure> {
-    let mut interrupt = Interrupt::listen().map_err(|e| Failure::could_not_run(format!("cannot listen for signals: {e}")))?;
+    let mut interrupt =
+        Interrupt::listen().map_err(|e| Failure::could_not_run(format!("cannot listen for signals: {e}")))?;
     if let Some(other) = Client::running(places).await? {
         return Err(Failure::could_not_run(format!(
             "another Kennel is at {} on the same data directory; stop it, or give this one its own with --data",
@@ -71,7 +72,8 @@ async fn with_system(
         let client = Client::at(&server.url)?;
         let demo = library::EXPERIMENTS.iter().find(|file| file.name == "demo");
         let demo = demo.ok_or_else(|| Failure::could_not_run("the library has no experiment `demo`"))?;
-        let request = StartRun { experiment: demo.source.to_owned(), file: Some("demo.yaml".to_owned()), raw_log: None };
+        let request =
+            StartRun { experiment: demo.source.to_owned(), file: Some("demo.yaml".to_owned()), raw_log: None };
         conduct(&client, &request, interrupt, json).await
     }
     .await;

@@ -10,8 +10,10 @@ use super::{Failure, print};
 use crate::interrupt::Interrupt;
 
 pub(super) async fn run(host: &str, port: u16) -> Result<ExitCode, Failure> {
-    let mut interrupt = Interrupt::listen().map_err(|e| Failure::could_not_run(format!("cannot listen for signals: {e}")))?;
-    let failed = |e: std::io::Error| Failure::could_not_run(format!("cannot serve the fault proxy on {host}:{port}: {e}"));
+    let mut interrupt =
+        Interrupt::listen().map_err(|e| Failure::could_not_run(format!("cannot listen for signals: {e}")))?;
+    let failed =
+        |e: std::io::Error| Failure::could_not_run(format!("cannot serve the fault proxy on {host}:{port}: {e}"));
     let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let shutdown = CancellationToken::new();

@@ -14,16 +14,26 @@ use crate::places::Places;
 use crate::report;
 
 pub(super) fn read(file: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(file).map_err(|e| Failure::bad_input(format!("cannot read {}: {e}", file.display()), Vec::new()))
+    std::fs::read_to_string(file)
+        .map_err(|e| Failure::bad_input(format!("cannot read {}: {e}", file.display()), Vec::new()))
 }
 
-pub(super) async fn run(places: &Places, file: &Path, raw_log: Option<PathBuf>, json: bool) -> Result<ExitCode, Failure> {
+pub(super) async fn run(
+    places: &Places,
+    file: &Path,
+    raw_log: Option<PathBuf>,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     let experiment = read(file)?;
     let raw_log = match raw_log {
-        Some(path) => Some(std::path::absolute(&path).map_err(|e| Failure::bad_input(format!("cannot use {}: {e}", path.display()), Vec::new()))?),
+        Some(path) => Some(
+            std::path::absolute(&path)
+                .map_err(|e| Failure::bad_input(format!("cannot use {}: {e}", path.display()), Vec::new()))?,
+        ),
         None => None,
     };
-    let mut interrupt = Interrupt::listen().map_err(|e| Failure::could_not_run(format!("cannot listen for signals: {e}")))?;
+    let mut interrupt =
+        Interrupt::listen().map_err(|e| Failure::could_not_run(format!("cannot listen for signals: {e}")))?;
     let client = Client::open(places).await?;
     let request = StartRun {
         experiment,
@@ -36,7 +46,12 @@ pub(super) async fn run(places: &Places, file: &Path, raw_log: Option<PathBuf>, 
 }
 
 /// Starts a run, follows it to its end and prints it. Ctrl-C halts it first.
-pub(super) async fn conduct(client: &Client, request: &StartRun, interrupt: &mut Interrupt, json: bool) -> Result<ExitCode, Failure> {
+pub(super) async fn conduct(
+    client: &Client,
+    request: &StartRun,
+    interrupt: &mut Interrupt,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     let started: Started = client.post("/runs", request).await?;
     say(&format!("live at {}/runs/{}", client.url(), started.id));
     let mut interrupted = false;

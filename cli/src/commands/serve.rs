@@ -11,11 +11,14 @@ use crate::server::Server;
 pub(super) async fn run(places: &Places, listen: SocketAddr) -> Result<ExitCode, Failure> {
     if !listen.ip().is_loopback() {
         return Err(Failure::bad_input(
-            format!("{listen} would let the whole network start load and faults: Kennel has no accounts yet and serves loopback only; reach it through an SSH tunnel"),
+            format!(
+                "{listen} would let the whole network start load and faults: Kennel has no accounts yet and serves loopback only; reach it through an SSH tunnel"
+            ),
             Vec::new(),
         ));
     }
-    let mut interrupt = Interrupt::listen().map_err(|e| Failure::could_not_run(format!("cannot listen for signals: {e}")))?;
+    let mut interrupt =
+        Interrupt::listen().map_err(|e| Failure::could_not_run(format!("cannot listen for signals: {e}")))?;
     let server = Server::start(places, listen, Vec::new()).await.map_err(|e| Failure::could_not_run(e.to_string()))?;
     print(&format!("Kennel is at {} (data in {}); Ctrl-C stops it", server.url, places.data().display()));
     interrupt.came().await;

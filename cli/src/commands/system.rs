@@ -21,7 +21,8 @@ pub(crate) fn run(command: SystemArguments, data: &DataArgument) -> ExitCode {
 
 /// The command that puts this program's own fault proxy between the services.
 pub(crate) fn proxy_command() -> Result<String, Failure> {
-    let program = std::env::current_exe().map_err(|e| Failure::could_not_run(format!("cannot find this program's own path: {e}")))?;
+    let program = std::env::current_exe()
+        .map_err(|e| Failure::could_not_run(format!("cannot find this program's own path: {e}")))?;
     Ok(format!("{} proxy", program.display()))
 }
 
@@ -33,7 +34,9 @@ pub(crate) fn launcher() -> Result<Launcher, Failure> {
 fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure> {
     let command = match command {
         SystemArguments::Process(process) => {
-            return reference_system::run(process.into(), launcher()?).map(|_| ()).map_err(|e| Failure::could_not_run(e.to_string()));
+            return reference_system::run(process.into(), launcher()?)
+                .map(|_| ())
+                .map_err(|e| Failure::could_not_run(e.to_string()));
         }
         other => other,
     };
@@ -43,10 +46,22 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
         SystemArguments::Up { dir, seed, respawn_after, gateway_port, json } => {
             let toxiproxy_command = Some(proxy_command()?);
             let respawn_after = respawn_after.get();
-            (SystemCommand::Up(UpArgs { dir: dir_or_own(dir), seed, respawn_after, toxiproxy_command, gateway_port, json }), false)
+            (
+                SystemCommand::Up(UpArgs {
+                    dir: dir_or_own(dir),
+                    seed,
+                    respawn_after,
+                    toxiproxy_command,
+                    gateway_port,
+                    json,
+                }),
+                false,
+            )
         }
         SystemArguments::Down { dir } => (SystemCommand::Down(DirArgs { dir: dir_or_own(dir) }), true),
-        SystemArguments::Status { dir, json } => (SystemCommand::Status(StatusArgs { dir: dir_or_own(dir), json }), false),
+        SystemArguments::Status { dir, json } => {
+            (SystemCommand::Status(StatusArgs { dir: dir_or_own(dir), json }), false)
+        }
         SystemArguments::Process(_) => return Ok(()),
     };
     let outcome = reference_system::run(command, launcher()?).map_err(|e| Failure::could_not_run(e.to_string()))?;
@@ -69,5 +84,7 @@ fn declare(places: &Places, state: &reference_system::SystemState) -> Result<(),
     // JSON is YAML, and the declaration is made by a program.
     let text = serde_json::to_string_pretty(&reference_target::declare(state)).unwrap_or_default();
     let written = std::fs::create_dir_all(places.targets()).and_then(|()| std::fs::write(&path, text));
-    written.map_err(|e| Failure::could_not_run(format!("the system is up, but cannot be declared in {}: {e}", path.display())))
+    written.map_err(|e| {
+        Failure::could_not_run(format!("the system is up, but cannot be declared in {}: {e}", path.display()))
+    })
 }

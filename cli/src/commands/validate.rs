@@ -13,8 +13,14 @@ pub(super) fn run(places: &Places, file: &Path, json: bool) -> Result<ExitCode, 
     let source = read(file)?;
     let name = file.display().to_string();
     match experiment::parse(&name, &source, &Known::new(places, Vec::new())) {
-        Ok(valid) if json => print_json(&serde_json::json!({ "file": name, "name": valid.experiment().name, "problems": [] })),
-        Ok(valid) => print(&format!("{name}: `{}` is a valid experiment on target `{}`", valid.experiment().name, valid.target().name)),
+        Ok(valid) if json => {
+            print_json(&serde_json::json!({ "file": name, "name": valid.experiment().name, "problems": [] }))
+        }
+        Ok(valid) => print(&format!(
+            "{name}: `{}` is a valid experiment on target `{}`",
+            valid.experiment().name,
+            valid.target().name
+        )),
         Err(problems) if json => {
             print_json(&problems);
             return Ok(ExitCode::from(2));

@@ -1,5 +1,5 @@
 //! What the tests of the whole product share: the built command, a data directory, polling with a deadline.
-#![allow(dead_code, reason = "every test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "every test binary uses its own part")]
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,8 @@ impl Kennel {
         let mut running = Running(child);
         let url = eventually("kennel serve is up", Duration::from_secs(20), || {
             assert!(running.0.try_wait().unwrap().is_none(), "kennel serve ended");
-            let file: Value = serde_json::from_str(&std::fs::read_to_string(self.dir().join("server.json")).ok()?).ok()?;
+            let file: Value =
+                serde_json::from_str(&std::fs::read_to_string(self.dir().join("server.json")).ok()?).ok()?;
             // A killed server leaves its file behind.
             (file["pid"] == running.0.id()).then(|| file["url"].as_str().unwrap().to_owned())
         });
@@ -94,7 +95,8 @@ impl Kennel {
 
     /// Starts the reference system and declares it here; it goes down when the result is dropped.
     pub fn system(&self) -> System<'_> {
-        let state = serde_json::from_str(&self.expect(0, &["system", "up", "--json", "--respawn-after", "1s"])).unwrap();
+        let state =
+            serde_json::from_str(&self.expect(0, &["system", "up", "--json", "--respawn-after", "1s"])).unwrap();
         System { kennel: self, state }
     }
 }
@@ -232,15 +234,20 @@ pub struct HttpProcess {
 impl HttpProcess {
     pub fn start() -> Self {
         let port = free_port();
-        let child = Command::new(program()).args(["proxy", "--port", &port.to_string()]).stdout(Stdio::null()).spawn().unwrap();
+        let child =
+            Command::new(program()).args(["proxy", "--port", &port.to_string()]).stdout(Stdio::null()).spawn().unwrap();
         let process = Running(child);
-        eventually("the HTTP server listens", Duration::from_secs(10), || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        eventually("the HTTP server listens", Duration::from_secs(10), || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        });
         Self { process, port }
     }
 
     /// An inline target for it, with further lines.
     pub fn target(&self, more: &str) -> String {
         let port = self.port;
-        format!("{{ name: http, base_url: 'http://127.0.0.1:{port}', allowed_hosts: ['127.0.0.1'], limits: {{ faults: [latency, pause, kill] }}{more} }}")
+        format!(
+            "{{ name: http, base_url: 'http://127.0.0.1:{port}', allowed_hosts: ['127.0.0.1'], limits: {{ faults: [latency, pause, kill] }}{more} }}"
+        )
     }
 }

@@ -124,10 +124,7 @@ impl Books {
     /// files have beyond it came later.
     pub(crate) async fn read(data: &Path) -> Self {
         let users = async {
-            let mut all = UserDimension {
-                read_at_ms: now_ms(),
-                ..UserDimension::default()
-            };
+            let mut all = UserDimension { read_at_ms: now_ms(), ..UserDimension::default() };
             for group in 0..2 {
                 read_users(&data.join(format!("st-u{group}.db")), group, &mut all).await?;
             }
@@ -144,19 +141,12 @@ impl Books {
             Ok(all)
         };
         let merchants = named_part(merchants.await, "the merchant dimension");
-        Self {
-            users,
-            merchants,
-            wallets,
-            coupons,
-        }
+        Self { users, merchants, wallets, coupons }
     }
 
     /// Whether nothing was on its way when the books were read.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.users
-            .as_ref()
-            .is_ok_and(|users| users.pending.is_none())
+        self.users.as_ref().is_ok_and(|users| users.pending.is_none())
     }
 }
 
@@ -182,12 +172,7 @@ pub(crate) async fn pending(data: &Path) -> Result<Pending, String> {
 }
 
 async fn open(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .read_only(true)
-        .busy_timeout(Duration::from_secs(2))
-        .connect()
-        .await
+    SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(2)).connect().await
 }
 
 async fn read_pending(file: &mut SqliteConnection) -> Result<Pending, sqlx::Error> {
@@ -196,9 +181,7 @@ async fn read_pending(file: &mut SqliteConnection) -> Result<Pending, sqlx::Erro
         .bind(now_ms() + SOON_MS)
         .fetch_one(&mut *file)
         .await?;
-    let between = sqlx::query_scalar("SELECT count(*) FROM orders WHERE status IN (-3, -2)")
-        .fetch_one(file)
-        .await?;
+    let between = sqlx::query_scalar("SELECT count(*) FROM orders WHERE status IN (-3, -2)").fetch_one(file).await?;
     Ok(Pending { tasks, between })
 }
 
@@ -240,15 +223,11 @@ async fn read_users(path: &Path, group: u16, all: &mut UserDimension) -> Result<
     let pending = read_pending(&mut snapshot).await?;
     all.pending.tasks += pending.tasks;
     all.pending.between += pending.between;
-    for row in sqlx::query(order_columns!())
-        .fetch_all(&mut *snapshot)
-        .await?
-    {
+    for row in sqlx::query(order_columns!()).fetch_all(&mut *snapshot).await? {
         all.orders.push(order_row(&row, group)?);
     }
-    let events = sqlx::query("SELECT order_id, version, from_status, to_status FROM events")
-        .fetch_all(&mut *snapshot)
-        .await?;
+    let events =
+        sqlx::query("SELECT order_id, version, from_status, to_status FROM events").fetch_all(&mut *snapshot).await?;
     for row in events {
         all.events.push(EventRow {
             order_id: row.try_get(0)?,
@@ -284,27 +263,15 @@ fn money_row(row: &SqliteRow) -> Result<MoneyRow, sqlx::Error> {
     })
 }
 
-async fn read_merchants(
-    path: &Path,
-    group: u16,
-    all: &mut MerchantDimension,
-) -> Result<(), sqlx::Error> {
+async fn read_merchants(path: &Path, group: u16, all: &mut MerchantDimension) -> Result<(), sqlx::Error> {
     let mut file = open(path).await?;
     let mut snapshot = file.begin().await?;
-    for row in sqlx::query(order_columns!())
-        .fetch_all(&mut *snapshot)
-        .await?
-    {
+    for row in sqlx::query(order_columns!()).fetch_all(&mut *snapshot).await? {
         all.orders.push(order_row(&row, group)?);
     }
     let numbers = sqlx::query("SELECT restaurant_id, day, number, order_id FROM numbers");
     for row in numbers.fetch_all(&mut *snapshot).await? {
-        all.numbers.push((
-            row.try_get(0)?,
-            row.try_get(1)?,
-            row.try_get(2)?,
-            row.try_get(3)?,
-        ));
+        all.numbers.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?));
     }
     snapshot.rollback().await?;
     file.close().await
@@ -320,8 +287,7 @@ async fn read_wallets(path: &Path) -> Result<Wallets, sqlx::Error> {
     }
     let ledger = sqlx::query("SELECT txn, account, amount_fen FROM ledger");
     for row in ledger.fetch_all(&mut *snapshot).await? {
-        all.ledger
-            .push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+        all.ledger.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
     }
     snapshot.rollback().await?;
     file.close().await?;
@@ -330,17 +296,9 @@ async fn read_wallets(path: &Path) -> Result<Wallets, sqlx::Error> {
 
 async fn read_coupons(path: &Path) -> Result<Vec<CouponRow>, sqlx::Error> {
     let mut file = open(path).await?;
-    let rows = sqlx::query("SELECT coupon_id, order_id, state FROM coupons")
-        .fetch_all(&mut file)
-        .await?;
+    let rows = sqlx::query("SELECT coupon_id, order_id, state FROM coupons").fetch_all(&mut file).await?;
     file.close().await?;
     rows.iter()
-        .map(|row| {
-            Ok(CouponRow {
-                coupon_id: row.try_get(0)?,
-                order_id: row.try_get(1)?,
-                state: row.try_get(2)?,
-            })
-        })
+        .map(|row| Ok(CouponRow { coupon_id: row.try_get(0)?, order_id: row.try_get(1)?, state: row.try_get(2)? }))
         .collect()
 }

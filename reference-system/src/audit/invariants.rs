@@ -18,31 +18,25 @@ const READ_MARGIN_MS: i64 = 1_000;
 pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Finding> {
     let users = books.users.as_ref();
     let merchants = books.merchants.as_ref();
-    let with_users =
-        |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension)| match users {
-            Ok(users) => {
-                let mut finding = Finding::new(id, title);
-                rule(&mut finding, users);
-                finding
-            }
-            Err(why) => Finding::unknown(id, title, why),
-        };
-    let with_both =
-        |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension)| match &books.merchants
-        {
-            Ok(_) => with_users(id, title, rule),
-            Err(why) => Finding::unknown(id, title, why),
-        };
+    let with_users = |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension)| match users {
+        Ok(users) => {
+            let mut finding = Finding::new(id, title);
+            rule(&mut finding, users);
+            finding
+        }
+        Err(why) => Finding::unknown(id, title, why),
+    };
+    let with_both = |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension)| match &books.merchants {
+        Ok(_) => with_users(id, title, rule),
+        Err(why) => Finding::unknown(id, title, why),
+    };
     vec![
         with_users("I3", "One request, one order", &one_request_one_order),
         with_both("I4", "Routing is true", &|finding, users| {
             for row in &users.orders {
                 routing(finding, row, slot_hash, true);
             }
-            for row in merchants
-                .into_iter()
-                .flat_map(|merchants| &merchants.orders)
-            {
+            for row in merchants.into_iter().flat_map(|merchants| &merchants.orders) {
                 routing(finding, row, slot_hash, false);
             }
         }),
@@ -67,11 +61,7 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
             }),
             Err(why) => Finding::unknown("I10", "Escrow identity", why),
         },
-        with_users(
-            "I11",
-            "Paid and cancelled means refunded, once",
-            &refunded_once,
-        ),
+        with_users("I11", "Paid and cancelled means refunded, once", &refunded_once),
         match &books.coupons {
             Ok(coupons) => with_users("I13", "A coupon is used at most once", &|finding, users| {
                 coupon_once(finding, users, coupons, quiet);
@@ -108,12 +98,7 @@ fn one_request_one_order(finding: &mut Finding, users: &UserDimension) {
     for row in &users.orders {
         finding.checked += 1;
         if let Some(other) = requests.insert((row.user_id, &row.req_id), row.order_id) {
-            finding.violate(|| {
-                format!(
-                    "request {} made orders {other} and {}",
-                    row.req_id, row.order_id
-                )
-            });
+            finding.violate(|| format!("request {} made orders {other} and {}", row.req_id, row.order_id));
         }
         if !ids.insert(row.order_id) {
             finding.violate(|| format!("order {} exists twice", row.order_id));
@@ -121,13 +106,7 @@ fn one_request_one_order(finding: &mut Finding, users: &UserDimension) {
         }
         let id = OrderId(row.order_id);
         if let Some(other) = numbers.insert((id.epoch(), id.sequence()), row.order_id) {
-            finding.violate(|| {
-                format!(
-                    "orders {other} and {} share sequence number {}",
-                    id,
-                    id.sequence()
-                )
-            });
+            finding.violate(|| format!("orders {other} and {} share sequence number {}", id, id.sequence()));
         }
     }
 }
@@ -135,10 +114,7 @@ fn one_request_one_order(finding: &mut Finding, users: &UserDimension) {
 fn routing(finding: &mut Finding, row: &OrderRow, slot_hash: SlotHash, by_user: bool) {
     finding.checked += 1;
     let id = OrderId(row.order_id);
-    let (user, merchant) = (
-        slot_hash.slot(row.user_id),
-        slot_hash.slot(row.restaurant_id),
-    );
+    let (user, merchant) = (slot_hash.slot(row.user_id), slot_hash.slot(row.restaurant_id));
     if (id.user_slot(), id.merchant_slot()) != (user, merchant) {
         finding.violate(|| {
             format!(
@@ -163,27 +139,13 @@ fn routing(finding: &mut Finding, row: &OrderRow, slot_hash: SlotHash, by_user: 
     }
 }
 
-fn dimensions_agree(
-    finding: &mut Finding,
-    users: &UserDimension,
-    merchants: &[OrderRow],
-    quiet: bool,
-) {
+fn dimensions_agree(finding: &mut Finding, users: &UserDimension, merchants: &[OrderRow], quiet: bool) {
     // Without rest, what changed while the files were read differs for that reason alone.
     let moved = |row: &OrderRow| !quiet && row.updated_at_ms >= users.read_at_ms - READ_MARGIN_MS;
     let facts = |row: &OrderRow| {
-        (
-            row.status,
-            row.version,
-            row.user_id,
-            row.restaurant_id,
-            row.total_fen,
-            row.refund_status,
-            row.delivery_status,
-        )
+        (row.status, row.version, row.user_id, row.restaurant_id, row.total_fen, row.refund_status, row.delivery_status)
     };
-    let mut copies: BTreeMap<i64, &OrderRow> =
-        merchants.iter().map(|row| (row.order_id, row)).collect();
+    let mut copies: BTreeMap<i64, &OrderRow> = merchants.iter().map(|row| (row.order_id, row)).collect();
     for row in &users.orders {
         let copy = copies.remove(&row.order_id);
         // What is still on its way is the matter of I24.
@@ -244,10 +206,7 @@ fn flaw(row: &OrderRow, life: &[&EventRow]) -> Option<String> {
             return Some(format!("event {version} is missing"));
         }
         if event.from != at {
-            return Some(format!(
-                "event {version} starts at {:?}, not at {at:?}",
-                event.from
-            ));
+            return Some(format!("event {version} starts at {:?}, not at {at:?}", event.from));
         }
         let from = event.from.and_then(Status::from_code);
         let legal = Status::from_code(event.to).is_some_and(|to| lifecycle::is_legal(from, to));
@@ -274,12 +233,7 @@ fn terminals_stay(finding: &mut Finding, users: &UserDimension) {
         let left = from.is_some_and(Status::is_dead)
             || (from == Some(Status::Completed) && event.to != Status::Completed.code());
         if left {
-            finding.violate(|| {
-                format!(
-                    "order {} left {:?} for {}",
-                    event.order_id, event.from, event.to
-                )
-            });
+            finding.violate(|| format!("order {} left {:?} for {}", event.order_id, event.from, event.to));
         }
     }
 }
@@ -299,16 +253,10 @@ fn books_balance(finding: &mut Finding, wallets: &Wallets) {
     }
     for (user, balance) in &wallets.balances {
         finding.checked += 1;
-        let moved = users
-            .get(format!("user:{user}").as_str())
-            .copied()
-            .unwrap_or(0);
+        let moved = users.get(format!("user:{user}").as_str()).copied().unwrap_or(0);
         if OPENING_WALLET_FEN + moved != *balance {
             finding.violate(|| {
-                format!(
-                    "user {user} has {balance} fen; opening and ledger give {}",
-                    OPENING_WALLET_FEN + moved
-                )
+                format!("user {user} has {balance} fen; opening and ledger give {}", OPENING_WALLET_FEN + moved)
             });
         }
     }
@@ -327,10 +275,7 @@ fn sums_of_ok(rows: &[MoneyRow]) -> HashMap<i64, i64> {
 fn escrow_identity(finding: &mut Finding, users: &UserDimension, wallets: &Wallets, quiet: bool) {
     let mut escrow: HashMap<i64, i64> = HashMap::new();
     for (_, account, amount) in &wallets.ledger {
-        if let Some(order) = account
-            .strip_prefix("escrow:")
-            .and_then(|id| id.parse().ok())
-        {
+        if let Some(order) = account.strip_prefix("escrow:").and_then(|id| id.parse().ok()) {
             *escrow.entry(order).or_default() += amount;
         }
     }
@@ -345,9 +290,7 @@ fn escrow_identity(finding: &mut Finding, users: &UserDimension, wallets: &Walle
         let of = |sums: &HashMap<i64, i64>| sums.get(&id).copied().unwrap_or(0);
         let (held, expected) = (escrow.remove(&id).unwrap_or(0), of(&paid) - of(&refunded));
         if held != expected {
-            finding.violate(|| {
-                format!("order {id} has {held} fen in escrow; payments and refunds give {expected}")
-            });
+            finding.violate(|| format!("order {id} has {held} fen in escrow; payments and refunds give {expected}"));
         }
     }
     // Without rest, these are orders that were made after the user dimension was read.
@@ -368,23 +311,12 @@ fn refunded_once(finding: &mut Finding, users: &UserDimension) {
         let dead = Status::from_code(row.status).is_some_and(Status::is_dead);
         if (dead && paid != refunded) || refunded > paid {
             finding.violate(|| {
-                format!(
-                    "order {} (status {}): paid {paid} fen, refunded {refunded} fen",
-                    row.order_id, row.status
-                )
+                format!("order {} (status {}): paid {paid} fen, refunded {refunded} fen", row.order_id, row.status)
             });
         }
     }
-    let payments: HashSet<&str> = users
-        .payments
-        .iter()
-        .map(|row| row.payment_id.as_str())
-        .collect();
-    for refund in users
-        .refunds
-        .iter()
-        .filter(|row| !payments.contains(row.payment_id.as_str()))
-    {
+    let payments: HashSet<&str> = users.payments.iter().map(|row| row.payment_id.as_str()).collect();
+    for refund in users.refunds.iter().filter(|row| !payments.contains(row.payment_id.as_str())) {
         finding.violate(|| format!("a refund of {} has no payment", refund.payment_id));
     }
 }
@@ -400,24 +332,15 @@ fn coupon_once(finding: &mut Finding, users: &UserDimension, coupons: &[CouponRo
         finding.checked += 1;
         live.insert((coupon, row.order_id));
         if let Some(other) = bound.insert(coupon, row.order_id) {
-            finding.violate(|| {
-                format!(
-                    "coupon {coupon} is used by orders {other} and {}",
-                    row.order_id
-                )
-            });
+            finding.violate(|| format!("coupon {coupon} is used by orders {other} and {}", row.order_id));
         }
     }
     let used = coupons.iter().filter(|row| row.state == eps::USED);
     for row in used.filter(|row| !users.in_motion.contains(&row.order_id)) {
         finding.checked += 1;
         if quiet && !live.contains(&(row.coupon_id, row.order_id)) {
-            finding.violate(|| {
-                format!(
-                    "coupon {} is used by order {}, which is not live",
-                    row.coupon_id, row.order_id
-                )
-            });
+            finding
+                .violate(|| format!("coupon {} is used by order {}, which is not live", row.coupon_id, row.order_id));
         }
     }
 }
@@ -445,12 +368,7 @@ fn price_truth(finding: &mut Finding, users: &UserDimension) {
         finding.checked += 1;
         let total = row.items_fen + row.delivery_fee_fen - row.discount_fen;
         if total != row.total_fen {
-            finding.violate(|| {
-                format!(
-                    "order {} costs {} fen, its parts {total}",
-                    row.order_id, row.total_fen
-                )
-            });
+            finding.violate(|| format!("order {} costs {} fen, its parts {total}", row.order_id, row.total_fen));
         }
     }
 }

@@ -77,11 +77,7 @@ impl Finding {
     }
 
     fn unknown(id: &str, title: &str, why: &str) -> Self {
-        Self {
-            verdict: Verdict::Unknown,
-            examples: vec![why.to_owned()],
-            ..Self::new(id, title)
-        }
+        Self { verdict: Verdict::Unknown, examples: vec![why.to_owned()], ..Self::new(id, title) }
     }
 }
 
@@ -96,16 +92,9 @@ pub async fn audit_files(data: &Path) -> AuditReport {
 pub(crate) fn report(books: &Books, slot_hash: SlotHash, quiet: bool) -> AuditReport {
     let invariants = invariants::check(books, slot_hash, quiet);
     AuditReport {
-        verdict: invariants
-            .iter()
-            .map(|finding| finding.verdict)
-            .max()
-            .unwrap_or(Verdict::Unknown),
+        verdict: invariants.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown),
         quiet,
-        orders: books
-            .users
-            .as_ref()
-            .map_or(0, |users| users.orders.len() as u64),
+        orders: books.users.as_ref().map_or(0, |users| users.orders.len() as u64),
         invariants,
     }
 }

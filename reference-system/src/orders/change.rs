@@ -175,10 +175,7 @@ pub(super) fn fields_only(order: &Order, now_ms: i64) -> Change {
         kitchen: None,
         payment: None,
         refund: None,
-        tasks: vec![TaskWrite {
-            kind: TaskKind::MerchantRow,
-            due_at_ms: now_ms,
-        }],
+        tasks: vec![TaskWrite { kind: TaskKind::MerchantRow, due_at_ms: now_ms }],
     }
 }
 

@@ -75,8 +75,7 @@ impl Serialize for Status {
 impl<'de> Deserialize<'de> for Status {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let code = i64::deserialize(deserializer)?;
-        Self::from_code(code)
-            .ok_or_else(|| serde::de::Error::custom(format!("{code} is no order status")))
+        Self::from_code(code).ok_or_else(|| serde::de::Error::custom(format!("{code} is no order status")))
     }
 }
 
@@ -148,9 +147,7 @@ impl Trigger {
 /// Where `trigger` leads from `from` (`None`: the order does not exist yet), or `None` if the
 /// table has no such transition.
 pub const fn next(from: Option<Status>, trigger: Trigger) -> Option<Status> {
-    use Status::{
-        Accepted, Cancelled, Closed, Completed, Paid, Paying, RiskRejected, Unpaid, Waiting,
-    };
+    use Status::{Accepted, Cancelled, Closed, Completed, Paid, Paying, RiskRejected, Unpaid, Waiting};
     Some(match (from, trigger) {
         (None, Trigger::Create) => Unpaid,
         (Some(Unpaid), Trigger::Pay) => Paying,
@@ -171,9 +168,7 @@ pub const fn next(from: Option<Status>, trigger: Trigger) -> Option<Status> {
 
 /// Whether some trigger leads from `from` to `to`: what the auditor asks of an event row.
 pub fn is_legal(from: Option<Status>, to: Status) -> bool {
-    Trigger::ALL
-        .into_iter()
-        .any(|trigger| next(from, trigger) == Some(to))
+    Trigger::ALL.into_iter().any(|trigger| next(from, trigger) == Some(to))
 }
 
 #[cfg(test)]

@@ -52,14 +52,8 @@ impl Refusal {
 /// The task rows of a new order.
 pub(crate) fn tasks_of_creation(order: &Order, timers: &Timers) -> Vec<TaskWrite> {
     vec![
-        TaskWrite {
-            kind: TaskKind::MerchantRow,
-            due_at_ms: order.created_at_ms,
-        },
-        TaskWrite {
-            kind: TaskKind::CloseUnpaid,
-            due_at_ms: order.created_at_ms + timers.unpaid_ms,
-        },
+        TaskWrite { kind: TaskKind::MerchantRow, due_at_ms: order.created_at_ms },
+        TaskWrite { kind: TaskKind::CloseUnpaid, due_at_ms: order.created_at_ms + timers.unpaid_ms },
     ]
 }
 
@@ -70,12 +64,7 @@ pub(crate) fn payment_id(order_id: OrderId) -> String {
 
 /// Plans the step that `trigger` asks for. Triggers that carry facts of their own have their own
 /// functions below.
-pub(crate) fn step(
-    order: &Order,
-    trigger: Trigger,
-    timers: &Timers,
-    now_ms: i64,
-) -> Result<Change, Refusal> {
+pub(crate) fn step(order: &Order, trigger: Trigger, timers: &Timers, now_ms: i64) -> Result<Change, Refusal> {
     let to = lifecycle::next(Some(order.status), trigger).ok_or(match (order.status, trigger) {
         (Status::Paying, Trigger::Cancel) => Refusal::PaymentInProgress,
         (Status::Accepted, Trigger::Cancel) => Refusal::NeedsRefund,
@@ -85,10 +74,7 @@ pub(crate) fn step(
         return Err(Refusal::NotDelivered);
     }
     let mut change = fields_only(order, now_ms);
-    change.step = Some(Step {
-        to,
-        event: trigger.event().to_owned(),
-    });
+    change.step = Some(Step { to, event: trigger.event().to_owned() });
     match trigger {
         Trigger::Pay => {
             change.payment = Some(MoneyWrite {
@@ -134,11 +120,7 @@ pub(crate) fn payment_result(
     if order.paid_fen > 0 {
         return Ok(None);
     }
-    let write = |state| MoneyWrite {
-        payment_id: payment.to_owned(),
-        amount_fen,
-        state,
-    };
+    let write = |state| MoneyWrite { payment_id: payment.to_owned(), amount_fen, state };
     if !succeeded {
         if order.status.is_dead() {
             return Ok(None);
@@ -148,10 +130,7 @@ pub(crate) fn payment_result(
         return Ok(Some(change));
     }
     if amount_fen != order.total_fen {
-        return Err(Refusal::WrongAmount {
-            paid: amount_fen,
-            total: order.total_fen,
-        });
+        return Err(Refusal::WrongAmount { paid: amount_fen, total: order.total_fen });
     }
     // A late success does not resurrect an order: it books the payment and gives it back.
     let mut change = if order.status.is_dead() {
@@ -173,23 +152,14 @@ pub(crate) fn payment_result(
 }
 
 /// Plans T7 with the kitchen number that the merchant dimension issued.
-pub(crate) fn dispatch(
-    order: &Order,
-    kitchen: (i64, i64),
-    timers: &Timers,
-    now_ms: i64,
-) -> Result<Change, Refusal> {
+pub(crate) fn dispatch(order: &Order, kitchen: (i64, i64), timers: &Timers, now_ms: i64) -> Result<Change, Refusal> {
     let mut change = step(order, Trigger::Dispatch, timers, now_ms)?;
     change.kitchen = Some(kitchen);
     Ok(change)
 }
 
 /// Plans the arrival of the meal: a field, no transition. `Ok(None)`: known already.
-pub(crate) fn delivered(
-    order: &Order,
-    timers: &Timers,
-    now_ms: i64,
-) -> Result<Option<Change>, Refusal> {
+pub(crate) fn delivered(order: &Order, timers: &Timers, now_ms: i64) -> Result<Option<Change>, Refusal> {
     if order.delivery_status == DELIVERED {
         return Ok(None);
     }
@@ -210,11 +180,7 @@ pub(crate) fn refunded(order: &Order, now_ms: i64) -> Option<Change> {
     }
     let mut change = fields_only(order, now_ms);
     change.refund_status = Some(REFUND_SUCCEEDED);
-    change.refund = Some(MoneyWrite {
-        payment_id,
-        amount_fen: order.paid_fen,
-        state: MoneyState::Ok,
-    });
+    change.refund = Some(MoneyWrite { payment_id, amount_fen: order.paid_fen, state: MoneyState::Ok });
     Some(change)
 }
 
@@ -226,12 +192,7 @@ mod tests {
     use super::*;
     use crate::ids::{CouponId, RestaurantId, UserId};
 
-    const TIMERS: Timers = Timers {
-        unpaid_ms: 1_000,
-        unanswered_ms: 500,
-        unconfirmed_ms: 500,
-        charge_again_ms: 10,
-    };
+    const TIMERS: Timers = Timers { unpaid_ms: 1_000, unanswered_ms: 500, unconfirmed_ms: 500, charge_again_ms: 10 };
 
     fn order() -> Order {
         Order {
@@ -266,63 +227,30 @@ mod tests {
 
     #[test]
     fn a_late_payment_is_booked_and_given_back_without_a_transition() {
-        let closed = Order {
-            status: Status::Closed,
-            version: 3,
-            ..order()
-        };
-        let change = payment_result(&closed, "p1", true, 3_100, &TIMERS, 9)
-            .unwrap()
-            .unwrap();
+        let closed = Order { status: Status::Closed, version: 3, ..order() };
+        let change = payment_result(&closed, "p1", true, 3_100, &TIMERS, 9).unwrap().unwrap();
         assert!(change.step.is_none());
         assert!(has(&change, TaskKind::Capture) && has(&change, TaskKind::Refund));
         let after = apply(&closed, &change, 9).unwrap();
         assert_eq!((after.status, after.version), (Status::Closed, 3));
-        assert_eq!(
-            (after.paid_fen, after.refund_status),
-            (3_100, REFUND_APPLIED)
-        );
+        assert_eq!((after.paid_fen, after.refund_status), (3_100, REFUND_APPLIED));
         assert_eq!(change.refund.unwrap().payment_id, "p1");
-        assert_eq!(
-            payment_result(&after, "p1", true, 3_100, &TIMERS, 9),
-            Ok(None)
-        );
+        assert_eq!(payment_result(&after, "p1", true, 3_100, &TIMERS, 9), Ok(None));
     }
 
     #[test]
     fn refusals_say_what_to_do() {
-        let paying = Order {
-            status: Status::Paying,
-            ..order()
-        };
+        let paying = Order { status: Status::Paying, ..order() };
+        assert_eq!(step(&paying, Trigger::Cancel, &TIMERS, 0).unwrap_err().to_string(), "a payment is in progress");
+        let accepted = Order { status: Status::Accepted, ..order() };
+        assert_eq!(step(&accepted, Trigger::Cancel, &TIMERS, 0), Err(Refusal::NeedsRefund));
+        assert_eq!(step(&accepted, Trigger::Complete, &TIMERS, 0), Err(Refusal::NotDelivered));
         assert_eq!(
-            step(&paying, Trigger::Cancel, &TIMERS, 0)
-                .unwrap_err()
-                .to_string(),
-            "a payment is in progress"
-        );
-        let accepted = Order {
-            status: Status::Accepted,
-            ..order()
-        };
-        assert_eq!(
-            step(&accepted, Trigger::Cancel, &TIMERS, 0),
-            Err(Refusal::NeedsRefund)
-        );
-        assert_eq!(
-            step(&accepted, Trigger::Complete, &TIMERS, 0),
-            Err(Refusal::NotDelivered)
-        );
-        assert_eq!(
-            payment_result(&paying, "p1", true, 1, &TIMERS, 0)
-                .unwrap_err()
-                .to_string(),
+            payment_result(&paying, "p1", true, 1, &TIMERS, 0).unwrap_err().to_string(),
             "the payment is 1 fen, the order 3100 fen"
         );
         assert_eq!(
-            step(&order(), Trigger::Accept, &TIMERS, 0)
-                .unwrap_err()
-                .to_string(),
+            step(&order(), Trigger::Accept, &TIMERS, 0).unwrap_err().to_string(),
             "the order has status -5, which does not allow this"
         );
     }
@@ -330,10 +258,7 @@ mod tests {
     #[test]
     fn a_change_planned_on_an_older_version_does_not_apply() {
         let change = step(&order(), Trigger::Pay, &TIMERS, 0).unwrap();
-        let moved = Order {
-            version: 2,
-            ..order()
-        };
+        let moved = Order { version: 2, ..order() };
         assert_eq!(apply(&moved, &change, 0), None);
     }
 
@@ -349,8 +274,7 @@ mod tests {
     fn act() -> impl Strategy<Value = Act> {
         prop_oneof![
             proptest::sample::select(&Trigger::ALL[..]).prop_filter_map("has facts", |trigger| {
-                (!matches!(trigger, Trigger::PaymentOk | Trigger::PaymentFailed))
-                    .then_some(Act::Trigger(trigger))
+                (!matches!(trigger, Trigger::PaymentOk | Trigger::PaymentFailed)).then_some(Act::Trigger(trigger))
             }),
             Just(Act::Trigger(Trigger::Pay)),
             Just(Act::PaymentOk),

@@ -34,16 +34,11 @@ pub(crate) fn open(token: &str, seed: u64, now_ms: i64) -> Result<Quote, &'stati
         return Err(BROKEN);
     }
     let quote: Quote = serde_json::from_str(text).map_err(|_| BROKEN)?;
-    if quote.expires_at_ms < now_ms {
-        Err("the quote has expired")
-    } else {
-        Ok(quote)
-    }
+    if quote.expires_at_ms < now_ms { Err("the quote has expired") } else { Ok(quote) }
 }
 
 fn checksum(text: &str, seed: u64) -> u64 {
-    text.bytes()
-        .fold(mix64(seed), |sum, byte| mix64(sum ^ u64::from(byte)))
+    text.bytes().fold(mix64(seed), |sum, byte| mix64(sum ^ u64::from(byte)))
 }
 
 #[cfg(test)]

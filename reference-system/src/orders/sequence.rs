@@ -42,33 +42,18 @@ struct Block {
 
 impl From<SequenceBlock> for Block {
     fn from(block: SequenceBlock) -> Self {
-        Self {
-            epoch: block.epoch,
-            numbers: block.first..block.first + block.count,
-        }
+        Self { epoch: block.epoch, numbers: block.first..block.first + block.count }
     }
 }
 
 impl Sequence {
     pub(crate) fn new(caller: Caller, slot_hash: SlotHash) -> Arc<Self> {
-        Arc::new(Self {
-            caller,
-            slot_hash,
-            blocks: Mutex::default(),
-            low: Notify::new(),
-        })
+        Arc::new(Self { caller, slot_hash, blocks: Mutex::default(), low: Notify::new() })
     }
 
     async fn fetch(&self, budget: &Budget) -> Result<Block, CallError> {
-        let block: SequenceBlock = self
-            .caller
-            .post(
-                user_store(0),
-                "/sequence",
-                &json!({ "count": BLOCK }),
-                budget,
-            )
-            .await?;
+        let block: SequenceBlock =
+            self.caller.post(user_store(0), "/sequence", &json!({ "count": BLOCK }), budget).await?;
         Ok(block.into())
     }
 

@@ -50,15 +50,9 @@ impl Orders {
     }
 
     /// The order, from its master row.
-    pub(crate) async fn read(
-        &self,
-        order_id: OrderId,
-        budget: &Budget,
-    ) -> Result<Order, CallError> {
+    pub(crate) async fn read(&self, order_id: OrderId, budget: &Budget) -> Result<Order, CallError> {
         let store = user_store(order_id.user_group());
-        self.caller
-            .get(store, &format!("/orders/{order_id}"), budget)
-            .await
+        self.caller.get(store, &format!("/orders/{order_id}"), budget).await
     }
 
     /// Reads, plans and compares-and-sets, again if another change came between. A plan of `None`
@@ -81,10 +75,7 @@ impl Orders {
             }
             order = written.order;
         }
-        Err(Failure::unavailable(
-            "contended",
-            "the order is being changed by others; try again",
-        ))
+        Err(Failure::unavailable("contended", "the order is being changed by others; try again"))
     }
 
     /// Holds the money and asks the payment service to charge it. Repeating it does nothing new.
@@ -96,15 +87,8 @@ impl Orders {
             user_id: order.user_id,
             amount_fen: order.total_fen,
         };
-        let _: serde_json::Value = self
-            .caller
-            .post("eus", "/wallet/hold", &hold, budget)
-            .await?;
-        let charge = Charge {
-            payment_id,
-            order_id: order.order_id,
-            amount_fen: order.total_fen,
-        };
+        let _: serde_json::Value = self.caller.post("eus", "/wallet/hold", &hold, budget).await?;
+        let charge = Charge { payment_id, order_id: order.order_id, amount_fen: order.total_fen };
         let _: serde_json::Value = self.caller.post("pay", "/charges", &charge, budget).await?;
         Ok(())
     }

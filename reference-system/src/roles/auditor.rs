@@ -28,16 +28,9 @@ struct Auditor {
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let data = frame.layout.root().join("data");
-    let auditor = Arc::new(Auditor {
-        data,
-        slot_hash: frame.config.slot_hash,
-    });
-    let routes = Router::new()
-        .route("/audit", get(audit))
-        .with_state(auditor);
-    frame
-        .serve(routes, Box::new(|| json!({})), std::future::ready(()))
-        .await
+    let auditor = Arc::new(Auditor { data, slot_hash: frame.config.slot_hash });
+    let routes = Router::new().route("/audit", get(audit)).with_state(auditor);
+    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
 }
 
 #[derive(Deserialize)]

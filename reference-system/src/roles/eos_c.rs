@@ -34,14 +34,9 @@ struct Pool {
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
-    let orders = Orders {
-        caller: frame.caller.clone(),
-        config: Arc::clone(&frame.config),
-    };
+    let orders = Orders { caller: frame.caller.clone(), config: Arc::clone(&frame.config) };
     let sequence = Sequence::new(frame.caller.clone(), orders.slot_hash());
-    frame
-        .tracker
-        .spawn(Arc::clone(&sequence).keep_filled(frame.stop.clone()));
+    frame.tracker.spawn(Arc::clone(&sequence).keep_filled(frame.stop.clone()));
     let routes = Router::new()
         .route("/orders", post(create))
         .route("/orders/{id}", get(read))
@@ -51,9 +46,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/internal/pay-callback", post(pay_callback))
         .with_state(Pool { orders, sequence });
     let needs = ["eus", "ers", "eps", "pay", "st-u0", "st-u1"];
-    frame
-        .serve(routes, Box::new(|| json!({})), frame.wait_for(&needs))
-        .await
+    frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&needs)).await
 }
 
 #[derive(Deserialize)]
@@ -79,29 +72,17 @@ async fn create(
         }
     };
     if request.address.len() > LONGEST_TEXT {
-        return Err(Failure::invalid(format!(
-            "an address has at most {LONGEST_TEXT} bytes"
-        )));
+        return Err(Failure::invalid(format!("an address has at most {LONGEST_TEXT} bytes")));
     }
     let orders = &pool.orders;
     let (user_id, restaurant_id) = (request.user_id, request.restaurant_id);
     let order_id = pool.sequence.take(user_id, restaurant_id, &budget).await?;
-    let redeem = Redeem {
-        quote_token: request.quote_token,
-        user_id,
-        restaurant_id,
-        order_id,
-    };
-    let (user_path, restaurant_path) = (
-        format!("/users/{user_id}"),
-        format!("/restaurants/{restaurant_id}"),
-    );
+    let redeem = Redeem { quote_token: request.quote_token, user_id, restaurant_id, order_id };
+    let (user_path, restaurant_path) = (format!("/users/{user_id}"), format!("/restaurants/{restaurant_id}"));
     let (user, restaurant, quote) = tokio::join!(
         orders.caller.get::<Value>("eus", &user_path, &budget),
         orders.caller.get::<Value>("ers", &restaurant_path, &budget),
-        orders
-            .caller
-            .post::<_, Quote>("eps", "/quotes/redeem", &redeem, &budget),
+        orders.caller.post::<_, Quote>("eps", "/quotes/redeem", &redeem, &budget),
     );
     let quote = match quote {
         Ok(quote) => quote,
@@ -121,10 +102,7 @@ async fn create(
         let order = new_order(order_id, req_id, request.address, quote, now_ms());
         let tasks = plan::tasks_of_creation(&order, &orders.config.timers);
         let new = NewOrder { order, tasks };
-        orders
-            .caller
-            .post::<_, Written>(orders.store_of(user_id), "/orders", &new, &budget)
-            .await
+        orders.caller.post::<_, Written>(orders.store_of(user_id), "/orders", &new, &budget).await
     }
     .await;
     if let Some(coupon_id) = coupon_id {
@@ -133,13 +111,7 @@ async fn create(
     Ok(Json(inserted?.order))
 }
 
-fn new_order(
-    order_id: OrderId,
-    req_id: String,
-    address: String,
-    quote: Quote,
-    now_ms: i64,
-) -> Order {
+fn new_order(order_id: OrderId, req_id: String, address: String, quote: Quote, now_ms: i64) -> Order {
     Order {
         order_id,
         user_id: quote.user_id,
@@ -175,11 +147,7 @@ async fn first_answer(
 ) -> Result<Option<Order>, CallError> {
     let key = form_urlencoded(req_id);
     let path = format!("/users/{user_id}/request?req_id={key}");
-    match orders
-        .caller
-        .get(orders.store_of(user_id), &path, budget)
-        .await
-    {
+    match orders.caller.get(orders.store_of(user_id), &path, budget).await {
         Ok(order) => Ok(Some(order)),
         Err(error) if error.status() == Some(http::StatusCode::NOT_FOUND) => Ok(None),
         Err(error) => Err(error),
@@ -210,33 +178,18 @@ async fn settle_lock(
         Err(CallError::Answer { status, .. }) if status.is_client_error() => CouponStep::Return,
         Err(_) => return,
     };
-    let settlement = [CouponSettlement {
-        coupon_id,
-        order_id,
-        step,
-    }];
-    let answer: Result<Value, CallError> = orders
-        .caller
-        .post("eps", "/coupons/settle", &settlement, budget)
-        .await;
+    let settlement = [CouponSettlement { coupon_id, order_id, step }];
+    let answer: Result<Value, CallError> = orders.caller.post("eps", "/coupons/settle", &settlement, budget).await;
     if let Err(error) = answer {
         tracing::warn!(%error, %order_id, "the coupon's lock waits for the sweep");
     }
 }
 
-async fn read(
-    State(pool): State<Pool>,
-    budget: Budget,
-    At(order_id): At<OrderId>,
-) -> Result<Json<Order>, Failure> {
+async fn read(State(pool): State<Pool>, budget: Budget, At(order_id): At<OrderId>) -> Result<Json<Order>, Failure> {
     Ok(Json(pool.orders.read(order_id, &budget).await?))
 }
 
-async fn pay(
-    State(pool): State<Pool>,
-    budget: Budget,
-    At(order_id): At<OrderId>,
-) -> Result<Json<Order>, Failure> {
+async fn pay(State(pool): State<Pool>, budget: Budget, At(order_id): At<OrderId>) -> Result<Json<Order>, Failure> {
     let orders = &pool.orders;
     let timers = &orders.config.timers;
     let order = orders
@@ -264,30 +217,17 @@ async fn close_unpayable(orders: &Orders, order: &Order, budget: &Budget) -> Res
     let timers = &orders.config.timers;
     orders
         .change(order.order_id, budget, |order| {
-            Ok(plan::payment_result(
-                order,
-                &payment,
-                false,
-                order.total_fen,
-                timers,
-                now_ms(),
-            )?)
+            Ok(plan::payment_result(order, &payment, false, order.total_fen, timers, now_ms())?)
         })
         .await?;
     Ok(())
 }
 
-async fn cancel(
-    State(pool): State<Pool>,
-    budget: Budget,
-    At(order_id): At<OrderId>,
-) -> Result<Json<Order>, Failure> {
+async fn cancel(State(pool): State<Pool>, budget: Budget, At(order_id): At<OrderId>) -> Result<Json<Order>, Failure> {
     let timers = &pool.orders.config.timers;
     let order = pool
         .orders
-        .change(order_id, &budget, |order| {
-            Ok(Some(plan::step(order, Trigger::Cancel, timers, now_ms())?))
-        })
+        .change(order_id, &budget, |order| Ok(Some(plan::step(order, Trigger::Cancel, timers, now_ms())?)))
         .await?;
     Ok(Json(order))
 }
@@ -333,10 +273,5 @@ async fn list(
     }
     let path = format!("/users/{user_id}/orders?since={}&limit={limit}", page.since);
     let orders = &pool.orders;
-    Ok(Json(
-        orders
-            .caller
-            .get(orders.store_of(user_id), &path, &budget)
-            .await?,
-    ))
+    Ok(Json(orders.caller.get(orders.store_of(user_id), &path, &budget).await?))
 }

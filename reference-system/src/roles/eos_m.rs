@@ -22,10 +22,7 @@ use crate::rpc::{Budget, Failure};
 const LONGEST_LIST: i64 = 200;
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
-    let orders = Orders {
-        caller: frame.caller.clone(),
-        config: Arc::clone(&frame.config),
-    };
+    let orders = Orders { caller: frame.caller.clone(), config: Arc::clone(&frame.config) };
     let routes = Router::new()
         .route("/restaurants/{restaurant}/orders", get(list))
         .route("/restaurants/{restaurant}/orders/{id}/accept", post(accept))
@@ -34,9 +31,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/orders/{id}/confirm", post(confirm))
         .with_state(orders);
     let needs = ["st-u0", "st-u1", "st-r0", "st-r1"];
-    frame
-        .serve(routes, Box::new(|| json!({})), frame.wait_for(&needs))
-        .await
+    frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&needs)).await
 }
 
 #[derive(Deserialize)]
@@ -66,14 +61,7 @@ async fn accept(
     budget: Budget,
     At((restaurant_id, order_id)): At<(RestaurantId, OrderId)>,
 ) -> Result<Json<Order>, Failure> {
-    step(
-        &orders,
-        &budget,
-        order_id,
-        Some(restaurant_id),
-        Trigger::Accept,
-    )
-    .await
+    step(&orders, &budget, order_id, Some(restaurant_id), Trigger::Accept).await
 }
 
 async fn reject(
@@ -81,14 +69,7 @@ async fn reject(
     budget: Budget,
     At((restaurant_id, order_id)): At<(RestaurantId, OrderId)>,
 ) -> Result<Json<Order>, Failure> {
-    step(
-        &orders,
-        &budget,
-        order_id,
-        Some(restaurant_id),
-        Trigger::Reject,
-    )
-    .await
+    step(&orders, &budget, order_id, Some(restaurant_id), Trigger::Reject).await
 }
 
 async fn confirm(
@@ -110,9 +91,7 @@ async fn step(
     let order = orders
         .change(order_id, budget, |order| {
             if owner.is_some_and(|restaurant_id| restaurant_id != order.restaurant_id) {
-                return Err(Failure::not_found(format!(
-                    "this restaurant has no order {order_id}"
-                )));
+                return Err(Failure::not_found(format!("this restaurant has no order {order_id}")));
             }
             Ok(Some(plan::step(order, trigger, timers, now_ms())?))
         })
@@ -126,10 +105,6 @@ async fn delivered(
     At(order_id): At<OrderId>,
 ) -> Result<Json<Order>, Failure> {
     let timers = &orders.config.timers;
-    let order = orders
-        .change(order_id, &budget, |order| {
-            Ok(plan::delivered(order, timers, now_ms())?)
-        })
-        .await?;
+    let order = orders.change(order_id, &budget, |order| Ok(plan::delivered(order, timers, now_ms())?)).await?;
     Ok(Json(order))
 }

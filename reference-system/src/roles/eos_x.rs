@@ -43,27 +43,16 @@ const SWEEP_AGE_MS: i64 = 10_000;
 const DAY_MS: i64 = 86_400_000;
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
-    let orders = Orders {
-        caller: frame.caller.clone(),
-        config: Arc::clone(&frame.config),
-    };
+    let orders = Orders { caller: frame.caller.clone(), config: Arc::clone(&frame.config) };
     let finished = Arc::new(AtomicU64::new(0));
     for group in 0..GROUPS {
-        let driver = Driver {
-            orders: orders.clone(),
-            group,
-            finished: Arc::clone(&finished),
-        };
+        let driver = Driver { orders: orders.clone(), group, finished: Arc::clone(&finished) };
         frame.tracker.spawn(driver.run(frame.stop.clone()));
     }
-    frame
-        .tracker
-        .spawn(sweep_coupons(orders, frame.stop.clone()));
+    frame.tracker.spawn(sweep_coupons(orders, frame.stop.clone()));
     let describe = Box::new(move || json!({ "tasks_finished": finished.load(Ordering::Relaxed) }));
     let needs = ["st-u0", "st-u1", "st-r0", "st-r1", "eus", "eps", "pay"];
-    frame
-        .serve(Router::new(), describe, frame.wait_for(&needs))
-        .await
+    frame.serve(Router::new(), describe, frame.wait_for(&needs)).await
 }
 
 struct Driver {
@@ -105,15 +94,10 @@ impl Driver {
         }
         let outcome = self.work(&tasks, &budget).await;
         let budget = Budget::of(ROUND_BUDGET);
-        let answer: Result<Value, CallError> = self
-            .orders
-            .caller
-            .post(store, "/tasks/settle", &outcome, &budget)
-            .await;
+        let answer: Result<Value, CallError> = self.orders.caller.post(store, "/tasks/settle", &outcome, &budget).await;
         match answer {
             Ok(_) => {
-                self.finished
-                    .fetch_add(outcome.done.len() as u64, Ordering::Relaxed);
+                self.finished.fetch_add(outcome.done.len() as u64, Ordering::Relaxed);
             }
             // The tasks stay due; all of their effects may be repeated.
             Err(error) => tracing::warn!(%error, "the outcome of a round was not taken"),
@@ -128,10 +112,7 @@ impl Driver {
             self.number(tasks, &stale, budget),
             self.charge_again(tasks, budget),
         );
-        let mut round = Round {
-            outcome: TaskOutcome::default(),
-            now_ms: now_ms(),
-        };
+        let mut round = Round { outcome: TaskOutcome::default(), now_ms: now_ms() };
         for task in tasks {
             let order = &task.order;
             let timers = &self.orders.config.timers;
@@ -151,14 +132,7 @@ impl Driver {
                 TaskKind::Charge if order.status == Status::Paying => {
                     if charges.get(&order.order_id) == Some(&Charged::Refused) {
                         let payment = plan::payment_id(order.order_id);
-                        let change = plan::payment_result(
-                            order,
-                            &payment,
-                            false,
-                            order.total_fen,
-                            timers,
-                            now_ms,
-                        );
+                        let change = plan::payment_result(order, &payment, false, order.total_fen, timers, now_ms);
                         round.outcome.changes.extend(change.ok().flatten());
                         round.finish_if(task, true);
                     } else {
@@ -167,15 +141,13 @@ impl Driver {
                     }
                 }
                 TaskKind::Charge => round.finish_if(task, true),
-                TaskKind::Dispatch if order.status == Status::Paid => {
-                    match kitchen.get(&order.order_id) {
-                        Some(kitchen) => {
-                            round.step(plan::dispatch(order, *kitchen, timers, now_ms));
-                            round.finish_if(task, true);
-                        }
-                        None => round.finish_if(task, false),
+                TaskKind::Dispatch if order.status == Status::Paid => match kitchen.get(&order.order_id) {
+                    Some(kitchen) => {
+                        round.step(plan::dispatch(order, *kitchen, timers, now_ms));
+                        round.finish_if(task, true);
                     }
-                }
+                    None => round.finish_if(task, false),
+                },
                 TaskKind::Dispatch => round.finish_if(task, true),
                 TaskKind::CloseUnpaid => round.timer(task, Trigger::UnpaidTimeout, self),
                 TaskKind::RejectUnanswered => round.timer(task, Trigger::Reject, self),
@@ -188,23 +160,14 @@ impl Driver {
     /// Brings the merchant rows of these orders up to date. Gives those that could not be.
     async fn copy_rows(&self, tasks: &[DueTask], budget: &Budget) -> BTreeSet<OrderId> {
         let mut groups: BTreeMap<u16, BTreeMap<OrderId, &Order>> = BTreeMap::new();
-        for task in tasks
-            .iter()
-            .filter(|task| task.kind == TaskKind::MerchantRow)
-        {
+        for task in tasks.iter().filter(|task| task.kind == TaskKind::MerchantRow) {
             let id = task.order.order_id;
-            groups
-                .entry(id.merchant_group())
-                .or_default()
-                .insert(id, &task.order);
+            groups.entry(id.merchant_group()).or_default().insert(id, &task.order);
         }
         let copies = groups.into_iter().map(|(group, orders)| async move {
             let rows: Vec<&Order> = orders.values().copied().collect();
-            let answer: Result<Value, CallError> = self
-                .orders
-                .caller
-                .post(merchant_store(group), "/orders/apply", &rows, budget)
-                .await;
+            let answer: Result<Value, CallError> =
+                self.orders.caller.post(merchant_store(group), "/orders/apply", &rows, budget).await;
             match answer {
                 Ok(_) => Vec::new(),
                 Err(error) => {
@@ -213,11 +176,7 @@ impl Driver {
                 }
             }
         });
-        futures::future::join_all(copies)
-            .await
-            .into_iter()
-            .flatten()
-            .collect()
+        futures::future::join_all(copies).await.into_iter().flatten().collect()
     }
 
     async fn settle_wallets(&self, tasks: &[DueTask], budget: &Budget) -> bool {
@@ -233,8 +192,7 @@ impl Driver {
                 Some(Settlement { payment_id, step })
             })
             .collect();
-        self.post_all("eus", "/wallet/settle", &settlements, budget)
-            .await
+        self.post_all("eus", "/wallet/settle", &settlements, budget).await
     }
 
     async fn settle_coupons(&self, tasks: &[DueTask], budget: &Budget) -> bool {
@@ -247,15 +205,10 @@ impl Driver {
                     _ => return None,
                 };
                 let coupon_id = task.order.coupon_id?;
-                Some(CouponSettlement {
-                    coupon_id,
-                    order_id: task.order.order_id,
-                    step,
-                })
+                Some(CouponSettlement { coupon_id, order_id: task.order.order_id, step })
             })
             .collect();
-        self.post_all("eps", "/coupons/settle", &settlements, budget)
-            .await
+        self.post_all("eps", "/coupons/settle", &settlements, budget).await
     }
 
     async fn post_all<T: serde::Serialize + Sync>(
@@ -268,11 +221,8 @@ impl Driver {
         if items.is_empty() {
             return true;
         }
-        let answer: Result<Value, CallError> =
-            self.orders.caller.post(service, path, &items, budget).await;
-        answer
-            .inspect_err(|error| tracing::warn!(%error, path, "settlements wait"))
-            .is_ok()
+        let answer: Result<Value, CallError> = self.orders.caller.post(service, path, &items, budget).await;
+        answer.inspect_err(|error| tracing::warn!(%error, path, "settlements wait")).is_ok()
     }
 
     /// Kitchen numbers for the paid orders whose merchant row is visible.
@@ -287,25 +237,17 @@ impl Driver {
             let order = &task.order;
             let wanted = task.kind == TaskKind::Dispatch && order.status == Status::Paid;
             if wanted && !stale.contains(&order.order_id) {
-                groups
-                    .entry(order.order_id.merchant_group())
-                    .or_default()
-                    .push(NumberRequest {
-                        order_id: order.order_id,
-                        version: order.version,
-                        day: now_ms() / DAY_MS,
-                    });
+                groups.entry(order.order_id.merchant_group()).or_default().push(NumberRequest {
+                    order_id: order.order_id,
+                    version: order.version,
+                    day: now_ms() / DAY_MS,
+                });
             }
         }
         let asked = groups.into_iter().map(|(group, requests)| async move {
-            let answer: Result<Vec<NumberAnswer>, CallError> = self
-                .orders
-                .caller
-                .post(merchant_store(group), "/numbers", &requests, budget)
-                .await;
-            answer
-                .inspect_err(|error| tracing::warn!(%error, "dispatch waits"))
-                .unwrap_or_default()
+            let answer: Result<Vec<NumberAnswer>, CallError> =
+                self.orders.caller.post(merchant_store(group), "/numbers", &requests, budget).await;
+            answer.inspect_err(|error| tracing::warn!(%error, "dispatch waits")).unwrap_or_default()
         });
         futures::future::join_all(asked)
             .await
@@ -316,15 +258,11 @@ impl Driver {
     }
 
     async fn charge_again(&self, tasks: &[DueTask], budget: &Budget) -> BTreeMap<OrderId, Charged> {
-        let paying = tasks
-            .iter()
-            .filter(|task| task.kind == TaskKind::Charge && task.order.status == Status::Paying);
+        let paying = tasks.iter().filter(|task| task.kind == TaskKind::Charge && task.order.status == Status::Paying);
         let charges = paying.map(|task| async move {
             let charged = match self.orders.charge(&task.order, budget).await {
                 Ok(()) => Charged::Asked,
-                Err(error) if error.status() == Some(http::StatusCode::CONFLICT) => {
-                    Charged::Refused
-                }
+                Err(error) if error.status() == Some(http::StatusCode::CONFLICT) => Charged::Refused,
                 Err(error) => {
                     tracing::warn!(%error, order = %task.order.order_id, "a charge waits");
                     Charged::Asked
@@ -332,10 +270,7 @@ impl Driver {
             };
             (task.order.order_id, charged)
         });
-        futures::future::join_all(charges)
-            .await
-            .into_iter()
-            .collect()
+        futures::future::join_all(charges).await.into_iter().collect()
     }
 }
 
@@ -372,10 +307,7 @@ impl Round {
     }
 
     fn again(&mut self, task: &DueTask, due_at_ms: i64) {
-        self.outcome.retry.push(Retry {
-            task_id: task.task_id,
-            due_at_ms,
-        });
+        self.outcome.retry.push(Retry { task_id: task.task_id, due_at_ms });
     }
 }
 
@@ -403,17 +335,10 @@ async fn sweep(orders: &Orders) -> Result<(), CallError> {
             Err(error) if error.status() == Some(http::StatusCode::NOT_FOUND) => CouponStep::Return,
             Err(_) => continue,
         };
-        settlements.push(CouponSettlement {
-            coupon_id: lock.coupon_id,
-            order_id: lock.order_id,
-            step,
-        });
+        settlements.push(CouponSettlement { coupon_id: lock.coupon_id, order_id: lock.order_id, step });
     }
     if !settlements.is_empty() {
-        let _: Value = orders
-            .caller
-            .post("eps", "/coupons/settle", &settlements, &budget)
-            .await?;
+        let _: Value = orders.caller.post("eps", "/coupons/settle", &settlements, &budget).await?;
     }
     Ok(())
 }

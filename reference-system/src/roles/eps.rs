@@ -98,9 +98,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/coupons/settle", post(settle))
         .route("/coupons/unconfirmed", get(unconfirmed))
         .with_state(marketing);
-    frame
-        .serve(routes, Box::new(|| json!({})), std::future::ready(()))
-        .await
+    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
 }
 
 #[derive(Deserialize)]
@@ -117,10 +115,7 @@ struct Item {
     quantity: i64,
 }
 
-async fn make_quote(
-    State(marketing): State<Marketing>,
-    Body(wish): Body<Wish>,
-) -> Result<Json<Value>, Failure> {
+async fn make_quote(State(marketing): State<Marketing>, Body(wish): Body<Wish>) -> Result<Json<Value>, Failure> {
     let population = &marketing.population;
     let quote = price(population, &wish, now_ms())?;
     Ok(Json(json!({
@@ -134,12 +129,10 @@ async fn make_quote(
 }
 
 fn price(population: &Population, wish: &Wish, now_ms: i64) -> Result<Quote, Failure> {
-    population
-        .user(wish.user_id)
-        .ok_or_else(|| Failure::not_found(format!("there is no user {}", wish.user_id)))?;
-    let restaurant = population.restaurant(wish.restaurant_id).ok_or_else(|| {
-        Failure::not_found(format!("there is no restaurant {}", wish.restaurant_id))
-    })?;
+    population.user(wish.user_id).ok_or_else(|| Failure::not_found(format!("there is no user {}", wish.user_id)))?;
+    let restaurant = population
+        .restaurant(wish.restaurant_id)
+        .ok_or_else(|| Failure::not_found(format!("there is no restaurant {}", wish.restaurant_id)))?;
     if wish.items.is_empty() || wish.items.len() > MOST {
         return Err(Failure::invalid(format!("an order has 1 to {MOST} items")));
     }
@@ -150,19 +143,10 @@ fn price(population: &Population, wish: &Wish, now_ms: i64) -> Result<Quote, Fai
             if !(1..=MOST as i64).contains(&item.quantity) {
                 return Err(Failure::invalid(format!("a quantity is 1 to {MOST}")));
             }
-            let dish = population
-                .dish(wish.restaurant_id, item.dish_id)
-                .ok_or_else(|| {
-                    Failure::invalid(format!(
-                        "restaurant {} has no dish {}",
-                        wish.restaurant_id, item.dish_id
-                    ))
-                })?;
-            Ok(Line {
-                dish_id: dish.dish_id,
-                quantity: item.quantity,
-                price_fen: dish.price_fen,
-            })
+            let dish = population.dish(wish.restaurant_id, item.dish_id).ok_or_else(|| {
+                Failure::invalid(format!("restaurant {} has no dish {}", wish.restaurant_id, item.dish_id))
+            })?;
+            Ok(Line { dish_id: dish.dish_id, quantity: item.quantity, price_fen: dish.price_fen })
         })
         .collect::<Result<Vec<Line>, Failure>>()?;
     let discount_fen = match wish.coupon_id {
@@ -171,14 +155,9 @@ fn price(population: &Population, wish: &Wish, now_ms: i64) -> Result<Quote, Fai
             .coupon(coupon_id)
             .filter(|coupon| coupon.owner == wish.user_id)
             .map(|coupon| coupon.amount_fen)
-            .ok_or_else(|| {
-                Failure::invalid(format!("user {} has no coupon {coupon_id}", wish.user_id))
-            })?,
+            .ok_or_else(|| Failure::invalid(format!("user {} has no coupon {coupon_id}", wish.user_id)))?,
     };
-    let items_fen: i64 = lines
-        .iter()
-        .map(|line| line.quantity * line.price_fen)
-        .sum();
+    let items_fen: i64 = lines.iter().map(|line| line.quantity * line.price_fen).sum();
     Ok(Quote {
         user_id: wish.user_id,
         restaurant_id: wish.restaurant_id,
@@ -192,44 +171,29 @@ fn price(population: &Population, wish: &Wish, now_ms: i64) -> Result<Quote, Fai
     })
 }
 
-async fn redeem(
-    State(marketing): State<Marketing>,
-    Body(redeem): Body<Redeem>,
-) -> Result<Json<Quote>, Failure> {
+async fn redeem(State(marketing): State<Marketing>, Body(redeem): Body<Redeem>) -> Result<Json<Quote>, Failure> {
     let seed = marketing.population.seed();
     let quote = quote::open(&redeem.quote_token, seed, now_ms()).map_err(Failure::invalid)?;
     if (quote.user_id, quote.restaurant_id) != (redeem.user_id, redeem.restaurant_id) {
-        return Err(Failure::invalid(
-            "the quote is for another user or restaurant",
-        ));
+        return Err(Failure::invalid("the quote is for another user or restaurant"));
     }
     if let Some(coupon_id) = quote.coupon_id {
         let order_id = redeem.order_id;
-        let locked = marketing
-            .store
-            .write(move |c| Box::pin(async move { lock(c, coupon_id, order_id).await }))
-            .await?;
+        let locked =
+            marketing.store.write(move |c| Box::pin(async move { lock(c, coupon_id, order_id).await })).await?;
         if !locked {
-            return Err(Failure::conflict(
-                "coupon_taken",
-                "the coupon is bound to another order",
-            ));
+            return Err(Failure::conflict("coupon_taken", "the coupon is bound to another order"));
         }
     }
     Ok(Json(quote))
 }
 
-async fn lock(
-    connection: &mut SqliteConnection,
-    coupon_id: CouponId,
-    order_id: OrderId,
-) -> Result<bool, StoreError> {
-    let holder: Option<i64> =
-        sqlx::query_scalar("SELECT order_id FROM coupons WHERE coupon_id = ? AND state <> ?")
-            .bind(coupon_id.0)
-            .bind(RETURNED)
-            .fetch_optional(&mut *connection)
-            .await?;
+async fn lock(connection: &mut SqliteConnection, coupon_id: CouponId, order_id: OrderId) -> Result<bool, StoreError> {
+    let holder: Option<i64> = sqlx::query_scalar("SELECT order_id FROM coupons WHERE coupon_id = ? AND state <> ?")
+        .bind(coupon_id.0)
+        .bind(RETURNED)
+        .fetch_optional(&mut *connection)
+        .await?;
     if let Some(holder) = holder {
         return Ok(holder == order_id.0);
     }
@@ -264,9 +228,7 @@ async fn settle(
                             "UPDATE coupons SET state = 1, confirmed = 1 \
                              WHERE coupon_id = ? AND order_id = ? AND state = 0"
                         }
-                        CouponStep::Return => {
-                            "UPDATE coupons SET state = 2 WHERE coupon_id = ? AND order_id = ?"
-                        }
+                        CouponStep::Return => "UPDATE coupons SET state = 2 WHERE coupon_id = ? AND order_id = ?",
                     };
                     sqlx::query(sql)
                         .bind(settlement.coupon_id.0)
@@ -300,12 +262,7 @@ async fn unconfirmed(
     .map_err(StoreError::from)?;
     let locks = rows
         .iter()
-        .map(|row| {
-            Ok(Unconfirmed {
-                coupon_id: CouponId(row.try_get(0)?),
-                order_id: OrderId(row.try_get(1)?),
-            })
-        })
+        .map(|row| Ok(Unconfirmed { coupon_id: CouponId(row.try_get(0)?), order_id: OrderId(row.try_get(1)?) }))
         .collect::<Result<_, sqlx::Error>>()
         .map_err(StoreError::from)?;
     Ok(Json(locks))

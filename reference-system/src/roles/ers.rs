@@ -19,9 +19,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/restaurants/{restaurant}", get(read))
         .route("/restaurants/{restaurant}/menu", get(menu))
         .with_state(population);
-    frame
-        .serve(routes, Box::new(|| json!({})), std::future::ready(()))
-        .await
+    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
 }
 
 fn find(population: &Population, restaurant_id: RestaurantId) -> Result<Restaurant, Failure> {
@@ -50,9 +48,7 @@ async fn menu(
     let dishes: Vec<Value> = population
         .menu(restaurant_id)
         .into_iter()
-        .map(|dish| {
-            json!({ "dish_id": dish.dish_id, "name": dish.name, "price_fen": dish.price_fen })
-        })
+        .map(|dish| json!({ "dish_id": dish.dish_id, "name": dish.name, "price_fen": dish.price_fen }))
         .collect();
     Ok(Json(json!({
         "restaurant_id": restaurant.restaurant_id,

@@ -83,19 +83,16 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/wallet/hold", post(hold))
         .route("/wallet/settle", post(settle))
         .with_state(users);
-    frame
-        .serve(routes, Box::new(|| json!({})), std::future::ready(()))
-        .await
+    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
 }
 
 async fn read(State(users): State<Users>, At(user_id): At<UserId>) -> Result<Json<Value>, Failure> {
     let user = known(&users.population, user_id)?;
-    let balance: Option<i64> =
-        sqlx::query_scalar("SELECT balance_fen FROM wallets WHERE user_id = ?")
-            .bind(user_id.0)
-            .fetch_optional(users.store.readers())
-            .await
-            .map_err(StoreError::from)?;
+    let balance: Option<i64> = sqlx::query_scalar("SELECT balance_fen FROM wallets WHERE user_id = ?")
+        .bind(user_id.0)
+        .fetch_optional(users.store.readers())
+        .await
+        .map_err(StoreError::from)?;
     Ok(Json(json!({
         "user_id": user_id,
         "name": user.name,
@@ -104,9 +101,7 @@ async fn read(State(users): State<Users>, At(user_id): At<UserId>) -> Result<Jso
 }
 
 fn known(population: &Population, user_id: UserId) -> Result<crate::population::User, Failure> {
-    population
-        .user(user_id)
-        .ok_or_else(|| Failure::not_found(format!("there is no user {user_id}")))
+    population.user(user_id).ok_or_else(|| Failure::not_found(format!("there is no user {user_id}")))
 }
 
 async fn hold(State(users): State<Users>, Body(hold): Body<Hold>) -> Result<Json<Value>, Failure> {
@@ -114,20 +109,11 @@ async fn hold(State(users): State<Users>, Body(hold): Body<Hold>) -> Result<Json
     if hold.amount_fen <= 0 {
         return Err(Failure::invalid("amount_fen must be positive"));
     }
-    let held = users
-        .store
-        .write(move |c| Box::pin(async move { place(c, &hold).await }))
-        .await?;
+    let held = users.store.write(move |c| Box::pin(async move { place(c, &hold).await })).await?;
     match held {
         Placed::Held => Ok(Json(json!({ "held": true }))),
-        Placed::Poor => Err(Failure::conflict(
-            "insufficient_funds",
-            "the wallet holds too little",
-        )),
-        Placed::Returned => Err(Failure::conflict(
-            "payment_returned",
-            "this payment was given back already",
-        )),
+        Placed::Poor => Err(Failure::conflict("insufficient_funds", "the wallet holds too little")),
+        Placed::Returned => Err(Failure::conflict("payment_returned", "this payment was given back already")),
     }
 }
 
@@ -152,14 +138,12 @@ async fn place(connection: &mut SqliteConnection, hold: &Hold) -> Result<Placed,
         .bind(OPENING_WALLET_FEN)
         .execute(&mut *connection)
         .await?;
-    let paid = sqlx::query(
-        "UPDATE wallets SET balance_fen = balance_fen - ? WHERE user_id = ? AND balance_fen >= ?",
-    )
-    .bind(hold.amount_fen)
-    .bind(hold.user_id.0)
-    .bind(hold.amount_fen)
-    .execute(&mut *connection)
-    .await?;
+    let paid = sqlx::query("UPDATE wallets SET balance_fen = balance_fen - ? WHERE user_id = ? AND balance_fen >= ?")
+        .bind(hold.amount_fen)
+        .bind(hold.user_id.0)
+        .bind(hold.amount_fen)
+        .execute(&mut *connection)
+        .await?;
     if paid.rows_affected() == 0 {
         return Ok(Placed::Poor);
     }
@@ -172,22 +156,11 @@ async fn place(connection: &mut SqliteConnection, hold: &Hold) -> Result<Placed,
         .execute(&mut *connection)
         .await?;
     let (user, held) = (account_of(hold.user_id.0), held_account(&hold.payment_id));
-    book(
-        connection,
-        &hold.payment_id,
-        "hold",
-        (&user, &held),
-        hold.order_id.0,
-        hold.amount_fen,
-    )
-    .await?;
+    book(connection, &hold.payment_id, "hold", (&user, &held), hold.order_id.0, hold.amount_fen).await?;
     Ok(Placed::Held)
 }
 
-async fn settle(
-    State(users): State<Users>,
-    Body(settlements): Body<Vec<Settlement>>,
-) -> Result<Json<Value>, Failure> {
+async fn settle(State(users): State<Users>, Body(settlements): Body<Vec<Settlement>>) -> Result<Json<Value>, Failure> {
     users
         .store
         .write(move |connection| {
@@ -202,16 +175,12 @@ async fn settle(
     Ok(Json(json!({})))
 }
 
-async fn settle_one(
-    connection: &mut SqliteConnection,
-    settlement: &Settlement,
-) -> Result<(), StoreError> {
+async fn settle_one(connection: &mut SqliteConnection, settlement: &Settlement) -> Result<(), StoreError> {
     let payment = &settlement.payment_id;
-    let row =
-        sqlx::query("SELECT user_id, order_id, amount_fen, state FROM holds WHERE payment_id = ?")
-            .bind(payment)
-            .fetch_optional(&mut *connection)
-            .await?;
+    let row = sqlx::query("SELECT user_id, order_id, amount_fen, state FROM holds WHERE payment_id = ?")
+        .bind(payment)
+        .fetch_optional(&mut *connection)
+        .await?;
     let Some(row) = row else {
         // Nothing was held. A late hold must not come after its own return.
         if settlement.step == WalletStep::Return {
@@ -223,17 +192,9 @@ async fn settle_one(
         }
         return Ok(());
     };
-    let (user, order, amount, state): (i64, i64, i64, i64) = (
-        row.try_get(0)?,
-        row.try_get(1)?,
-        row.try_get(2)?,
-        row.try_get(3)?,
-    );
-    let (held, escrow, wallet) = (
-        held_account(payment),
-        format!("escrow:{order}"),
-        account_of(user),
-    );
+    let (user, order, amount, state): (i64, i64, i64, i64) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+    let (held, escrow, wallet) = (held_account(payment), format!("escrow:{order}"), account_of(user));
     let (next, name, from, to) = match (settlement.step, state) {
         (WalletStep::Capture, HELD) => (CAPTURED, "capture", &held, &escrow),
         (WalletStep::Return, HELD) => (RETURNED, "release", &held, &wallet),

@@ -25,17 +25,9 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/users/{user}/orders", read("eos-c"))
         .route("/restaurants/{restaurant}/menu", read("ers"))
         .route("/restaurants/{restaurant}/orders", read("eos-m"))
-        .route(
-            "/restaurants/{restaurant}/orders/{id}/accept",
-            write("eos-m"),
-        )
-        .route(
-            "/restaurants/{restaurant}/orders/{id}/reject",
-            write("eos-m"),
-        )
-        .fallback(async |uri: Uri| {
-            Failure::not_found(format!("there is nothing at {}", uri.path()))
-        })
+        .route("/restaurants/{restaurant}/orders/{id}/accept", write("eos-m"))
+        .route("/restaurants/{restaurant}/orders/{id}/reject", write("eos-m"))
+        .fallback(async |uri: Uri| Failure::not_found(format!("there is nothing at {}", uri.path())))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             Failure::new(
                 http::StatusCode::METHOD_NOT_ALLOWED,
@@ -45,25 +37,19 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         })
         .with_state(frame.caller.clone());
     let needs = ["eps", "eos-c", "eos-m", "eus", "ers"];
-    frame
-        .serve(routes, Box::new(|| json!({})), frame.wait_for(&needs))
-        .await
+    frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&needs)).await
 }
 
 fn read(service: &'static str) -> MethodRouter<Caller> {
-    get(
-        move |caller: State<Caller>, budget: Budget, uri: Uri| async move {
-            forward(caller, service, Method::GET, budget, uri, Bytes::new()).await
-        },
-    )
+    get(move |caller: State<Caller>, budget: Budget, uri: Uri| async move {
+        forward(caller, service, Method::GET, budget, uri, Bytes::new()).await
+    })
 }
 
 fn write(service: &'static str) -> MethodRouter<Caller> {
-    post(
-        move |caller: State<Caller>, budget: Budget, uri: Uri, body: Bytes| async move {
-            forward(caller, service, Method::POST, budget, uri, body).await
-        },
-    )
+    post(move |caller: State<Caller>, budget: Budget, uri: Uri, body: Bytes| async move {
+        forward(caller, service, Method::POST, budget, uri, body).await
+    })
 }
 
 async fn forward(

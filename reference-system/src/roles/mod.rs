@@ -34,17 +34,10 @@ pub(crate) async fn run(args: RoleArgs) -> Result<(), SystemError> {
     let layout = Layout::new(&args.dir);
     let stop = CancellationToken::new();
     process::follow_parent(args.parent, stop.clone())?;
-    let config = SystemConfig::read(&layout).map_err(|source| SystemError::File {
-        path: layout.config(),
-        source,
-    })?;
-    let plan = config
-        .instance(&args.instance)
-        .filter(|plan| plan.service == args.service)
-        .cloned()
-        .ok_or_else(|| SystemError::UnknownInstance {
-            service: args.service.clone(),
-            instance: args.instance.clone(),
+    let config = SystemConfig::read(&layout).map_err(|source| SystemError::File { path: layout.config(), source })?;
+    let plan =
+        config.instance(&args.instance).filter(|plan| plan.service == args.service).cloned().ok_or_else(|| {
+            SystemError::UnknownInstance { service: args.service.clone(), instance: args.instance.clone() }
         })?;
     let frame = Frame::new(config, layout, plan, stop);
     let tracker = frame.tracker.clone();
@@ -62,23 +55,14 @@ pub(crate) async fn run(args: RoleArgs) -> Result<(), SystemError> {
         "st-r0" | "st-r1" => st_r::run(frame).await,
         "auditor" => auditor::run(frame).await,
         _ => {
-            return Err(SystemError::UnknownInstance {
-                service: args.service,
-                instance: args.instance,
-            });
+            return Err(SystemError::UnknownInstance { service: args.service, instance: args.instance });
         }
     };
     tracker.close();
-    if tokio::time::timeout(LAST_TASKS, tracker.wait())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(LAST_TASKS, tracker.wait()).await.is_err() {
         tracing::warn!("some tasks did not end in time");
     }
-    ended.map_err(|error| SystemError::Role {
-        instance: args.instance,
-        why: error.to_string(),
-    })
+    ended.map_err(|error| SystemError::Role { instance: args.instance, why: error.to_string() })
 }
 
 /// The group in a store's name: `st-u1` holds group 1.

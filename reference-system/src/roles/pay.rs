@@ -63,43 +63,27 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         tracker: frame.tracker.clone(),
         stop: frame.stop.clone(),
     });
-    for charge in unheard(&payments.store)
-        .await
-        .map_err(|source| RoleError::Store {
-            name: "pay".to_owned(),
-            source,
-        })?
+    for charge in
+        unheard(&payments.store).await.map_err(|source| RoleError::Store { name: "pay".to_owned(), source })?
     {
         payments.call_back_later(charge);
     }
-    let routes = Router::new()
-        .route("/charges", post(charge))
-        .with_state(payments);
-    frame
-        .serve(routes, Box::new(|| json!({})), std::future::ready(()))
-        .await
+    let routes = Router::new().route("/charges", post(charge)).with_state(payments);
+    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
 }
 
 async fn unheard(store: &Store) -> Result<Vec<Charge>, StoreError> {
-    let rows =
-        sqlx::query("SELECT payment_id, order_id, amount_fen FROM charges WHERE delivered = 0")
-            .fetch_all(store.readers())
-            .await?;
+    let rows = sqlx::query("SELECT payment_id, order_id, amount_fen FROM charges WHERE delivered = 0")
+        .fetch_all(store.readers())
+        .await?;
     rows.iter()
         .map(|row| {
-            Ok(Charge {
-                payment_id: row.try_get(0)?,
-                order_id: OrderId(row.try_get(1)?),
-                amount_fen: row.try_get(2)?,
-            })
+            Ok(Charge { payment_id: row.try_get(0)?, order_id: OrderId(row.try_get(1)?), amount_fen: row.try_get(2)? })
         })
         .collect()
 }
 
-async fn charge(
-    State(payments): State<Arc<Payments>>,
-    Body(charge): Body<Charge>,
-) -> Result<Json<Value>, Failure> {
+async fn charge(State(payments): State<Arc<Payments>>, Body(charge): Body<Charge>) -> Result<Json<Value>, Failure> {
     if charge.amount_fen <= 0 {
         return Err(Failure::invalid("amount_fen must be positive"));
     }
@@ -150,17 +134,11 @@ impl Payments {
         loop {
             tokio::time::sleep(pause).await;
             let budget = Budget::of(Duration::from_secs(2));
-            let answer: Result<Value, CallError> = self
-                .caller
-                .post("eos-c", "/internal/pay-callback", &callback, &budget)
-                .await;
+            let answer: Result<Value, CallError> =
+                self.caller.post("eos-c", "/internal/pay-callback", &callback, &budget).await;
             match answer {
                 Ok(_) => break,
-                Err(error)
-                    if error
-                        .status()
-                        .is_some_and(|status| status.is_client_error()) =>
-                {
+                Err(error) if error.status().is_some_and(|status| status.is_client_error()) => {
                     tracing::error!(%error, order = %charge.order_id, "a payment was refused");
                     break;
                 }

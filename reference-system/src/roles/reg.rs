@@ -28,10 +28,7 @@ const SWEEP: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let registry = Arc::new(Shared {
-        state: Mutex::new(Registry {
-            epoch: now_ms() as u64,
-            ..Registry::default()
-        }),
+        state: Mutex::new(Registry { epoch: now_ms() as u64, ..Registry::default() }),
         moved: watch::Sender::new(()),
     });
     let sweeper = Arc::clone(&registry);
@@ -48,10 +45,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let routes = Router::new()
         .route("/svc", get(list_all))
         .route("/svc/{service}", get(list_one))
-        .route(
-            "/svc/{service}/{instance}",
-            put(register).delete(deregister),
-        )
+        .route("/svc/{service}/{instance}", put(register).delete(deregister))
         .route("/watch", get(watch_changes))
         .route("/mask", get(list_masks))
         .route("/mask/{service}/{instance}", put(mask).delete(unmask))
@@ -125,10 +119,7 @@ struct Switch {
 
 impl Registry {
     fn register(&mut self, name: Name, value: Registration, expires: Instant) {
-        let known = self
-            .entries
-            .get(&name)
-            .is_some_and(|entry| entry.value == value);
+        let known = self.entries.get(&name).is_some_and(|entry| entry.value == value);
         if !known {
             self.rev += 1;
         }
@@ -175,11 +166,7 @@ impl Registry {
                 });
             }
         }
-        Listing {
-            epoch: self.epoch,
-            rev: self.rev,
-            services,
-        }
+        Listing { epoch: self.epoch, rev: self.rev, services }
     }
 
     fn masks(&self) -> Vec<Value> {
@@ -203,9 +190,7 @@ impl Ttl {
     fn deadline(&self, default_ms: u64) -> Result<Instant, Failure> {
         match self.ttl_ms.unwrap_or(default_ms) {
             ms @ 1..=3_600_000 => Ok(Instant::now() + Duration::from_millis(ms)),
-            ms => Err(Failure::invalid(format!(
-                "ttl_ms must be 1 to 3600000, not {ms}"
-            ))),
+            ms => Err(Failure::invalid(format!("ttl_ms must be 1 to 3600000, not {ms}"))),
         }
     }
 }
@@ -254,9 +239,7 @@ async fn list_one(
     At(service): At<String>,
 ) -> Result<Json<Vec<Registered>>, Failure> {
     let found = registry.lock().listing().services.remove(&service);
-    found
-        .map(Json)
-        .ok_or_else(|| Failure::not_found(format!("no instance of {service}")))
+    found.map(Json).ok_or_else(|| Failure::not_found(format!("no instance of {service}")))
 }
 
 #[derive(Deserialize)]
@@ -270,10 +253,7 @@ struct Watch {
 
 /// Answers when there is something newer than `rev` of this life of the registry (or when the
 /// reader knows another life), at the latest after `timeout_ms`.
-async fn watch_changes(
-    State(registry): State<Arc<Shared>>,
-    Ask(watch): Ask<Watch>,
-) -> Json<Listing> {
+async fn watch_changes(State(registry): State<Arc<Shared>>, Ask(watch): Ask<Watch>) -> Json<Listing> {
     let wait = Duration::from_millis(watch.timeout_ms.unwrap_or(20_000).min(60_000));
     let deadline = Instant::now() + wait;
     let mut moved = registry.moved.subscribe();
@@ -281,24 +261,15 @@ async fn watch_changes(
         moved.borrow_and_update();
         let listing = registry.lock().listing();
         let newer = listing.rev > watch.rev || (watch.epoch != 0 && listing.epoch != watch.epoch);
-        if newer
-            || tokio::time::timeout_at(deadline, moved.changed())
-                .await
-                .is_err()
-        {
+        if newer || tokio::time::timeout_at(deadline, moved.changed()).await.is_err() {
             return Json(listing);
         }
     }
 }
 
-async fn read_switch(
-    State(registry): State<Arc<Shared>>,
-    At(name): At<String>,
-) -> Result<Json<Switch>, Failure> {
+async fn read_switch(State(registry): State<Arc<Shared>>, At(name): At<String>) -> Result<Json<Switch>, Failure> {
     let found = registry.lock().switches.get(&name).cloned();
-    found
-        .map(Json)
-        .ok_or_else(|| Failure::not_found(format!("no switch {name}")))
+    found.map(Json).ok_or_else(|| Failure::not_found(format!("no switch {name}")))
 }
 
 async fn write_switch(
@@ -308,10 +279,7 @@ async fn write_switch(
 ) -> Json<Switch> {
     Json(registry.change(|state| {
         state.rev += 1;
-        let switch = Switch {
-            version: state.rev,
-            value,
-        };
+        let switch = Switch { version: state.rev, value };
         state.switches.insert(name, switch.clone());
         switch
     }))
@@ -326,11 +294,7 @@ mod tests {
     }
 
     fn up() -> Registration {
-        Registration {
-            address: ([127, 0, 0, 1], 1).into(),
-            state: "up".to_owned(),
-            weight: 1,
-        }
+        Registration { address: ([127, 0, 0, 1], 1).into(), state: "up".to_owned(), weight: 1 }
     }
 
     fn visible(registry: &Registry) -> usize {
@@ -358,10 +322,7 @@ mod tests {
         assert_eq!(visible(&registry), 0, "a heartbeat must not lift the mask");
         registry.expire(now + Duration::from_secs(1));
         assert_eq!(visible(&registry), 1);
-        assert!(
-            registry.rev > masked,
-            "watchers must learn that the mask is gone"
-        );
+        assert!(registry.rev > masked, "watchers must learn that the mask is gone");
         registry.unmask(&name());
         assert_eq!(visible(&registry), 1);
     }

@@ -77,19 +77,12 @@ async fn apply(
     Ok(Json(json!({})))
 }
 
-async fn read(
-    State(dimension): State<Arc<Dimension>>,
-    At(order_id): At<OrderId>,
-) -> Result<Json<Order>, Failure> {
+async fn read(State(dimension): State<Arc<Dimension>>, At(order_id): At<OrderId>) -> Result<Json<Order>, Failure> {
     dimension.owns(order_id.merchant_group())?;
-    by_id(
-        dimension.store.readers(),
-        order_id.merchant_shard(),
-        order_id,
-    )
-    .await?
-    .map(Json)
-    .ok_or_else(|| Failure::not_found(format!("there is no order {order_id}")))
+    by_id(dimension.store.readers(), order_id.merchant_shard(), order_id)
+        .await?
+        .map(Json)
+        .ok_or_else(|| Failure::not_found(format!("there is no order {order_id}")))
 }
 
 #[derive(Deserialize)]
@@ -106,9 +99,7 @@ async fn list(
     let shard = shard(dimension.slot_hash.slot(restaurant_id.0));
     dimension.owns(group(shard))?;
     let store = dimension.store.readers();
-    Ok(Json(
-        rows::by_restaurant(store, shard, restaurant_id, page.state, page.limit).await?,
-    ))
+    Ok(Json(rows::by_restaurant(store, shard, restaurant_id, page.state, page.limit).await?))
 }
 
 async fn numbers(

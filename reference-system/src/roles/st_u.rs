@@ -20,9 +20,7 @@ use crate::ids::{OrderId, SlotHash, UserId, group, shard};
 use crate::orders::Order;
 use crate::orders::change::{Change, TaskWrite};
 use crate::rpc::Failure;
-use crate::store::user_dimension::{
-    self as rows, DueTask, Retry, SequenceBlock, order_from, select_order,
-};
+use crate::store::user_dimension::{self as rows, DueTask, Retry, SequenceBlock, order_from, select_order};
 use crate::store::{Store, StoreError};
 
 /// A new order and the tasks that come with it.
@@ -61,10 +59,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     store
         .write(|connection| Box::pin(rows::raise_epoch(connection)))
         .await
-        .map_err(|source| RoleError::Store {
-            name: service.clone(),
-            source,
-        })?;
+        .map_err(|source| RoleError::Store { name: service.clone(), source })?;
     let dimension = Arc::new(Dimension {
         store,
         group: super::group_of(&service),
@@ -104,28 +99,18 @@ impl Dimension {
     }
 }
 
-async fn create(
-    State(dimension): State<Arc<Dimension>>,
-    Body(new): Body<NewOrder>,
-) -> Result<Json<Written>, Failure> {
+async fn create(State(dimension): State<Arc<Dimension>>, Body(new): Body<NewOrder>) -> Result<Json<Written>, Failure> {
     dimension.owns(new.order.order_id.user_group())?;
     if dimension.shard_of(new.order.user_id)? != new.order.order_id.user_shard() {
-        return Err(Failure::invalid(
-            "the order ID does not carry its user's slot",
-        ));
+        return Err(Failure::invalid("the order ID does not carry its user's slot"));
     }
-    let (order, applied) = dimension
-        .store
-        .write(move |c| Box::pin(async move { rows::create(c, new.order, &new.tasks).await }))
-        .await?;
+    let (order, applied) =
+        dimension.store.write(move |c| Box::pin(async move { rows::create(c, new.order, &new.tasks).await })).await?;
     dimension.written.send_replace(());
     Ok(Json(Written { order, applied }))
 }
 
-async fn read(
-    State(dimension): State<Arc<Dimension>>,
-    At(order_id): At<OrderId>,
-) -> Result<Json<Order>, Failure> {
+async fn read(State(dimension): State<Arc<Dimension>>, At(order_id): At<OrderId>) -> Result<Json<Order>, Failure> {
     dimension.owns(order_id.user_group())?;
     rows::by_id(dimension.store.readers(), order_id.user_shard(), order_id)
         .await?
@@ -157,9 +142,7 @@ async fn list(
     .fetch_all(dimension.store.readers())
     .await
     .map_err(StoreError::from)?;
-    Ok(Json(
-        found.iter().map(order_from).collect::<Result<_, _>>()?,
-    ))
+    Ok(Json(found.iter().map(order_from).collect::<Result<_, _>>()?))
 }
 
 #[derive(Deserialize)]
@@ -173,31 +156,24 @@ async fn by_request(
     Ask(key): Ask<RequestKey>,
 ) -> Result<Json<Order>, Failure> {
     let shard = dimension.shard_of(user_id)?;
-    let found = sqlx::query(select_order!(
-        "FROM orders o WHERE o.shard = ? AND o.user_id = ? AND o.req_id = ?"
-    ))
-    .bind(i64::from(shard))
-    .bind(user_id.0)
-    .bind(key.req_id)
-    .fetch_optional(dimension.store.readers())
-    .await
-    .map_err(StoreError::from)?;
+    let found = sqlx::query(select_order!("FROM orders o WHERE o.shard = ? AND o.user_id = ? AND o.req_id = ?"))
+        .bind(i64::from(shard))
+        .bind(user_id.0)
+        .bind(key.req_id)
+        .fetch_optional(dimension.store.readers())
+        .await
+        .map_err(StoreError::from)?;
     match found {
         Some(row) => Ok(Json(order_from(&row)?)),
         None => Err(Failure::not_found("this request made no order")),
     }
 }
 
-async fn change(
-    State(dimension): State<Arc<Dimension>>,
-    Body(change): Body<Change>,
-) -> Result<Json<Written>, Failure> {
+async fn change(State(dimension): State<Arc<Dimension>>, Body(change): Body<Change>) -> Result<Json<Written>, Failure> {
     dimension.owns(change.order_id.user_group())?;
     let order_id = change.order_id;
-    let written = dimension
-        .store
-        .write(move |c| Box::pin(async move { rows::change(c, &change, now_ms()).await }))
-        .await?;
+    let written =
+        dimension.store.write(move |c| Box::pin(async move { rows::change(c, &change, now_ms()).await })).await?;
     dimension.written.send_replace(());
     written
         .map(|(order, applied)| Json(Written { order, applied }))
@@ -211,10 +187,7 @@ struct Wait {
 }
 
 /// Answers as soon as a task is due, at the latest after `wait_ms`.
-async fn due(
-    State(dimension): State<Arc<Dimension>>,
-    Ask(wait): Ask<Wait>,
-) -> Result<Json<Vec<DueTask>>, Failure> {
+async fn due(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> Result<Json<Vec<DueTask>>, Failure> {
     /// Timers come due without a write, so the table is looked at now and then.
     const LOOK: Duration = Duration::from_millis(100);
     let deadline = Instant::now() + Duration::from_millis(wait.wait_ms);
@@ -268,9 +241,6 @@ async fn sequence(
     if !(1..=100_000).contains(&count) {
         return Err(Failure::invalid("count must be 1 to 100000"));
     }
-    let block = dimension
-        .store
-        .write(move |connection| Box::pin(rows::take_block(connection, count)))
-        .await?;
+    let block = dimension.store.write(move |connection| Box::pin(rows::take_block(connection, count))).await?;
     Ok(Json(block))
 }

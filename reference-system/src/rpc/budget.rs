@@ -27,10 +27,7 @@ const CARRIED: [HeaderName; 3] = [REQUEST, TAG, TRACE];
 impl Budget {
     /// A budget of its own, for work that no request started.
     pub(crate) fn of(time: Duration) -> Self {
-        Self {
-            deadline: Instant::now() + time,
-            carried: [None, None, None],
-        }
+        Self { deadline: Instant::now() + time, carried: [None, None, None] }
     }
 
     /// The budget of a request: what its header leaves, at most `most`.

@@ -31,11 +31,7 @@ pub(crate) enum CallError {
     #[error("{service} did not answer in time")]
     Timeout { service: String },
     #[error("{service} answered {status}: {error}", error = .body.error)]
-    Answer {
-        service: String,
-        status: StatusCode,
-        body: FailureBody,
-    },
+    Answer { service: String, status: StatusCode, body: FailureBody },
     #[error("{service} gave an answer that cannot be read: {why}")]
     Body { service: String, why: String },
 }
@@ -91,8 +87,7 @@ impl Caller {
         path: &str,
         budget: &Budget,
     ) -> Result<T, CallError> {
-        self.expect(service, Method::GET, path, Bytes::new(), budget)
-            .await
+        self.expect(service, Method::GET, path, Bytes::new(), budget).await
     }
 
     /// Posts JSON and parses the answer.
@@ -103,12 +98,9 @@ impl Caller {
         body: &B,
         budget: &Budget,
     ) -> Result<T, CallError> {
-        let body = serde_json::to_vec(body).map_err(|error| CallError::Body {
-            service: service.to_owned(),
-            why: error.to_string(),
-        })?;
-        self.expect(service, Method::POST, path, body.into(), budget)
-            .await
+        let body = serde_json::to_vec(body)
+            .map_err(|error| CallError::Body { service: service.to_owned(), why: error.to_string() })?;
+        self.expect(service, Method::POST, path, body.into(), budget).await
     }
 
     async fn expect<T: DeserializeOwned>(
@@ -121,20 +113,14 @@ impl Caller {
     ) -> Result<T, CallError> {
         let (status, answer) = self.send(service, method, path, body, budget).await?;
         if status.is_success() {
-            return serde_json::from_slice(&answer).map_err(|error| CallError::Body {
-                service: service.to_owned(),
-                why: error.to_string(),
-            });
+            return serde_json::from_slice(&answer)
+                .map_err(|error| CallError::Body { service: service.to_owned(), why: error.to_string() });
         }
         let body = serde_json::from_slice(&answer).unwrap_or_else(|_| FailureBody {
             error: String::from_utf8_lossy(&answer).into_owned(),
             code: "unreadable".into(),
         });
-        Err(CallError::Answer {
-            service: service.to_owned(),
-            status,
-            body,
-        })
+        Err(CallError::Answer { service: service.to_owned(), status, body })
     }
 
     /// Sends to an instance of `service` and gives whatever it answers.
@@ -157,39 +143,23 @@ impl Caller {
                 .choose(service, tried.as_deref(), Instant::now())
                 // The only instance is worth a second try, too.
                 .or_else(|| self.directory.choose(service, None, Instant::now()))
-                .ok_or_else(|| CallError::NoInstance {
-                    service: service.to_owned(),
-                })?;
+                .ok_or_else(|| CallError::NoInstance { service: service.to_owned() })?;
             let time = self.time_for(service, budget);
             if time.is_zero() {
-                return Err(CallError::Timeout {
-                    service: service.to_owned(),
-                });
+                return Err(CallError::Timeout { service: service.to_owned() });
             }
             let uri = format!("http://{}{path}", target.address);
-            let attempt = exchange(
-                &self.client,
-                method.clone(),
-                &uri,
-                body.clone(),
-                |headers| {
-                    budget.write(time, headers);
-                },
-            );
+            let attempt = exchange(&self.client, method.clone(), &uri, body.clone(), |headers| {
+                budget.write(time, headers);
+            });
             let error = match tokio::time::timeout(time, attempt).await {
                 Ok(Ok(answer)) => {
                     self.directory.note(&target.instance, true, Instant::now());
                     return Ok(answer);
                 }
-                Ok(Err(Broken::Refused)) => CallError::Refused {
-                    instance: target.instance.clone(),
-                },
-                Ok(Err(Broken::Lost)) => CallError::Lost {
-                    instance: target.instance.clone(),
-                },
-                Err(_) => CallError::Timeout {
-                    service: service.to_owned(),
-                },
+                Ok(Err(Broken::Refused)) => CallError::Refused { instance: target.instance.clone() },
+                Ok(Err(Broken::Lost)) => CallError::Lost { instance: target.instance.clone() },
+                Err(_) => CallError::Timeout { service: service.to_owned() },
             };
             self.directory.note(&target.instance, false, Instant::now());
             let again = match (&error, self.directory.balancing().connect_retry) {
@@ -237,23 +207,13 @@ pub(crate) async fn exchange(
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
     *request.uri_mut() = uri.parse().map_err(|_| Broken::Refused)?;
-    request
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers(request.headers_mut());
-    let response = client.request(request).await.map_err(|error| {
-        if error.is_connect() {
-            Broken::Refused
-        } else {
-            Broken::Lost
-        }
-    })?;
-    let status = response.status();
-    let body = response
-        .into_body()
-        .collect()
+    let response = client
+        .request(request)
         .await
-        .map_err(|_| Broken::Lost)?
-        .to_bytes();
+        .map_err(|error| if error.is_connect() { Broken::Refused } else { Broken::Lost })?;
+    let status = response.status();
+    let body = response.into_body().collect().await.map_err(|_| Broken::Lost)?.to_bytes();
     Ok((status, body))
 }

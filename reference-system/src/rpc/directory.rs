@@ -73,18 +73,8 @@ struct Health {
 
 impl Directory {
     /// An empty list. `links` says which instances are dialled elsewhere.
-    pub(crate) fn new(
-        links: BTreeMap<String, SocketAddr>,
-        balancing: Balancing,
-        lease: Duration,
-    ) -> Self {
-        Self {
-            links,
-            balancing,
-            lease,
-            known: Mutex::default(),
-            changed: watch::Sender::new(()),
-        }
+    pub(crate) fn new(links: BTreeMap<String, SocketAddr>, balancing: Balancing, lease: Duration) -> Self {
+        Self { links, balancing, lease, known: Mutex::default(), changed: watch::Sender::new(()) }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -112,12 +102,7 @@ impl Directory {
     }
 
     /// Chooses an instance: the next in turn that is not ejected and is not `except`.
-    pub(crate) fn choose(
-        &self,
-        service: &str,
-        except: Option<&str>,
-        now: Instant,
-    ) -> Option<Target> {
+    pub(crate) fn choose(&self, service: &str, except: Option<&str>, now: Instant) -> Option<Target> {
         let mut known = self.known();
         known.turn = known.turn.wrapping_add(1);
         let turn = known.turn;
@@ -128,29 +113,15 @@ impl Directory {
                 .get(&entry.instance)
                 .is_some_and(|health| health.ejected_until.is_some_and(|until| now < until))
         };
-        let others: Vec<&Registered> = candidates
-            .iter()
-            .filter(|entry| Some(entry.instance.as_str()) != except)
-            .collect();
-        let healthy: Vec<&Registered> = others
-            .iter()
-            .copied()
-            .filter(|entry| !ejected(entry))
-            .collect();
+        let others: Vec<&Registered> =
+            candidates.iter().filter(|entry| Some(entry.instance.as_str()) != except).collect();
+        let healthy: Vec<&Registered> = others.iter().copied().filter(|entry| !ejected(entry)).collect();
         // With nobody healthy left, an ejected instance is better than none.
-        let pool = if healthy.is_empty() {
-            &others
-        } else {
-            &healthy
-        };
+        let pool = if healthy.is_empty() { &others } else { &healthy };
         let chosen = pool.get(turn % pool.len().max(1))?;
         Some(Target {
             instance: chosen.instance.clone(),
-            address: self
-                .links
-                .get(&chosen.instance)
-                .copied()
-                .unwrap_or(chosen.address),
+            address: self.links.get(&chosen.instance).copied().unwrap_or(chosen.address),
         })
     }
 
@@ -180,10 +151,7 @@ impl Directory {
         loop {
             changed.borrow_and_update();
             let now = Instant::now();
-            if services
-                .iter()
-                .all(|service| self.choose(service, None, now).is_some())
-            {
+            if services.iter().all(|service| self.choose(service, None, now).is_some()) {
                 return;
             }
             if changed.changed().await.is_err() {
@@ -208,12 +176,7 @@ impl Directory {
 
 impl Known {
     fn instances(&self, service: &str, now: Instant) -> Vec<Registered> {
-        let mut entries = self
-            .listing
-            .services
-            .get(service)
-            .cloned()
-            .unwrap_or_default();
+        let mut entries = self.listing.services.get(service).cloned().unwrap_or_default();
         if let Some((until, before)) = &self.inherited
             && now < *until
         {
@@ -242,26 +205,16 @@ mod tests {
                 weight: 1,
             })
             .collect();
-        Listing {
-            epoch,
-            rev: 1,
-            services: [("a".to_owned(), entries)].into(),
-        }
+        Listing { epoch, rev: 1, services: [("a".to_owned(), entries)].into() }
     }
 
     fn directory() -> Directory {
-        Directory::new(
-            BTreeMap::new(),
-            Balancing::default(),
-            Duration::from_secs(3),
-        )
+        Directory::new(BTreeMap::new(), Balancing::default(), Duration::from_secs(3))
     }
 
     fn picks(directory: &Directory, now: Instant) -> Vec<String> {
-        let mut picks: Vec<String> = (0..6)
-            .filter_map(|_| directory.choose("a", None, now))
-            .map(|target| target.instance)
-            .collect();
+        let mut picks: Vec<String> =
+            (0..6).filter_map(|_| directory.choose("a", None, now)).map(|target| target.instance).collect();
         picks.sort();
         picks.dedup();
         picks
@@ -276,10 +229,7 @@ mod tests {
             directory.note("a-1", false, now);
         }
         assert_eq!(picks(&directory, now), ["a-2"]);
-        assert_eq!(
-            picks(&directory, now + Duration::from_secs(4)),
-            ["a-1", "a-2"]
-        );
+        assert_eq!(picks(&directory, now + Duration::from_secs(4)), ["a-1", "a-2"]);
     }
 
     #[tokio::test]
@@ -308,15 +258,8 @@ mod tests {
     #[tokio::test]
     async fn a_link_is_dialled_in_place_of_the_instance() {
         let link: SocketAddr = ([127, 0, 0, 1], 99).into();
-        let directory = Directory::new(
-            [("a-1".to_owned(), link)].into(),
-            Balancing::default(),
-            Duration::from_secs(3),
-        );
+        let directory = Directory::new([("a-1".to_owned(), link)].into(), Balancing::default(), Duration::from_secs(3));
         directory.learn(listing(1, &[("a-1", 1)]), Instant::now());
-        assert_eq!(
-            directory.choose("a", None, Instant::now()).unwrap().address,
-            link
-        );
+        assert_eq!(directory.choose("a", None, Instant::now()).unwrap().address, link);
     }
 }

@@ -27,18 +27,8 @@ pub(crate) struct FailureBody {
 }
 
 impl Failure {
-    pub(crate) fn new(
-        status: StatusCode,
-        code: impl Into<Cow<'static, str>>,
-        error: impl Into<String>,
-    ) -> Self {
-        Self {
-            status,
-            body: FailureBody {
-                error: error.into(),
-                code: code.into(),
-            },
-        }
+    pub(crate) fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, error: impl Into<String>) -> Self {
+        Self { status, body: FailureBody { error: error.into(), code: code.into() } }
     }
 
     /// 404.

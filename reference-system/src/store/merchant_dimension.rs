@@ -32,10 +32,7 @@ CREATE TABLE IF NOT EXISTS numbers (
 ";
 
 /// Writes the row unless a newer one is there already.
-pub(crate) async fn apply(
-    connection: &mut SqliteConnection,
-    order: &Order,
-) -> Result<(), StoreError> {
+pub(crate) async fn apply(connection: &mut SqliteConnection, order: &Order) -> Result<(), StoreError> {
     let shard = order.order_id.merchant_shard();
     write_order!(
         connection,
@@ -97,10 +94,7 @@ pub(crate) async fn number(
     connection: &mut SqliteConnection,
     request: &NumberRequest,
 ) -> Result<NumberAnswer, StoreError> {
-    let answer = |kitchen| NumberAnswer {
-        order_id: request.order_id,
-        kitchen,
-    };
+    let answer = |kitchen| NumberAnswer { order_id: request.order_id, kitchen };
     let issued = sqlx::query("SELECT day, number FROM numbers WHERE order_id = ?")
         .bind(request.order_id.0)
         .fetch_optional(&mut *connection)
@@ -108,14 +102,12 @@ pub(crate) async fn number(
     if let Some(row) = issued {
         return Ok(answer(Some((row.try_get(0)?, row.try_get(1)?))));
     }
-    let visible = sqlx::query(
-        "SELECT restaurant_id FROM orders WHERE shard = ? AND order_id = ? AND version >= ?",
-    )
-    .bind(i64::from(request.order_id.merchant_shard()))
-    .bind(request.order_id.0)
-    .bind(request.version)
-    .fetch_optional(&mut *connection)
-    .await?;
+    let visible = sqlx::query("SELECT restaurant_id FROM orders WHERE shard = ? AND order_id = ? AND version >= ?")
+        .bind(i64::from(request.order_id.merchant_shard()))
+        .bind(request.order_id.0)
+        .bind(request.version)
+        .fetch_optional(&mut *connection)
+        .await?;
     let Some(row) = visible else {
         return Ok(answer(None));
     };

@@ -12,9 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -62,11 +60,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens or creates the file and applies `schema`, which must be repeatable.
-    pub(crate) async fn open(
-        path: &Path,
-        schema: &'static str,
-        tracker: &TaskTracker,
-    ) -> Result<Self, StoreError> {
+    pub(crate) async fn open(path: &Path, schema: &'static str, tracker: &TaskTracker) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -99,9 +93,7 @@ impl Store {
     pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>>
-            + Send
-            + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
         let write: Write = Box::new(move |connection| {
@@ -115,10 +107,7 @@ impl Store {
                 Applied { failure, deliver }
             })
         });
-        self.writes
-            .send(write)
-            .await
-            .map_err(|_| StoreError::Stopping)?;
+        self.writes.send(write).await.map_err(|_| StoreError::Stopping)?;
         answered.await.map_err(|_| StoreError::Stopping)?
     }
 }
@@ -168,10 +157,7 @@ mod tests {
         store
             .write(move |connection| {
                 Box::pin(async move {
-                    sqlx::query("INSERT INTO n VALUES (?)")
-                        .bind(v)
-                        .execute(connection)
-                        .await?;
+                    sqlx::query("INSERT INTO n VALUES (?)").bind(v).execute(connection).await?;
                     Ok(v)
                 })
             })
@@ -188,29 +174,19 @@ mod tests {
         drop(store);
         tracker.close();
         tracker.wait().await;
-        let again = Store::open(&path, SCHEMA, &TaskTracker::new())
-            .await
-            .unwrap();
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM n")
-            .fetch_one(again.readers())
-            .await
-            .unwrap();
+        let again = Store::open(&path, SCHEMA, &TaskTracker::new()).await.unwrap();
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM n").fetch_one(again.readers()).await.unwrap();
         assert_eq!(count, 200);
     }
 
     #[tokio::test]
     async fn a_failed_write_leaves_no_trace_and_the_next_one_works() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("n.db"), SCHEMA, &TaskTracker::new())
-            .await
-            .unwrap();
+        let store = Store::open(&dir.path().join("n.db"), SCHEMA, &TaskTracker::new()).await.unwrap();
         insert(&store, 1).await.unwrap();
         assert!(insert(&store, 1).await.is_err());
         insert(&store, 2).await.unwrap();
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM n")
-            .fetch_one(store.readers())
-            .await
-            .unwrap();
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM n").fetch_one(store.readers()).await.unwrap();
         assert_eq!(count, 2);
     }
 }

@@ -72,8 +72,7 @@ pub(crate) fn order_from(row: &SqliteRow) -> Result<Order, StoreError> {
         user_id: UserId(row.try_get(1)?),
         restaurant_id: RestaurantId(row.try_get(2)?),
         req_id: row.try_get(3)?,
-        status: Status::from_code(status)
-            .ok_or_else(|| StoreError::Row(format!("{status} is no order status")))?,
+        status: Status::from_code(status).ok_or_else(|| StoreError::Row(format!("{status} is no order status")))?,
         version: row.try_get(5)?,
         revision: row.try_get(6)?,
         refund_status: row.try_get(7)?,
@@ -98,8 +97,8 @@ pub(crate) fn order_from(row: &SqliteRow) -> Result<Order, StoreError> {
 macro_rules! write_order {
     ($connection:expr, $shard:expr, $order:expr, $conflict:literal) => {{
         let order: &crate::orders::Order = $order;
-        let lines = serde_json::to_string(&order.lines)
-            .map_err(|error| crate::store::StoreError::Row(error.to_string()))?;
+        let lines =
+            serde_json::to_string(&order.lines).map_err(|error| crate::store::StoreError::Row(error.to_string()))?;
         sqlx::query(concat!(
             "INSERT INTO orders (shard, order_id, user_id, restaurant_id, req_id, status, version, ",
             "revision, refund_status, delivery_status, items_fen, delivery_fee_fen, discount_fen, ",
@@ -154,21 +153,16 @@ pub(crate) async fn create(
     Ok((order, true))
 }
 
-async fn by_request(
-    connection: &mut SqliteConnection,
-    order: &Order,
-) -> Result<Option<Order>, StoreError> {
-    sqlx::query(select_order!(
-        "FROM orders o WHERE o.shard = ? AND o.user_id = ? AND o.req_id = ?"
-    ))
-    .bind(i64::from(order.order_id.user_shard()))
-    .bind(order.user_id.0)
-    .bind(&order.req_id)
-    .fetch_optional(connection)
-    .await?
-    .as_ref()
-    .map(order_from)
-    .transpose()
+async fn by_request(connection: &mut SqliteConnection, order: &Order) -> Result<Option<Order>, StoreError> {
+    sqlx::query(select_order!("FROM orders o WHERE o.shard = ? AND o.user_id = ? AND o.req_id = ?"))
+        .bind(i64::from(order.order_id.user_shard()))
+        .bind(order.user_id.0)
+        .bind(&order.req_id)
+        .fetch_optional(connection)
+        .await?
+        .as_ref()
+        .map(order_from)
+        .transpose()
 }
 
 /// The order with this ID.
@@ -177,16 +171,14 @@ pub(crate) async fn by_id(
     shard: u16,
     order_id: OrderId,
 ) -> Result<Option<Order>, StoreError> {
-    sqlx::query(select_order!(
-        "FROM orders o WHERE o.shard = ? AND o.order_id = ?"
-    ))
-    .bind(i64::from(shard))
-    .bind(order_id.0)
-    .fetch_optional(executor)
-    .await?
-    .as_ref()
-    .map(order_from)
-    .transpose()
+    sqlx::query(select_order!("FROM orders o WHERE o.shard = ? AND o.order_id = ?"))
+        .bind(i64::from(shard))
+        .bind(order_id.0)
+        .fetch_optional(executor)
+        .await?
+        .as_ref()
+        .map(order_from)
+        .transpose()
 }
 
 /// Applies a change. Gives the order as it is afterwards and whether the change applied; `None` if
@@ -349,8 +341,7 @@ pub(crate) async fn due_tasks(
             let code: i64 = row.try_get(24)?;
             Ok(DueTask {
                 task_id: row.try_get(23)?,
-                kind: TaskKind::from_code(code)
-                    .ok_or_else(|| StoreError::Row(format!("{code} is no task kind")))?,
+                kind: TaskKind::from_code(code).ok_or_else(|| StoreError::Row(format!("{code} is no task kind")))?,
                 attempts: row.try_get(25)?,
                 order: order_from(row)?,
             })
@@ -416,20 +407,11 @@ pub(crate) async fn raise_epoch(connection: &mut SqliteConnection) -> Result<(),
 }
 
 /// Takes the next `count` sequence numbers.
-pub(crate) async fn take_block(
-    connection: &mut SqliteConnection,
-    count: i64,
-) -> Result<SequenceBlock, StoreError> {
-    let row = sqlx::query(
-        "UPDATE sequence SET next = next + ? WHERE name = 'order' RETURNING epoch, next - ?",
-    )
-    .bind(count)
-    .bind(count)
-    .fetch_one(connection)
-    .await?;
-    Ok(SequenceBlock {
-        epoch: row.try_get(0)?,
-        first: row.try_get(1)?,
-        count,
-    })
+pub(crate) async fn take_block(connection: &mut SqliteConnection, count: i64) -> Result<SequenceBlock, StoreError> {
+    let row = sqlx::query("UPDATE sequence SET next = next + ? WHERE name = 'order' RETURNING epoch, next - ?")
+        .bind(count)
+        .bind(count)
+        .fetch_one(connection)
+        .await?;
+    Ok(SequenceBlock { epoch: row.try_get(0)?, first: row.try_get(1)?, count })
 }

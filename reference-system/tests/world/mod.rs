@@ -1,10 +1,5 @@
 //! A started system and a client of it, for the tests of this crate.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    reason = "a module of tests, of which each file uses a part"
-)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "a module of tests, of which each file uses a part")]
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -18,10 +13,7 @@ use serde_json::{Value, json};
 static KEYS: AtomicU64 = AtomicU64::new(1);
 
 pub fn launcher() -> Launcher {
-    Launcher {
-        program: env!("CARGO_BIN_EXE_reference-system").into(),
-        prefix: Vec::new(),
-    }
+    Launcher { program: env!("CARGO_BIN_EXE_reference-system").into(), prefix: Vec::new() }
 }
 
 pub struct World {
@@ -49,14 +41,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let mut options = options(dir.path().join("system"));
         adjust(&mut options);
-        let system = start(options)
-            .await
-            .unwrap_or_else(|error| panic!("{error}"));
-        Self {
-            system,
-            dir,
-            http: reqwest::Client::new(),
-        }
+        let system = start(options).await.unwrap_or_else(|error| panic!("{error}"));
+        Self { system, dir, http: reqwest::Client::new() }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -65,49 +51,23 @@ impl World {
 
     pub fn pid(&self, instance: &str) -> Option<u32> {
         let state = self.system.state();
-        let found = state
-            .instances
-            .iter()
-            .find(|one| one.instance == instance)
-            .unwrap();
-        std::fs::read_to_string(&found.pid_file)
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        let found = state.instances.iter().find(|one| one.instance == instance).unwrap();
+        std::fs::read_to_string(&found.pid_file).ok()?.trim().parse().ok()
     }
 
-    pub async fn send(
-        &self,
-        method: &str,
-        url: String,
-        body: Option<Value>,
-        key: &str,
-    ) -> (u16, Value) {
-        let mut request = self
-            .http
-            .request(method.parse().unwrap(), url)
-            .header("x-req-id", key);
+    pub async fn send(&self, method: &str, url: String, body: Option<Value>, key: &str) -> (u16, Value) {
+        let mut request = self.http.request(method.parse().unwrap(), url).header("x-req-id", key);
         if let Some(body) = body {
             request = request.body(body.to_string());
         }
         let response = request.send().await.unwrap();
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
-        (
-            status,
-            serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        )
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        self.send(
-            "GET",
-            format!("{}{path}", self.system.state().gateway),
-            None,
-            "read",
-        )
-        .await
+        self.send("GET", format!("{}{path}", self.system.state().gateway), None, "read").await
     }
 
     pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
@@ -127,13 +87,7 @@ impl World {
     }
 
     pub async fn registry(&self, method: &str, path: &str) -> (u16, Value) {
-        self.send(
-            method,
-            format!("{}{path}", self.system.state().registry),
-            None,
-            "r",
-        )
-        .await
+        self.send(method, format!("{}{path}", self.system.state().registry), None, "r").await
     }
 
     /// Quotes one dish and gives the body of the create request.
@@ -178,10 +132,7 @@ impl World {
 }
 
 /// Polls until there is an answer; fails after a generous while.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    mut look: impl FnMut() -> F,
-) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         if let Some(found) = look().await {
@@ -194,14 +145,8 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
 
 /// Whether the process runs (a dead one that nobody has waited for does not).
 pub fn runs(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        !stat
-            .rsplit_once(')')
-            .unwrap()
-            .1
-            .trim_start()
-            .starts_with('Z')
-    })
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'))
 }
 
 pub fn kill(pid: u32) {
@@ -211,8 +156,5 @@ pub fn kill(pid: u32) {
 
 /// The value of `text` in an order.
 pub fn id_of(order: &Value) -> String {
-    order["order_id"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no order: {order}"))
-        .to_owned()
+    order["order_id"].as_str().unwrap_or_else(|| panic!("no order: {order}")).to_owned()
 }

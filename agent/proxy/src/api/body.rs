@@ -56,17 +56,8 @@ pub(super) fn proxies(body: &[u8]) -> Result<Vec<ProxySpec>, ProxyError> {
 }
 
 pub(super) fn proxy_update(body: &[u8]) -> Result<ProxyUpdate, ProxyError> {
-    let ProxyBody {
-        listen,
-        upstream,
-        enabled,
-        ..
-    } = first_value(body)?;
-    Ok(ProxyUpdate {
-        listen,
-        upstream,
-        enabled,
-    })
+    let ProxyBody { listen, upstream, enabled, .. } = first_value(body)?;
+    Ok(ProxyUpdate { listen, upstream, enabled })
 }
 
 pub(super) fn toxic(body: &[u8]) -> Result<ToxicSpec, ProxyError> {
@@ -85,13 +76,6 @@ pub(super) fn toxic(body: &[u8]) -> Result<ToxicSpec, ProxyError> {
 }
 
 pub(super) fn toxic_update(body: &[u8]) -> Result<ToxicUpdate, ProxyError> {
-    let ToxicBody {
-        toxicity,
-        attributes,
-        ..
-    } = first_value(body)?;
-    Ok(ToxicUpdate {
-        toxicity,
-        attributes: attributes.unwrap_or_default(),
-    })
+    let ToxicBody { toxicity, attributes, .. } = first_value(body)?;
+    Ok(ToxicUpdate { toxicity, attributes: attributes.unwrap_or_default() })
 }

@@ -9,18 +9,14 @@ use super::*;
 use crate::toxics::Kind;
 
 fn latency(id: u64, revision: u64, latency: u64, jitter: u64) -> Placed {
-    let attributes: Map<String, Value> =
-        serde_json::from_value(json!({"latency": latency, "jitter": jitter})).unwrap();
+    let attributes: Map<String, Value> = serde_json::from_value(json!({"latency": latency, "jitter": jitter})).unwrap();
     Placed {
         id,
         revision,
         name: format!("latency {id}"),
         stream: Stream::Downstream,
         toxicity: 1.0,
-        toxic: Kind::find("latency")
-            .unwrap()
-            .build(Map::new(), attributes)
-            .unwrap(),
+        toxic: Kind::find("latency").unwrap().build(Map::new(), attributes).unwrap(),
     }
 }
 
@@ -37,10 +33,7 @@ fn drain(chain: &mut Chain) -> (Vec<u8>, Option<End>) {
         if filled == 0 {
             return (bytes, chain.ended());
         }
-        let first: Vec<u8> = slices[..filled]
-            .iter()
-            .flat_map(|slice| slice.iter().copied())
-            .collect();
+        let first: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
         // Half of what is offered, as a slow socket would take.
         let taken = first.len().div_ceil(2);
         bytes.extend(&first[..taken]);
@@ -129,19 +122,9 @@ fn a_toxic_of_the_other_direction_is_not_taken_over() {
 #[test]
 fn toxicity_is_drawn_once_so_that_raising_it_only_adds_connections() {
     let now = Instant::now();
-    let with = |revision, toxicity| Placed {
-        toxicity,
-        ..latency(1, revision, 10, 0)
-    };
-    let mut chains: Vec<Chain> = (0..400)
-        .map(|_| chain_with(&[with(0, 0.25)], now))
-        .collect();
-    let acting = |chains: &[Chain]| {
-        chains
-            .iter()
-            .map(|chain| !chain.is_idle())
-            .collect::<Vec<_>>()
-    };
+    let with = |revision, toxicity| Placed { toxicity, ..latency(1, revision, 10, 0) };
+    let mut chains: Vec<Chain> = (0..400).map(|_| chain_with(&[with(0, 0.25)], now)).collect();
+    let acting = |chains: &[Chain]| chains.iter().map(|chain| !chain.is_idle()).collect::<Vec<_>>();
     let count = |acting: &[bool]| acting.iter().filter(|acts| **acts).count();
     let before = acting(&chains);
     for chain in &mut chains {
@@ -149,22 +132,9 @@ fn toxicity_is_drawn_once_so_that_raising_it_only_adds_connections() {
     }
     let after = acting(&chains);
     // Six standard deviations of 400 draws are 52.
-    assert!(
-        (48..=152).contains(&count(&before)),
-        "{} of 400 at 0.25",
-        count(&before)
-    );
-    assert!(
-        (248..=352).contains(&count(&after)),
-        "{} of 400 at 0.75",
-        count(&after)
-    );
-    assert!(
-        before
-            .iter()
-            .zip(&after)
-            .all(|(before, after)| *after || !before)
-    );
+    assert!((48..=152).contains(&count(&before)), "{} of 400 at 0.25", count(&before));
+    assert!((248..=352).contains(&count(&after)), "{} of 400 at 0.75", count(&after));
+    assert!(before.iter().zip(&after).all(|(before, after)| *after || !before));
     for chain in &mut chains {
         chain.adopt(&[with(2, 0.25)], Stream::Downstream, now);
     }
@@ -259,10 +229,7 @@ mod memory_and_ends {
     }
 
     fn allowance(revision: u64, limit: usize) -> Placed {
-        Placed {
-            toxic: Arc::new(Allowance { limit }),
-            ..latency(1, revision, 0, 0)
-        }
+        Placed { toxic: Arc::new(Allowance { limit }), ..latency(1, revision, 0, 0) }
     }
 
     #[test]

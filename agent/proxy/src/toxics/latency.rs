@@ -50,10 +50,7 @@ mod tests {
 
     #[test]
     fn delays_fill_the_range_of_the_jitter_and_nothing_else() {
-        let toxic = Latency {
-            latency: 100,
-            jitter: 40,
-        };
+        let toxic = Latency { latency: 100, jitter: 40 };
         let delays: Vec<_> = (0..2000).map(|_| toxic.draw_delay()).collect();
         let (least, most) = (delays.iter().min().unwrap(), delays.iter().max().unwrap());
         assert!((ms(60)..ms(64)).contains(least), "{least:?}");
@@ -62,19 +59,13 @@ mod tests {
 
     #[test]
     fn a_jitter_beyond_the_latency_stops_at_no_delay() {
-        let toxic = Latency {
-            latency: 1,
-            jitter: 1000,
-        };
+        let toxic = Latency { latency: 1, jitter: 1000 };
         assert!((0..200).any(|_| toxic.draw_delay().is_zero()));
     }
 
     #[test]
     fn any_number_can_be_added_to_an_instant() {
-        let toxic = Latency {
-            latency: u64::MAX,
-            jitter: u64::MAX,
-        };
+        let toxic = Latency { latency: u64::MAX, jitter: u64::MAX };
         assert!(Instant::now() + toxic.draw_delay() >= Instant::now() - Duration::from_millis(1));
     }
 }

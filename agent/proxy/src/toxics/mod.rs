@@ -20,9 +20,7 @@ const KINDS: &[Kind] = &[Kind::of::<latency::Latency>(), Kind::of::<noop::Noop>(
 ///
 /// `pass` is a plain function: it gets the time as an argument and answers by putting items into the line, each
 /// with the moment at which it may go on.
-pub(crate) trait Toxic:
-    Serialize + DeserializeOwned + Default + Send + Sync + 'static
-{
+pub(crate) trait Toxic: Serialize + DeserializeOwned + Default + Send + Sync + 'static {
     /// The name of the kind in the API.
     const KIND: &'static str;
 
@@ -113,11 +111,7 @@ impl Line {
     fn put(&mut self, due: Instant, item: Item) {
         let due = self.held.back().map_or(due, |last| last.due.max(due));
         self.cost += item.cost();
-        self.held.push_back(Held {
-            arrived: self.arrived.unwrap_or(due),
-            due,
-            item,
-        });
+        self.held.push_back(Held { arrived: self.arrived.unwrap_or(due), due, item });
     }
 
     pub(crate) fn next_due(&self) -> Option<Instant> {
@@ -167,9 +161,7 @@ impl<T: Toxic> AnyToxic for T {
     }
 
     fn pass(&self, event: Event, at: Instant, memory: &mut (dyn Any + Send), line: &mut Line) {
-        let memory = memory
-            .downcast_mut::<T::Memory>()
-            .expect("memory of the same kind");
+        let memory = memory.downcast_mut::<T::Memory>().expect("memory of the same kind");
         line.arrived = Some(at);
         Toxic::pass(self, event, at, memory, line);
     }
@@ -185,10 +177,7 @@ pub(crate) struct Kind {
 
 impl Kind {
     const fn of<T: Toxic>() -> Self {
-        Self {
-            name: T::KIND,
-            build: |attributes| Ok(Arc::new(T::deserialize(Value::Object(attributes))?)),
-        }
+        Self { name: T::KIND, build: |attributes| Ok(Arc::new(T::deserialize(Value::Object(attributes))?)) }
     }
 
     /// The registered kind of this name.
@@ -197,11 +186,7 @@ impl Kind {
     }
 
     /// A toxic with `changes` over `attributes`; what is null in `changes` stays.
-    pub(crate) fn build(
-        &self,
-        mut attributes: Map<String, Value>,
-        changes: Map<String, Value>,
-    ) -> Built {
+    pub(crate) fn build(&self, mut attributes: Map<String, Value>, changes: Map<String, Value>) -> Built {
         attributes.extend(changes.into_iter().filter(|(_, value)| !value.is_null()));
         (self.build)(attributes)
     }
@@ -231,19 +216,9 @@ mod tests {
     #[test]
     fn attributes_that_a_change_leaves_out_or_gives_as_null_stay() {
         let kind = Kind::find("latency").unwrap();
-        let first = kind
-            .build(Map::new(), object(json!({"latency": 100, "jitter": 10})))
-            .unwrap();
-        let changed = kind
-            .build(
-                first.attributes(),
-                object(json!({"latency": 7, "jitter": null})),
-            )
-            .unwrap();
-        assert_eq!(
-            Value::Object(changed.attributes()),
-            json!({"latency": 7, "jitter": 10})
-        );
+        let first = kind.build(Map::new(), object(json!({"latency": 100, "jitter": 10}))).unwrap();
+        let changed = kind.build(first.attributes(), object(json!({"latency": 7, "jitter": null}))).unwrap();
+        assert_eq!(Value::Object(changed.attributes()), json!({"latency": 7, "jitter": 10}));
     }
 
     #[test]
@@ -253,14 +228,8 @@ mod tests {
         line.send_at(later, Bytes::from_static(b"slow"));
         line.send_at(now, Bytes::from_static(b"fast"));
         assert!(line.pop_due(now).is_none());
-        assert_eq!(
-            line.pop_due(later).unwrap().item,
-            Item::Data(Bytes::from_static(b"slow"))
-        );
-        assert_eq!(
-            line.pop_due(later).unwrap().item,
-            Item::Data(Bytes::from_static(b"fast"))
-        );
+        assert_eq!(line.pop_due(later).unwrap().item, Item::Data(Bytes::from_static(b"slow")));
+        assert_eq!(line.pop_due(later).unwrap().item, Item::Data(Bytes::from_static(b"fast")));
         assert_eq!(line.cost(), 0);
     }
 }

@@ -6,9 +6,7 @@ use kennel_proxy::{ProxySpec, Stream, ToxicSpec, ToxicUpdate};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{
-    connect, connected_pair, echo_upstream, listener, proxy_to, read_exact, round_trip, soon,
-};
+use crate::support::{connect, connected_pair, echo_upstream, listener, proxy_to, read_exact, round_trip, soon};
 
 fn latency(ms: u64) -> ToxicSpec {
     ToxicSpec::new("latency").with("latency", ms)
@@ -36,24 +34,15 @@ async fn a_latency_of_200_ms_adds_200_ms_and_leaves_the_other_link_alone() {
     let other = ProxySpec::new("other", "127.0.0.1:0", echo.to_string());
     let other = proxies.create(other).await.unwrap().listen.parse().unwrap();
     proxies.add_toxic("link", latency(200)).unwrap();
-    let (mut direct, mut slow, mut other) = (
-        connect(echo).await,
-        connect(slow).await,
-        connect(other).await,
-    );
+    let (mut direct, mut slow, mut other) = (connect(echo).await, connect(slow).await, connect(other).await);
     let direct = median_of(&mut direct, 15).await;
     let slow = median_of(&mut slow, 15).await;
     let other = median_of(&mut other, 15).await;
     let added = slow.saturating_sub(direct);
-    println!(
-        "median round trips: direct {direct:?}, untouched link {other:?}, slow link {slow:?}, added {added:?}"
-    );
+    println!("median round trips: direct {direct:?}, untouched link {other:?}, slow link {slow:?}, added {added:?}");
     assert!(added >= Duration::from_millis(199), "added {added:?}");
     assert!(added < Duration::from_millis(400), "added {added:?}");
-    assert!(
-        other < direct + Duration::from_millis(50),
-        "untouched {other:?}, direct {direct:?}"
-    );
+    assert!(other < direct + Duration::from_millis(50), "untouched {other:?}, direct {direct:?}");
     proxies.shutdown().await;
     serving.abort();
 }
@@ -62,9 +51,7 @@ async fn a_latency_of_200_ms_adds_200_ms_and_leaves_the_other_link_alone() {
 async fn chunks_are_delayed_side_by_side_and_not_one_after_another() {
     let (echo, serving) = echo_upstream().await;
     let (proxies, link) = proxy_to(echo).await;
-    proxies
-        .add_toxic("link", latency(150).on(Stream::Upstream))
-        .unwrap();
+    proxies.add_toxic("link", latency(150).on(Stream::Upstream)).unwrap();
     let mut socket = connect(link).await;
     let start = Instant::now();
     for chunk in 0..20u8 {
@@ -75,10 +62,7 @@ async fn chunks_are_delayed_side_by_side_and_not_one_after_another() {
     let took = start.elapsed();
     assert_eq!(echoed, (0..20).collect::<Vec<u8>>());
     assert!(took >= Duration::from_millis(188), "{took:?}");
-    assert!(
-        took < Duration::from_millis(1500),
-        "20 chunks one after another take 3 s; these took {took:?}"
-    );
+    assert!(took < Duration::from_millis(1500), "20 chunks one after another take 3 s; these took {took:?}");
     proxies.shutdown().await;
     serving.abort();
 }
@@ -88,9 +72,7 @@ async fn a_toxic_acts_on_the_direction_it_names_only() {
     let (upstream, address) = listener().await;
     let (proxies, link) = proxy_to(address).await;
     let (mut client, mut server) = connected_pair(&upstream, link).await;
-    proxies
-        .add_toxic("link", latency(HOUR_MS).on(Stream::Upstream))
-        .unwrap();
+    proxies.add_toxic("link", latency(HOUR_MS).on(Stream::Upstream)).unwrap();
     client.write_all(b"late").await.unwrap();
     server.write_all(b"at once").await.unwrap();
     assert_eq!(read_exact(&mut client, 7).await, b"at once");
@@ -108,22 +90,12 @@ async fn a_change_acts_on_an_open_connection_at_once() {
     proxies.add_toxic("link", latency(120)).unwrap();
     let slow = round_trip(&mut socket).await;
     assert!(slow >= Duration::from_millis(120), "{slow:?}");
-    let slower = ToxicUpdate {
-        attributes: latency(240).attributes,
-        ..ToxicUpdate::default()
-    };
-    proxies
-        .update_toxic("link", "latency_downstream", slower)
-        .unwrap();
+    let slower = ToxicUpdate { attributes: latency(240).attributes, ..ToxicUpdate::default() };
+    proxies.update_toxic("link", "latency_downstream", slower).unwrap();
     let slow = round_trip(&mut socket).await;
     assert!(slow >= Duration::from_millis(240), "{slow:?}");
-    let never = ToxicUpdate {
-        toxicity: Some(0.0),
-        ..ToxicUpdate::default()
-    };
-    proxies
-        .update_toxic("link", "latency_downstream", never)
-        .unwrap();
+    let never = ToxicUpdate { toxicity: Some(0.0), ..ToxicUpdate::default() };
+    proxies.update_toxic("link", "latency_downstream", never).unwrap();
     let quick = median_of(&mut socket, 5).await;
     assert!(quick < Duration::from_millis(100), "{quick:?}");
     proxies.shutdown().await;
@@ -139,13 +111,8 @@ async fn a_shorter_latency_frees_data_that_waits() {
     server.write_all(b"waiting").await.unwrap();
     let nothing = tokio::time::timeout(Duration::from_millis(50), client.read_u8()).await;
     assert!(nothing.is_err());
-    let short = ToxicUpdate {
-        attributes: latency(1).attributes,
-        ..ToxicUpdate::default()
-    };
-    proxies
-        .update_toxic("link", "latency_downstream", short)
-        .unwrap();
+    let short = ToxicUpdate { attributes: latency(1).attributes, ..ToxicUpdate::default() };
+    proxies.update_toxic("link", "latency_downstream", short).unwrap();
     assert_eq!(read_exact(&mut client, 7).await, b"waiting");
     proxies.shutdown().await;
 }
@@ -182,19 +149,14 @@ async fn the_delay_line_pushes_back_when_it_is_full() {
                 Err(_) if sent >= 8 << 20 => break,
                 Err(_) => {}
             }
-            assert!(
-                sent < 64 << 20,
-                "64 MiB went into a link that lets nothing out"
-            );
+            assert!(sent < 64 << 20, "64 MiB went into a link that lets nothing out");
         }
     })
     .await;
     proxies.remove_toxic("link", "latency_downstream").unwrap();
     drop(server);
     let mut received = Vec::new();
-    soon("the rest", client.read_to_end(&mut received))
-        .await
-        .unwrap();
+    soon("the rest", client.read_to_end(&mut received)).await.unwrap();
     assert_eq!(received.len(), sent);
     proxies.shutdown().await;
 }

@@ -8,19 +8,14 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{connect, echo_upstream, proxy_to, round_trip, soon, until};
 
 fn enabled(enabled: bool) -> ProxyUpdate {
-    ProxyUpdate {
-        enabled: Some(enabled),
-        ..ProxyUpdate::default()
-    }
+    ProxyUpdate { enabled: Some(enabled), ..ProxyUpdate::default() }
 }
 
 #[tokio::test]
 async fn disabling_closes_listener_and_connections_and_enabling_listens_there_again() {
     let (echo, serving) = echo_upstream().await;
     let (proxies, link) = proxy_to(echo).await;
-    proxies
-        .add_toxic("link", ToxicSpec::new("latency").with("latency", 1))
-        .unwrap();
+    proxies.add_toxic("link", ToxicSpec::new("latency").with("latency", 1)).unwrap();
     let mut socket = connect(link).await;
     round_trip(&mut socket).await;
     let disabled = proxies.update("link", enabled(false)).await.unwrap();
@@ -41,12 +36,7 @@ async fn disabling_closes_listener_and_connections_and_enabling_listens_there_ag
 async fn a_thousand_connections_leave_no_task() {
     let (echo, serving) = echo_upstream().await;
     let (proxies, link) = proxy_to(echo).await;
-    proxies
-        .add_toxic(
-            "link",
-            ToxicSpec::new("latency").with("latency", 5).toxicity(0.5),
-        )
-        .unwrap();
+    proxies.add_toxic("link", ToxicSpec::new("latency").with("latency", 5).toxicity(0.5)).unwrap();
     for _ in 0..10 {
         let mut sockets = Vec::new();
         for _ in 0..100 {
@@ -76,10 +66,7 @@ async fn shutting_down_ends_live_connections_and_refuses_new_proxies() {
     assert!(TcpStream::connect(link).await.is_err());
     let spec = ProxySpec::new("late", "127.0.0.1:0", echo.to_string());
     assert_eq!(proxies.create(spec).await, Err(ProxyError::ShuttingDown));
-    assert_eq!(
-        proxies.update("link", enabled(true)).await,
-        Err(ProxyError::ShuttingDown)
-    );
+    assert_eq!(proxies.update("link", enabled(true)).await, Err(ProxyError::ShuttingDown));
     serving.abort();
 }
 
@@ -99,10 +86,7 @@ async fn dropping_the_last_handle_closes_everything() {
 async fn cancelling_the_callers_token_ends_the_proxies_and_not_the_other_way_round() {
     let (echo, serving) = echo_upstream().await;
     let token = CancellationToken::new();
-    let (first, second) = (
-        FaultProxy::new(token.clone()),
-        FaultProxy::new(token.clone()),
-    );
+    let (first, second) = (FaultProxy::new(token.clone()), FaultProxy::new(token.clone()));
     first.shutdown().await;
     assert!(!token.is_cancelled());
     let spec = ProxySpec::new("link", "127.0.0.1:0", echo.to_string());
@@ -118,33 +102,17 @@ async fn an_upstream_that_is_not_allowed_is_refused_by_every_way_in() {
     let (echo, serving) = echo_upstream().await;
     let allowed = vec![echo.to_string(), "Localhost:1".to_owned()];
     let proxies = FaultProxy::with_allowed_upstreams(CancellationToken::new(), allowed);
-    let refused = ProxyError::UpstreamNotAllowed {
-        upstream: "127.0.0.1:9".to_owned(),
-    };
-    let (good, bad) = (
-        ProxySpec::new("good", "127.0.0.1:0", "localhost:1"),
-        ProxySpec::new("bad", "127.0.0.1:0", "127.0.0.1:9"),
-    );
+    let refused = ProxyError::UpstreamNotAllowed { upstream: "127.0.0.1:9".to_owned() };
+    let (good, bad) =
+        (ProxySpec::new("good", "127.0.0.1:0", "localhost:1"), ProxySpec::new("bad", "127.0.0.1:0", "127.0.0.1:9"));
     assert_eq!(proxies.create(bad.clone()).await, Err(refused.clone()));
     let populated = proxies.populate(vec![good.clone(), bad]).await.unwrap_err();
-    assert_eq!(
-        (populated.error, populated.done),
-        (refused.clone(), Vec::new())
-    );
+    assert_eq!((populated.error, populated.done), (refused.clone(), Vec::new()));
     proxies.create(good).await.unwrap();
-    let update = ProxyUpdate {
-        upstream: Some("127.0.0.1:9".to_owned()),
-        ..ProxyUpdate::default()
-    };
+    let update = ProxyUpdate { upstream: Some("127.0.0.1:9".to_owned()), ..ProxyUpdate::default() };
     assert_eq!(proxies.update("good", update).await, Err(refused.clone()));
-    assert_eq!(
-        (refused.status(), refused.to_string()),
-        (403, "upstream not allowed: 127.0.0.1:9".to_owned())
-    );
-    let update = ProxyUpdate {
-        upstream: Some(echo.to_string()),
-        ..ProxyUpdate::default()
-    };
+    assert_eq!((refused.status(), refused.to_string()), (403, "upstream not allowed: 127.0.0.1:9".to_owned()));
+    let update = ProxyUpdate { upstream: Some(echo.to_string()), ..ProxyUpdate::default() };
     let moved = proxies.update("good", update).await.unwrap();
     round_trip(&mut connect(moved.listen.parse().unwrap()).await).await;
     proxies.shutdown().await;

@@ -63,31 +63,22 @@ pub(crate) async fn proxy_to(upstream: SocketAddr) -> (FaultProxy, SocketAddr) {
 }
 
 pub(crate) async fn connect(address: SocketAddr) -> TcpStream {
-    let socket = soon("connecting", TcpStream::connect(address))
-        .await
-        .unwrap();
+    let socket = soon("connecting", TcpStream::connect(address)).await.unwrap();
     socket.set_nodelay(true).unwrap();
     socket
 }
 
 /// Both ends of one connection through the proxy: the client's, and the upstream's.
-pub(crate) async fn connected_pair(
-    upstream: &TcpListener,
-    link: SocketAddr,
-) -> (TcpStream, TcpStream) {
+pub(crate) async fn connected_pair(upstream: &TcpListener, link: SocketAddr) -> (TcpStream, TcpStream) {
     let client = connect(link).await;
-    let (server, _) = soon("the proxy's connection", upstream.accept())
-        .await
-        .unwrap();
+    let (server, _) = soon("the proxy's connection", upstream.accept()).await.unwrap();
     server.set_nodelay(true).unwrap();
     (client, server)
 }
 
 pub(crate) async fn read_exact(socket: &mut TcpStream, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
-    soon("reading", socket.read_exact(&mut bytes))
-        .await
-        .unwrap();
+    soon("reading", socket.read_exact(&mut bytes)).await.unwrap();
     bytes
 }
 
@@ -114,36 +105,21 @@ impl Api {
         let proxies = FaultProxy::new(shutdown.clone());
         let (listener, address) = listener().await;
         let serving = tokio::spawn(serve(listener, proxies.clone(), shutdown.clone()));
-        Self {
-            proxies,
-            address,
-            http: reqwest::Client::new(),
-            shutdown,
-            serving,
-        }
+        Self { proxies, address, http: reqwest::Client::new(), shutdown, serving }
     }
 
     pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        self.http
-            .request(method, format!("http://{}{path}", self.address))
+        self.http.request(method, format!("http://{}{path}", self.address))
     }
 
     /// Status and body of the answer; the body as a JSON string where it is not JSON.
-    pub(crate) async fn call(
-        &self,
-        method: &str,
-        path: &str,
-        body: &str,
-    ) -> (u16, serde_json::Value) {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
         let request = self.request(method, path).body(body.to_owned());
         let response = soon("an answer", request.send()).await.unwrap();
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
-        (
-            status,
-            serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text)),
-        )
+        (status, serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text)))
     }
 
     pub(crate) async fn stop(self) {

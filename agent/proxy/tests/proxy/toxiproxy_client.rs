@@ -11,10 +11,7 @@ use toxiproxy_rust::proxy::{Proxy, ProxyPack};
 use crate::support::{Api, connect, echo_upstream, round_trip, soon};
 
 /// Runs `drive` with a client for the API, on a thread where blocking is allowed.
-async fn with_client<T: Send + 'static>(
-    api: &Api,
-    drive: impl FnOnce(&Client) -> T + Send + 'static,
-) -> T {
+async fn with_client<T: Send + 'static>(api: &Api, drive: impl FnOnce(&Client) -> T + Send + 'static) -> T {
     let address = api.address;
     let driving = tokio::task::spawn_blocking(move || drive(&Client::new(address)));
     soon("the client's calls", driving).await.unwrap()
@@ -46,16 +43,10 @@ async fn toxiproxy_rust_populates_adds_latency_removes_it_and_resets() {
         proxy(client).with_latency("downstream".into(), 150, 0, 1.0);
         let toxics = proxy(client).toxics().unwrap();
         assert_eq!(toxics.len(), 1);
-        assert_eq!(
-            (toxics[0].name.as_str(), toxics[0].attributes["latency"]),
-            ("latency_downstream", 150)
-        );
+        assert_eq!((toxics[0].name.as_str(), toxics[0].attributes["latency"]), ("latency_downstream", 150));
     })
     .await;
-    assert_eq!(
-        api.proxies.toxics("one").unwrap()[0].stream,
-        Stream::Downstream
-    );
+    assert_eq!(api.proxies.toxics("one").unwrap()[0].stream, Stream::Downstream);
     let slow = round_trip(&mut socket).await;
     assert!(slow >= Duration::from_millis(150), "{slow:?}");
 
@@ -73,10 +64,7 @@ async fn toxiproxy_rust_populates_adds_latency_removes_it_and_resets() {
     })
     .await;
     let disabled = api.proxies.get("one").unwrap();
-    assert!(
-        !disabled.enabled && disabled.toxics.len() == 1,
-        "{disabled:?}"
-    );
+    assert!(!disabled.enabled && disabled.toxics.len() == 1, "{disabled:?}");
 
     with_client(&api, |client| client.reset().unwrap()).await;
     let reset = api.proxies.get("one").unwrap();

@@ -5,9 +5,7 @@ use std::io::ErrorKind;
 use kennel_proxy::{Stream, ToxicSpec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{
-    connect, connected_pair, echo_upstream, listener, proxy_to, read_exact, soon,
-};
+use crate::support::{connect, connected_pair, echo_upstream, listener, proxy_to, read_exact, soon};
 
 fn latency(ms: u64) -> ToxicSpec {
     ToxicSpec::new("latency").with("latency", ms)
@@ -17,9 +15,7 @@ fn latency(ms: u64) -> ToxicSpec {
 async fn much_data_passes_unchanged_in_both_directions() {
     let (echo, serving) = echo_upstream().await;
     let (proxies, link) = proxy_to(echo).await;
-    let sent: Vec<u8> = (0..12u32 << 20)
-        .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect();
+    let sent: Vec<u8> = (0..12u32 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let (mut from, mut to) = connect(link).await.into_split();
     let copy = sent.clone();
     let writing = tokio::spawn(async move {
@@ -27,16 +23,9 @@ async fn much_data_passes_unchanged_in_both_directions() {
         to.shutdown().await
     });
     let mut received = Vec::new();
-    soon("the echo", from.read_to_end(&mut received))
-        .await
-        .unwrap();
+    soon("the echo", from.read_to_end(&mut received)).await.unwrap();
     writing.await.unwrap().unwrap();
-    assert!(
-        received == sent,
-        "{} of {} bytes, or others",
-        received.len(),
-        sent.len()
-    );
+    assert!(received == sent, "{} of {} bytes, or others", received.len(), sent.len());
     proxies.shutdown().await;
     serving.abort();
 }
@@ -51,18 +40,14 @@ async fn one_direction_ends_and_the_other_goes_on(toxic: Option<ToxicSpec>) {
     client.write_all(b"question").await.unwrap();
     client.shutdown().await.unwrap();
     let mut question = Vec::new();
-    soon("the client's end", server.read_to_end(&mut question))
-        .await
-        .unwrap();
+    soon("the client's end", server.read_to_end(&mut question)).await.unwrap();
     assert_eq!(question, b"question");
     server.write_all(b"answer").await.unwrap();
     assert_eq!(read_exact(&mut client, 6).await, b"answer");
     server.write_all(b", more").await.unwrap();
     drop(server);
     let mut more = Vec::new();
-    soon("the server's end", client.read_to_end(&mut more))
-        .await
-        .unwrap();
+    soon("the server's end", client.read_to_end(&mut more)).await.unwrap();
     assert_eq!(more, b", more");
     crate::support::until("the connection's end", || proxies.task_count() == 2).await;
     proxies.shutdown().await;
@@ -90,11 +75,7 @@ async fn a_reset_passes(toxic: Option<ToxicSpec>, from_client: bool) {
         proxies.add_toxic("link", toxic).unwrap();
     }
     let (client, server) = connected_pair(&upstream, link).await;
-    let (resetting, mut other) = if from_client {
-        (client, server)
-    } else {
-        (server, client)
-    };
+    let (resetting, mut other) = if from_client { (client, server) } else { (server, client) };
     resetting.set_zero_linger().unwrap();
     drop(resetting);
     let end = soon("the reset", other.read_u8()).await.unwrap_err();
@@ -143,8 +124,6 @@ async fn a_client_is_closed_when_the_upstream_cannot_be_reached() {
     let (proxies, link) = proxy_to(address).await;
     let mut client = connect(link).await;
     let end = soon("the close", client.read(&mut [0; 8])).await;
-    assert!(
-        matches!(end, Ok(0)) || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
-    );
+    assert!(matches!(end, Ok(0)) || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
     proxies.shutdown().await;
 }
