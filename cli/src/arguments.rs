@@ -159,6 +159,9 @@ pub(crate) enum SystemArguments {
         /// The directory given to `up`
         #[arg(long)]
         dir: Option<PathBuf>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Tell how each process of the order system is doing
     Status {

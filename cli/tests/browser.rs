@@ -9,8 +9,24 @@ mod support;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::{Value, json};
 use support::{HttpProcess, Kennel, Running, eventually, free_port};
+
+/// A command of the DevTools protocol, as chromedriver passes it on.
+#[derive(Debug)]
+struct DevTools(Value);
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
+        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
+        (http::Method::POST, Some(self.0.to_string()))
+    }
+}
 
 /// Chromium driven over WebDriver; both end with the test.
 struct Browser {
@@ -45,7 +61,7 @@ impl Browser {
             "--disable-sync".to_owned(),
             format!("--user-data-dir={}", profile.path().display()),
         ];
-        let capabilities = serde_json::json!({ "goog:chromeOptions": { "args": arguments } });
+        let capabilities = json!({ "goog:chromeOptions": { "args": arguments } });
         let client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
             .capabilities(capabilities.as_object().unwrap().clone())
             .connect(&format!("http://127.0.0.1:{port}"))
@@ -56,12 +72,14 @@ impl Browser {
         browser
     }
 
-    /// Sets the size of the page itself; a headless window cannot be narrower than about 500 pixels.
+    /// Sets the size of the page itself, over the DevTools protocol: a headless window cannot be as narrow as a phone.
     async fn resize(&self, width: u32, height: u32) {
-        self.client.set_window_size(width.max(500), height).await.unwrap();
+        let parameters = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        let body = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": parameters });
+        self.client.issue_cmd(DevTools(body)).await.unwrap();
     }
 
-    async fn script(&self, script: &str) -> serde_json::Value {
+    async fn script(&self, script: &str) -> Value {
         self.client.execute(script, Vec::new()).await.unwrap()
     }
 
@@ -76,11 +94,11 @@ impl Browser {
     }
 
     /// Polls a script until it answers something true.
-    async fn until(&self, what: &str, within: Duration, script: &str) -> serde_json::Value {
+    async fn until(&self, what: &str, within: Duration, script: &str) -> Value {
         let deadline = tokio::time::Instant::now() + within;
         loop {
             let value = self.client.execute(script, Vec::new()).await.unwrap_or_default();
-            if value != serde_json::Value::Null && value != false {
+            if value != Value::Null && value != false {
                 return value;
             }
             if tokio::time::Instant::now() >= deadline {
@@ -93,7 +111,7 @@ impl Browser {
 
     /// Keeps a picture at desktop and phone width, and checks that nothing sticks out of the page.
     async fn picture(&self, name: &str) {
-        for (width, height) in [(1440, 900), (500, 844)] {
+        for (width, height) in [(1440, 900), (390, 844)] {
             self.resize(width, height).await;
             let overflow =
                 self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;

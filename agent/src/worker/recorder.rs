@@ -82,6 +82,12 @@ impl Measurements {
         self.raw.clear();
     }
 
+    /// Whether nothing was measured.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.iter().all(|slot| slot.count == 0)
+            && self.arrivals.iter().all(|arrivals| *arrivals == ArrivalFrame::default())
+    }
+
     /// The second as a frame.
     pub(super) fn frame(&self, second: u32, labels: &Labels, worker: WorkerFrame) -> Frame {
         let mut requests: BTreeMap<String, RequestFrame> = BTreeMap::new();

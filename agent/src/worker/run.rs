@@ -197,7 +197,10 @@ async fn report(
             _ = &mut ended => true,
         };
         let fresh = spare.try_recv().unwrap_or_else(|_| Measurements::new(&labels));
-        if let Some((measured, busy_users)) = recorder::swap(fresh) {
+        if let Some((measured, busy_users)) = recorder::swap(fresh)
+            // The load's last second has its frame already; after it there may be nothing to tell.
+            && !(last && measured.is_empty())
+        {
             let (now, resident_bytes) = (Usage::now(), resident_bytes());
             let cpu_us = now.cpu_us.saturating_sub(usage.cpu_us);
             usage = now;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use reference_system::command::{DirArgs, StatusArgs, UpArgs};
 use reference_system::{Launcher, Outcome, SystemCommand};
 
-use super::{Failure, print};
+use super::{Failure, print, print_json};
 use crate::arguments::SystemArguments;
 use crate::places::{DataArgument, Places};
 use crate::reference_target::{self, NAME};
@@ -42,6 +42,7 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
     };
     let places = data.places().map_err(|problem| Failure::bad_input(problem, Vec::new()))?;
     let dir_or_own = |dir: Option<PathBuf>| dir.unwrap_or_else(|| places.reference_system());
+    let down_as_json = matches!(command, SystemArguments::Down { json: true, .. });
     let (command, going_down) = match command {
         SystemArguments::Up { dir, seed, respawn_after, gateway_port, json } => {
             let toxiproxy_command = Some(proxy_command()?);
@@ -58,7 +59,7 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
                 false,
             )
         }
-        SystemArguments::Down { dir } => (SystemCommand::Down(DirArgs { dir: dir_or_own(dir) }), true),
+        SystemArguments::Down { dir, .. } => (SystemCommand::Down(DirArgs { dir: dir_or_own(dir) }), true),
         SystemArguments::Status { dir, json } => {
             (SystemCommand::Status(StatusArgs { dir: dir_or_own(dir), json }), false)
         }
@@ -75,7 +76,10 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
         // The declaration of a system that is gone would only lead to refused connections.
         let _ = std::fs::remove_file(places.target(NAME));
     }
-    print(&outcome.to_string());
+    match &outcome {
+        Outcome::Down { dir } if down_as_json => print_json(&serde_json::json!({ "dir": dir, "down": true })),
+        outcome => print(&outcome.to_string()),
+    }
     Ok(())
 }
 
