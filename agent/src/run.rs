@@ -13,10 +13,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::audit;
 use crate::boundary::Boundary;
-use crate::faults::{self, FaultError, Injection, Surroundings};
+use crate::faults::{self, Injection, Surroundings};
 use crate::journal::Journal;
 use crate::load::LoadWorker;
 use crate::timeline::{Claim, conflicts};
@@ -343,7 +344,7 @@ impl FaultLife {
                 Err((error, entry)) => {
                     undos.insert(at, entry);
                     injected = at + 1;
-                    failure = Some(error.to_string());
+                    failure = Some(error);
                     break;
                 }
             }
@@ -367,12 +368,15 @@ impl FaultLife {
     }
 
     /// Writes the undo, then injects. The journal entry comes back in either case.
-    async fn inject(&self, injection: &dyn Injection) -> Result<Option<uuid::Uuid>, (FaultError, Option<uuid::Uuid>)> {
+    async fn inject(&self, injection: &dyn Injection) -> Result<Option<Uuid>, (String, Option<Uuid>)> {
         let entry = match injection.undo() {
-            Some(undo) => Some(self.host.journal.record(&self.fault.name, undo).await.map_err(|e| (e.into(), None))?),
+            Some(undo) => {
+                let recorded = self.host.journal.record(&self.fault.name, undo).await;
+                Some(recorded.map_err(|error| (error.to_string(), None))?)
+            }
             None => None,
         };
-        injection.inject().await.map_err(|error| (error, entry))?;
+        injection.inject().await.map_err(|error| (error.to_string(), entry))?;
         Ok(entry)
     }
 
@@ -394,7 +398,7 @@ impl FaultLife {
     }
 
     /// Reverts, several times if need be, and marks it in the journal. The error is for a person.
-    async fn undo(&self, injection: &dyn Injection, entry: Option<uuid::Uuid>) -> Result<(), String> {
+    async fn undo(&self, injection: &dyn Injection, entry: Option<Uuid>) -> Result<(), String> {
         let mut last = String::new();
         for _ in 0..3 {
             match injection.revert().await {

@@ -8,7 +8,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::commands::Failure;
+use crate::failure::Failure;
 use crate::places::Places;
 use crate::server::{Server, ServerFile};
 

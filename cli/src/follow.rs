@@ -8,7 +8,7 @@ use kennel_model::fault::FaultState;
 use kennel_model::run::{RunId, RunState};
 
 use crate::client::Client;
-use crate::commands::Failure;
+use crate::failure::Failure;
 
 /// Ends when the run is over, and gives it whole.
 pub(crate) async fn follow(client: &Client, run: RunId) -> Result<RunDetail, Failure> {

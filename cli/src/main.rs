@@ -3,8 +3,10 @@
 mod arguments;
 mod client;
 mod commands;
+mod failure;
 mod follow;
 mod interrupt;
+mod output;
 mod places;
 mod reference_target;
 mod report;
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::arguments::{Arguments, Command};
-use crate::commands::Failure;
+use crate::failure::Failure;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

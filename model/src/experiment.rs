@@ -3,18 +3,17 @@
 //! [`parse`] reads a file and reports every error in it, each with its place. What comes out is a
 //! [`ValidExperiment`], which only [`parse`] and [`Experiment::validate`] can make.
 
-use std::collections::BTreeSet;
+mod rules;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{Document, Problem, Problems};
-use crate::fault::{Fault, FaultKind, SelectorKind};
+use crate::document::{Document, Problems};
+use crate::fault::Fault;
 use crate::load::LoadProfile;
-use crate::objective::{Objective, Scope};
+use crate::objective::Objective;
 use crate::scenario::Scenario;
 use crate::target::{HostRule, Target};
-use crate::units::DURATION_EXPECTED;
 
 /// An experiment as written in a file, version 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -121,7 +120,7 @@ pub fn parse_target(file: &str, source: &str) -> Result<Target, Problems> {
     let document = Document::parse(file, source)?;
     let target: Target = document.decode(&crate::schema::target())?;
     let mut problems = Vec::new();
-    check_target(&target, "", &mut problems);
+    rules::check_target(&target, "", &mut problems);
     document.finish(target, problems)
 }
 
@@ -138,343 +137,6 @@ pub fn parse(file: &str, source: &str, surroundings: &dyn Surroundings) -> Resul
     }
 }
 
-impl Experiment {
-    /// Checks every rule that the types alone cannot express.
-    ///
-    /// # Errors
-    /// Every broken rule, by JSON pointer into the file.
-    pub fn validate(self, source: &str, surroundings: &dyn Surroundings) -> Result<ValidExperiment, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let target = match &self.target {
-            TargetReference::Inline(target) => {
-                check_target(target, "/target", &mut problems);
-                Some((**target).clone())
-            }
-            TargetReference::Name(name) => match surroundings.target(name) {
-                Ok(target) => Some(target),
-                Err(why) => {
-                    problems.push(Problem::new("/target", format!("unknown target `{name}`"), why));
-                    None
-                }
-            },
-        };
-        let requests = self.check_scenarios(surroundings, &mut problems);
-        self.check_load(target.as_ref(), &mut problems);
-        self.check_faults(target.as_ref(), &mut problems);
-        self.check_objectives(&requests, &mut problems);
-        if let Some(target) = &target {
-            for (at, audit) in self.audits.iter().enumerate() {
-                if !target.audits.iter().any(|a| a.name == *audit) {
-                    let known = names(target.audits.iter().map(|a| a.name.as_str()));
-                    problems.push(Problem::new(
-                        format!("/audits/{at}"),
-                        format!("target `{}` offers no audit `{audit}`", target.name),
-                        format!("one of {known}"),
-                    ));
-                }
-            }
-        }
-        match target {
-            Some(target) if problems.is_empty() => {
-                Ok(ValidExperiment { experiment: self, target, source: source.to_owned() })
-            }
-            _ => Err(problems),
-        }
-    }
-
-    fn check_scenarios(&self, surroundings: &dyn Surroundings, problems: &mut Vec<Problem>) -> BTreeSet<String> {
-        let builtins = surroundings.builtins();
-        let mut requests = BTreeSet::new();
-        let mut seen = BTreeSet::new();
-        for (at, scenario) in self.scenarios.iter().enumerate() {
-            let path = format!("/scenarios/{at}");
-            if !seen.insert(scenario.name.as_str()) {
-                problems.push(Problem::new(
-                    format!("{path}/name"),
-                    format!("a second scenario named `{}`", scenario.name),
-                    "a name of its own for each scenario",
-                ));
-            }
-            match (&scenario.builtin, scenario.steps.is_empty()) {
-                (Some(name), true) => match builtins.iter().find(|b| b.name == *name) {
-                    Some(builtin) => requests.extend(builtin.requests.iter().cloned()),
-                    None => problems.push(Problem::new(
-                        format!("{path}/builtin"),
-                        format!("unknown built-in scenario `{name}`"),
-                        format!("one of {}", names(builtins.iter().map(|b| b.name.as_str()))),
-                    )),
-                },
-                (None, false) => requests.extend(scenario.steps.iter().map(|step| step.name.clone())),
-                (Some(_), false) => problems.push(Problem::new(
-                    path,
-                    format!("scenario `{}` has both `builtin` and `steps`", scenario.name),
-                    "one of the two",
-                )),
-                (None, true) => problems.push(Problem::new(
-                    path,
-                    format!("scenario `{}` does nothing", scenario.name),
-                    "either `builtin` or at least one of `steps`",
-                )),
-            }
-        }
-        requests
-    }
-
-    fn check_load(&self, target: Option<&Target>, problems: &mut Vec<Problem>) {
-        let duration = self.load.duration();
-        if duration.is_zero() {
-            problems.push(Problem::new("/load", "the load lasts no time at all", "a duration above 0s"));
-        } else if self.load.warm_up() >= duration {
-            problems.push(Problem::new(
-                "/load/warm_up",
-                "warm-up is as long as the whole load",
-                "less than the load's duration",
-            ));
-        }
-        if let LoadProfile::Open { stages, .. } = &self.load {
-            for (at, stage) in stages.iter().enumerate() {
-                if stage.duration.get().is_zero() {
-                    problems.push(Problem::new(
-                        format!("/load/stages/{at}/duration"),
-                        "a stage of no length",
-                        DURATION_EXPECTED,
-                    ));
-                }
-            }
-        }
-        if (self.scenarios.len() as u64) > u64::from(self.load.users()) {
-            let field = if self.load.peak_rate().is_some() { "/load/max_users" } else { "/load/users" };
-            problems.push(Problem::new(
-                field,
-                format!("{} users for {} scenarios", self.load.users(), self.scenarios.len()),
-                "at least one user per scenario",
-            ));
-        }
-        let Some(limits) = target.map(|target| &target.limits) else { return };
-        if let (Some(limit), Some(peak)) = (limits.max_rate, self.load.peak_rate())
-            && peak.get() > limit.get()
-        {
-            problems.push(Problem::new(
-                "/load/stages",
-                format!("a peak of {peak} passes the target's limit"),
-                format!("at most {limit}"),
-            ));
-        }
-        if let Some(limit) = limits.max_users
-            && self.load.users() > limit
-        {
-            let field = if self.load.peak_rate().is_some() { "/load/max_users" } else { "/load/users" };
-            problems.push(Problem::new(
-                field,
-                format!("{} users pass the target's limit", self.load.users()),
-                format!("at most {limit}"),
-            ));
-        }
-    }
-
-    fn check_faults(&self, target: Option<&Target>, problems: &mut Vec<Problem>) {
-        let mut seen = BTreeSet::new();
-        for (at, fault) in self.faults.iter().enumerate() {
-            let path = format!("/faults/{at}");
-            if !seen.insert(fault.name.as_str()) {
-                problems.push(Problem::new(
-                    format!("{path}/name"),
-                    format!("a second fault named `{}`", fault.name),
-                    "a name of its own for each fault",
-                ));
-            }
-            if fault.name == "run" || fault.name.parse::<crate::run::Phase>().is_ok() {
-                problems.push(Problem::new(
-                    format!("{path}/name"),
-                    format!("`{}` is the name of a phase", fault.name),
-                    "another name",
-                ));
-            }
-            match fault.duration {
-                None if fault.kind.lasts() => {
-                    problems.push(Problem::new(
-                        path.clone(),
-                        format!("`{}` has no `duration`", fault.name),
-                        DURATION_EXPECTED,
-                    ));
-                }
-                Some(_) if !fault.kind.lasts() => problems.push(Problem::new(
-                    format!("{path}/duration"),
-                    format!("`{}` takes no duration: the fault ends when the process runs again", fault.kind),
-                    "no such field",
-                )),
-                Some(duration) if duration.get().is_zero() => {
-                    problems.push(Problem::new(format!("{path}/duration"), "a fault of no length", DURATION_EXPECTED));
-                }
-                _ => {}
-            }
-            if fault.planned_end() > self.load.duration() {
-                problems.push(Problem::new(
-                    format!("{path}/start"),
-                    format!(
-                        "`{}` would end {:.0?} after the start, when the load is over",
-                        fault.name,
-                        fault.planned_end()
-                    ),
-                    format!("an end within the load's {:.0?}", self.load.duration()),
-                ));
-            }
-            check_parameters(fault, &path, problems);
-            check_selector(fault, &path, target, problems);
-            if let Some(target) = target
-                && !target.limits.faults.contains(&fault.kind)
-            {
-                problems.push(Problem::new(
-                    format!("{path}/kind"),
-                    format!("target `{}` does not allow {} faults", target.name, fault.kind),
-                    format!("one of {}", names(target.limits.faults.iter().map(|kind| kind.word()))),
-                ));
-            }
-        }
-    }
-
-    fn check_objectives(&self, requests: &BTreeSet<String>, problems: &mut Vec<Problem>) {
-        let lists = [("objectives", &self.objectives), ("steady_state", &self.steady_state), ("guards", &self.guards)];
-        for (field, list) in lists {
-            for (at, objective) in list.iter().enumerate() {
-                let path = format!("/{field}/{at}");
-                if let Some(request) = &objective.request
-                    && !requests.contains(request)
-                {
-                    problems.push(Problem::new(
-                        path.clone(),
-                        format!("no scenario sends a request named `{request}`"),
-                        format!("one of {}", names(requests.iter().map(String::as_str))),
-                    ));
-                }
-                if let Scope::Fault(name) = &objective.scope
-                    && !self.faults.iter().any(|fault| fault.name == *name)
-                {
-                    problems.push(Problem::new(
-                        path.clone(),
-                        format!("`during {name}` names neither a phase nor a fault"),
-                        format!(
-                            "warm-up, steady, fault, recovery, run or one of the faults {}",
-                            names(self.faults.iter().map(|f| f.name.as_str()))
-                        ),
-                    ));
-                }
-                if field != "guards" && objective.window.is_some() {
-                    problems.push(Problem::new(path.clone(), "`over` belongs to guards", "no window"));
-                }
-                if field != "objectives" && objective.scope != Scope::Run {
-                    problems.push(Problem::new(path, format!("`during` has no meaning in {field}"), "no phase"));
-                }
-            }
-        }
-    }
-}
-
-fn check_parameters(fault: &Fault, path: &str, problems: &mut Vec<Problem>) {
-    match fault.kind {
-        FaultKind::Latency => {
-            if fault.parameters.latency.is_none() {
-                problems.push(Problem::new(
-                    format!("{path}/parameters"),
-                    format!("`{}` does not say how much latency", fault.name),
-                    format!("`latency: ` and {DURATION_EXPECTED}"),
-                ));
-            }
-        }
-        FaultKind::Kill | FaultKind::Pause | FaultKind::RegistryGap => {
-            if !fault.parameters.is_empty() {
-                problems.push(Problem::new(
-                    format!("{path}/parameters"),
-                    format!("`{}` takes no parameters", fault.kind),
-                    "no such field",
-                ));
-            }
-        }
-    }
-}
-
-fn check_selector(fault: &Fault, path: &str, target: Option<&Target>, problems: &mut Vec<Problem>) {
-    let path = format!("{path}/selector");
-    let selector = &fault.selector;
-    match fault.kind.selects() {
-        SelectorKind::Link => {
-            let Some(link) = &selector.link else {
-                problems.push(Problem::new(path, format!("`{}` selects no link", fault.name), "`link: from -> to`"));
-                return;
-            };
-            if selector.service.is_some() || selector.instance.is_some() {
-                problems.push(Problem::new(
-                    path.clone(),
-                    "a link takes neither `service` nor `instance`",
-                    "`link` alone",
-                ));
-            }
-            let Some(target) = target else { return };
-            if select_links(target, link).is_empty() {
-                let mut known: Vec<String> = target.links.iter().map(|l| format!("{} -> {}", l.from, l.to)).collect();
-                known.dedup();
-                problems.push(Problem::new(
-                    format!("{path}/link"),
-                    format!("target `{}` declares no link `{link}`", target.name),
-                    format!("one of {}", names(known.iter().map(String::as_str))),
-                ));
-            }
-        }
-        SelectorKind::Process | SelectorKind::RegistryEntry => {
-            if selector.link.is_some() {
-                problems.push(Problem::new(
-                    format!("{path}/link"),
-                    format!("{} works on an instance", fault.kind),
-                    "`service` and `instance`",
-                ));
-            }
-            let (Some(service), Some(instance)) = (&selector.service, &selector.instance) else {
-                problems.push(Problem::new(
-                    path,
-                    format!("`{}` selects no instance", fault.name),
-                    "`service` and `instance`",
-                ));
-                return;
-            };
-            let Some(target) = target else { return };
-            let Some(declared) = target.instance(service, instance) else {
-                let known = target
-                    .services
-                    .iter()
-                    .flat_map(|s| s.instances.iter().map(move |i| format!("{}/{}", s.name, i.name)));
-                let known: Vec<String> = known.collect();
-                problems.push(Problem::new(
-                    path,
-                    format!("target `{}` declares no instance `{service}/{instance}`", target.name),
-                    format!("one of {}", names(known.iter().map(String::as_str))),
-                ));
-                return;
-            };
-            if fault.kind.selects() == SelectorKind::RegistryEntry && target.registry.is_none() {
-                problems.push(Problem::new(
-                    format!("{path}/service"),
-                    format!("target `{}` declares no registry", target.name),
-                    "a target with `registry`",
-                ));
-            }
-            if fault.kind == FaultKind::Kill && declared.process.as_ref().is_some_and(|process| !process.supervised) {
-                problems.push(Problem::new(
-                    format!("{path}/instance"),
-                    format!("nothing would start `{service}/{instance}` again after a kill"),
-                    "an instance whose `process` is declared `supervised: true`",
-                ));
-            }
-            if fault.kind.selects() == SelectorKind::Process && declared.process.is_none() {
-                problems.push(Problem::new(
-                    format!("{path}/instance"),
-                    format!("`{service}/{instance}` does not say how to find its process"),
-                    "an instance with `process`",
-                ));
-            }
-        }
-    }
-}
-
 /// The declared links that a selector `from -> to` means: `to` is a service or one instance of it.
 #[must_use]
 pub fn select_links<'a>(target: &'a Target, selector: &str) -> Vec<&'a crate::target::Link> {
@@ -485,60 +147,6 @@ pub fn select_links<'a>(target: &'a Target, selector: &str) -> Vec<&'a crate::ta
         .iter()
         .filter(|link| link.from == from && (link.to == to || link.instance.as_deref() == Some(to)))
         .collect()
-}
-
-fn check_target(target: &Target, path: &str, problems: &mut Vec<Problem>) {
-    let rules = target.host_rules();
-    let mut url = |field: String, url: &str| match host_and_port(url) {
-        None => problems.push(Problem::new(
-            field,
-            format!("`{url}` is not a URL that can be reached"),
-            "a URL such as http://127.0.0.1:8080",
-        )),
-        Some((host, port))
-            if !rules.iter().any(|rule| rule.host == host && rule.port.is_none_or(|own| own == port)) =>
-        {
-            problems.push(Problem::new(
-                field,
-                format!("`{host}:{port}` is not among the target's allowed_hosts"),
-                format!("one of {}, or a line for it there", names(target.allowed_hosts.iter().map(String::as_str))),
-            ));
-        }
-        Some(_) => {}
-    };
-    url(format!("{path}/base_url"), &target.base_url);
-    for (at, health) in target.health.iter().enumerate() {
-        url(format!("{path}/health/{at}"), health);
-    }
-    for (at, audit) in target.audits.iter().enumerate() {
-        url(format!("{path}/audits/{at}/url"), &audit.url);
-    }
-    if let Some(registry) = &target.registry {
-        url(format!("{path}/registry/url"), &registry.url);
-    }
-    for (at, link) in target.links.iter().enumerate() {
-        if let Some(toxiproxy) = &link.toxiproxy {
-            url(format!("{path}/links/{at}/toxiproxy/api"), &toxiproxy.api);
-        } else {
-            url(format!("{path}/links/{at}/upstream"), &format!("http://{}", link.upstream));
-            url(format!("{path}/links/{at}/listen"), &format!("http://{}", link.listen));
-        }
-    }
-    for (s, service) in target.services.iter().enumerate() {
-        for (i, instance) in service.instances.iter().enumerate() {
-            if let Some(process) = &instance.process
-                && process.pid_file.is_none()
-                && process.listening_port.is_none()
-                && process.command_line.is_none()
-            {
-                problems.push(Problem::new(
-                    format!("{path}/services/{s}/instances/{i}/process"),
-                    "an empty process selector would match everything",
-                    "`pid_file`, `listening_port` or `command_line`",
-                ));
-            }
-        }
-    }
 }
 
 /// Host and port of an `http://` or `https://` URL.
@@ -554,9 +162,4 @@ pub fn host_and_port(url: &str) -> Option<(String, u16)> {
     let malformed = rule.host.is_empty()
         || rule.host.contains(|c: char| c.is_whitespace() || (c == ':' && !authority.contains('[')));
     (!malformed).then(|| (rule.host, rule.port.unwrap_or(default)))
-}
-
-fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let listed: Vec<String> = names.map(|name| format!("`{name}`")).collect();
-    if listed.is_empty() { "none".to_owned() } else { listed.join(", ") }
 }

@@ -18,7 +18,6 @@ use kennel_model::target::{Instance, ProcessSelector, Target};
 use kennel_proxy::FaultProxy;
 
 use crate::boundary::{Boundary, BoundaryError};
-use crate::journal::JournalError;
 use crate::process::ProcessError;
 
 pub use undo::Undo;
@@ -50,9 +49,6 @@ pub enum FaultError {
     /// The process could not be found or signalled.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// The undo could not be written.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
     /// Something that was asked over HTTP did not do it.
     #[error("{server} did not {action}: {problem}")]
     Server {

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use kennel_model::api::ComparisonView;
 
-use super::{Failure, print, print_json};
 use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::{print, print_json};
 use crate::places::Places;
 use crate::report;
 

@@ -10,9 +10,11 @@ use kennel_scenarios::library;
 use reference_system::{RunningSystem, SystemOptions};
 
 use super::run::conduct;
-use super::{Failure, INTERRUPTED, say, system};
+use super::system;
 use crate::client::Client;
+use crate::failure::{Failure, INTERRUPTED};
 use crate::interrupt::Interrupt;
+use crate::output::say;
 use crate::places::Places;
 use crate::reference_target;
 use crate::server::{Server, ServerError};

@@ -6,8 +6,9 @@ use std::time::Duration;
 use kennel_model::api::{HaltView, RunSummary};
 use kennel_model::run::RunId;
 
-use super::{Failure, print, print_json};
 use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::{print, print_json};
 use crate::places::Places;
 
 pub(super) async fn run(places: &Places, run: Option<String>, json: bool) -> Result<ExitCode, Failure> {

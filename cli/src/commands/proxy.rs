@@ -6,8 +6,9 @@ use kennel_proxy::FaultProxy;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, print};
+use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::output::print;
 
 pub(super) async fn run(host: &str, port: u16) -> Result<ExitCode, Failure> {
     let mut interrupt =

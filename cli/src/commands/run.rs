@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use kennel_model::api::{StartRun, Started};
 use kennel_model::run::Verdict;
 
-use super::{Failure, INTERRUPTED, print, print_json, say};
 use crate::client::Client;
+use crate::failure::{Failure, INTERRUPTED};
 use crate::follow::follow;
 use crate::interrupt::Interrupt;
+use crate::output::{print, print_json, say};
 use crate::places::Places;
 use crate::report;
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::print_json;
+use crate::output::print_json;
 
 pub(super) fn run(target: bool) -> ExitCode {
     print_json(&if target { kennel_model::schema::target() } else { kennel_model::schema::experiment() });

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use super::{Failure, print};
+use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::output::print;
 use crate::places::Places;
 use crate::server::Server;
 

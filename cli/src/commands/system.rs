@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use reference_system::command::{DirArgs, StatusArgs, UpArgs};
 use reference_system::{Launcher, Outcome, SystemCommand};
 
-use super::{Failure, print, print_json};
 use crate::arguments::SystemArguments;
+use crate::failure::Failure;
+use crate::output::{print, print_json};
 use crate::places::{DataArgument, Places};
 use crate::reference_target::{self, NAME};
 

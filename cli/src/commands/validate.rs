@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use kennel_model::experiment;
 
-use super::{Failure, print, print_json, run::read};
+use super::run::read;
+use crate::failure::Failure;
+use crate::output::{print, print_json};
 use crate::places::Places;
 use crate::surroundings::Known;
 
