@@ -95,6 +95,27 @@ fn a_stall_of_the_target_shows_in_the_percentiles() {
 }
 
 #[test]
+fn arrivals_that_find_no_user_are_counted_not_forgotten() {
+    let (kennel, server) = (Kennel::new(), HttpProcess::start());
+    let serving = kennel.serve();
+    let load =
+        constant_load(&server.target(""), 200, 4, "").replace("max_users: 1500", "max_users: 3, patience: 100ms");
+    let id = serving.start(&load);
+    let run = || serving.get(&format!("/runs/{id}"));
+    eventually("the load is on", Duration::from_secs(30), || (run()["measured_s"].as_u64()? >= 1).then_some(()));
+    server.process.signal(Signal::SIGSTOP);
+    std::thread::park_timeout(Duration::from_secs(1));
+    server.process.signal(Signal::SIGCONT);
+    let run =
+        eventually("the run is judged", Duration::from_secs(40), || Some(run()).filter(|run| run["state"] == "judged"));
+    let number = |name: &str| run["arrivals"][0][name].as_u64().unwrap();
+    assert_eq!(number("scheduled"), 800, "{run:#}");
+    assert!(number("dropped") > 100, "three users cannot take what 200/s bring while the target stands still");
+    assert_eq!(number("started") + number("dropped"), number("scheduled"));
+    assert_eq!(row(&run, "version")["count"].as_u64().unwrap(), number("started"));
+}
+
+#[test]
 fn a_latency_fault_adds_what_it_says_on_its_link_and_nothing_on_others() {
     let (kennel, server) = (Kennel::new(), HttpProcess::start());
     let (faulted, other) = (free_port(), free_port());

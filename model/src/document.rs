@@ -331,7 +331,7 @@ fn is_tag_or_type(error: &ValidationError<'_>, pointer: &str) -> bool {
     let at = error.instance_path().as_str();
     match error.kind() {
         ValidationErrorKind::Constant { .. } => {
-            at.strip_prefix(pointer).is_some_and(|rest| rest.matches('/').count() == 1)
+            at.strip_prefix(pointer).is_some_and(|rest| rest.matches('/').count() <= 1)
         }
         ValidationErrorKind::Type { .. } => at == pointer,
         ValidationErrorKind::Required { property } => at == pointer && property.as_str() == Some("model"),
@@ -352,7 +352,10 @@ fn alternatives(context: &[Vec<ValidationError<'static>>]) -> String {
             words.push(word);
         }
     }
-    words.join(" or ")
+    match words.as_slice() {
+        [_, _, _, ..] => format!("one of {}", words.join(", ")),
+        _ => words.join(" or "),
+    }
 }
 
 fn tag_problem(context: &[Vec<ValidationError<'static>>], pointer: &str, instance: &Value) -> (String, String) {

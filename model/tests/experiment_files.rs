@@ -85,7 +85,7 @@ faults:
         "x.yaml:4:31: load.stages[0].rate: `fast` is not valid here; expected a rate such as 150/s or 600/m",
         "x.yaml:4:43: load.stages[0].duration: `5 parsecs` is not valid here; expected a duration such as 200ms",
         "x.yaml:5:1: scenarios: a list is not valid here; expected at least 1 item",
-        "x.yaml:7:14: faults[0].kind: `latencee` is not valid here; expected one of `latency`, `kill`, `pause`, `registry-gap`",
+        "x.yaml:7:15: faults[0].kind: `latencee` is not valid here; expected one of `latency`, `kill`, `pause`, `registry-gap`",
     ];
     for (found, expected) in found.iter().zip(expected) {
         assert!(found.starts_with(expected), "\n   found {found}\nexpected {expected}");
@@ -160,9 +160,15 @@ fn a_target_must_allow_the_hosts_it_names() {
     assert!(problems.contains("registry.url: `10.9.8.7:80` is not among the target's allowed_hosts"), "{problems}");
 }
 
+/// Editors and other tools use the committed file; `kennel schema` prints the same.
 #[test]
-fn the_published_schema_accepts_what_the_parser_accepts() {
-    let validator = kennel_model::schema::experiment();
-    assert_eq!(validator["title"], "Kennel experiment");
-    assert_eq!(validator["additionalProperties"], false);
+fn the_committed_schemas_are_those_of_the_types() {
+    for (name, schema) in
+        [("experiment", kennel_model::schema::experiment()), ("target", kennel_model::schema::target())]
+    {
+        let path = format!("{}/../docs/schema/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let committed: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let hint = if name == "target" { "kennel schema --target" } else { "kennel schema" };
+        assert_eq!(committed, schema, "docs/schema/{name}.json is stale: write the output of `{hint}` there");
+    }
 }
