@@ -17,9 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::judge::compare::compare;
-use crate::reading::{Reading, Readings};
+use crate::reading;
+use crate::runs::account::{Account, OpenAccount};
 use crate::runs::active::{ActiveRuns, Stop};
 use crate::runs::agents::Agents;
+use crate::runs::blocking;
 use crate::runs::driver::{Deadlines, Driver};
 use crate::runs::logbook::Logbook;
 use crate::store::{Store, StoreError};
@@ -130,7 +132,6 @@ struct Inner {
     store: Store,
     agents: Arc<Agents>,
     active: ActiveRuns,
-    readings: Readings,
     /// Cancelled when no new run may start.
     shutdown: CancellationToken,
     /// Cancelled when no run is left, so that agents are no longer needed.
@@ -158,7 +159,6 @@ impl Controller {
             store,
             agents: Arc::new(Agents::new(AGENT_PATIENCE)),
             active: ActiveRuns::default(),
-            readings: Readings::default(),
             shutdown,
             unattended: CancellationToken::new(),
             drivers: TaskTracker::new(),
@@ -225,14 +225,15 @@ impl Controller {
         }
         let id = RunId::new();
         let summary = self.inner.store.insert_run(id, &experiment).await?;
-        let reins = self.inner.active.add(id);
+        let account = OpenAccount::new(Account::new(Arc::clone(&experiment), summary));
+        let reins = self.inner.active.add(id, account.clone());
         // A shutdown that came while the run was stored has not seen it among the active ones.
         if self.inner.shutdown.is_cancelled() {
             self.inner.active.stop(id, Stop::Closing);
         }
         let driver = Driver {
             agents: Arc::clone(&self.inner.agents),
-            logbook: Logbook::new(self.inner.store.clone(), reins.live, Arc::clone(&experiment), summary),
+            logbook: Logbook::new(self.inner.store.clone(), reins.live, account),
             experiment,
             raw_log: request.raw_log,
             lease: self.inner.config.lease,
@@ -252,8 +253,8 @@ impl Controller {
     /// # Errors
     /// When there is no such run or it is over.
     pub async fn halt(&self, run: RunId) -> Result<(), HaltError> {
-        let stored = self.inner.store.run(run).await?.ok_or(HaltError::NotFound { run })?;
-        if stored.summary.state.is_over() || !self.inner.active.stop(run, Stop::Person) {
+        let summary = self.summary(run).await?.ok_or(HaltError::NotFound { run })?;
+        if summary.state.is_over() || !self.inner.active.stop(run, Stop::Person) {
             return Err(HaltError::AlreadyOver { run });
         }
         Ok(())
@@ -269,23 +270,37 @@ impl Controller {
     /// # Errors
     /// When the store cannot be read.
     pub async fn runs(&self, limit: u32, before: Option<RunId>) -> Result<Vec<RunSummary>, StoreError> {
-        self.inner.store.list_runs(limit, before).await
+        let mut runs = self.inner.store.list_runs(limit, before).await?;
+        for run in &mut runs {
+            // Never ahead of what reading the run itself tells.
+            if let Some(account) = self.inner.active.account(run.id) {
+                *run = account.look(|account| account.summary.clone());
+            }
+        }
+        Ok(runs)
     }
 
-    /// A run in a few words; cheap, where [`Self::run`] reads every measurement.
+    /// A run in a few words; cheaper than [`Self::run`].
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn summary(&self, id: RunId) -> Result<Option<RunSummary>, StoreError> {
+        if let Some(account) = self.inner.active.account(id) {
+            return Ok(Some(account.look(|account| account.summary.clone())));
+        }
         Ok(self.inner.store.run(id).await?.map(|stored| stored.summary))
     }
 
-    /// Everything known of a run.
+    /// Everything known of a run: while it is active from memory, then as it was judged.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn run(&self, id: RunId) -> Result<Option<RunDetail>, StoreError> {
-        Ok(self.read(id).await?.map(|reading| reading.detail.clone()))
+        let Some(account) = self.inner.active.account(id) else {
+            return reading::detail(&self.inner.store, id).await;
+        };
+        let account = account.copy();
+        blocking(move || account.assess().map(|assessment| account.detail(assessment))).await.map(Some)
     }
 
     /// Finds a run by its id, the id's unique beginning or end, `last`, or `last-N`.
@@ -319,7 +334,10 @@ impl Controller {
     /// # Errors
     /// When the store cannot be read.
     pub async fn series(&self, id: RunId) -> Result<Option<SeriesView>, StoreError> {
-        Ok(self.read(id).await?.map(|reading| reading.series.clone()))
+        match self.inner.active.account(id) {
+            Some(account) => Ok(Some(account.look(|account| account.recording.series().clone()))),
+            None => reading::series(&self.inner.store, id).await,
+        }
     }
 
     /// What happens in a run from now on; ends when the run is over (at once if it is). Whoever reads too slowly
@@ -335,10 +353,13 @@ impl Controller {
     /// # Errors
     /// When the store cannot be read.
     pub async fn compare(&self, a: RunId, b: RunId) -> Result<Option<ComparisonView>, StoreError> {
-        let (Some(a), Some(b)) = (self.read(a).await?, self.read(b).await?) else {
+        let (Some(a_run), Some(b_run)) = (self.run(a).await?, self.run(b).await?) else {
             return Ok(None);
         };
-        Ok(Some(compare(&a.detail, a.experiment.experiment(), &b.detail, b.experiment.experiment())))
+        let (Some(a), Some(b)) = (self.inner.store.run(a).await?, self.inner.store.run(b).await?) else {
+            return Ok(None);
+        };
+        Ok(Some(compare(&a_run, a.experiment.experiment(), &b_run, b.experiment.experiment())))
     }
 
     /// Experiments known by name.
@@ -362,10 +383,6 @@ impl Controller {
         self.inner.links.close();
         self.inner.links.wait().await;
         self.inner.store.close().await;
-    }
-
-    async fn read(&self, id: RunId) -> Result<Option<Arc<Reading>>, StoreError> {
-        self.inner.readings.read(&self.inner.store, id).await
     }
 }
 

@@ -1,8 +1,8 @@
 //! Runs, their store, the judge and the JSON API.
 //!
 //! Modules in the order in which data flows through them: the [`Controller`] takes an experiment, `runs` carries it
-//! out with an attached agent and turns its frames into a `recording`, `store` keeps everything, `judge` says
-//! what it means, and [`api`] tells it over HTTP.
+//! out with an attached agent and sums its frames up in a `recording`, `store` keeps everything, `judge` says what it
+//! means, `reading` brings back what is over, and [`api`] tells it over HTTP.
 
 pub mod api;
 mod controller;

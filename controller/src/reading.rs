@@ -1,84 +1,119 @@
-//! Reading a run back from the store: its measurements put in order, as pages and the API show them.
+//! Reading runs that are not active back from the store: as they were judged, or, where no judgement was kept, summed
+//! up from their frames.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use kennel_model::api::{AuditView, ObjectiveView, RunDetail, SeriesView};
-use kennel_model::frame::LatenciesError;
-use kennel_model::protocol::AuditReport;
+use kennel_model::api::{RunDetail, SeriesView};
 use kennel_model::{RunId, ValidExperiment};
 
-use crate::judge::{Assessment, assess};
-use crate::store::{Store, StoreError, StoredRun};
+use crate::recording::{Recording, StoredFrame, Stretch};
+use crate::runs::account::Account;
+use crate::runs::phases::Timeline;
+use crate::store::{Judgement, Store, StoreError};
 
-/// Runs whose reading is kept in memory after they are over.
-const REMEMBERED: usize = 16;
+/// Seconds whose frames are in memory at the same time.
+const CHUNK_S: u32 = 60;
 
-/// A run read back from the store and put in order.
-pub(crate) struct Reading {
-    pub(crate) detail: RunDetail,
-    pub(crate) series: SeriesView,
-    pub(crate) experiment: ValidExperiment,
-}
-
-/// Reads runs, and remembers some of those that are over: these never change.
-#[derive(Default)]
-pub(crate) struct Readings {
-    remembered: Mutex<VecDeque<Arc<Reading>>>,
-}
-
-impl Readings {
-    fn remembered(&self) -> MutexGuard<'_, VecDeque<Arc<Reading>>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reads a run, if there is one.
-    pub(crate) async fn read(&self, store: &Store, id: RunId) -> Result<Option<Arc<Reading>>, StoreError> {
-        if let Some(known) = self.remembered().iter().find(|reading| reading.detail.summary.id == id) {
-            return Ok(Some(Arc::clone(known)));
-        }
-        // The run first: if it is over by then, what is read afterwards is complete.
-        let Some(stored) = store.run(id).await? else { return Ok(None) };
-        let (recording, steps) = (store.recording(id).await?, store.fault_steps(id).await?);
-        let (audits, warnings, guards) = (store.audits(id).await?, store.warnings(id).await?, store.guards(id).await?);
-        // Decoding an hour of histograms takes seconds of CPU.
-        let reading = tokio::task::spawn_blocking(move || {
-            let assessment = assess(stored.experiment.experiment(), &recording, &steps)?;
-            Ok(put_together(stored, assessment, audits, warnings, guards))
-        });
-        let reading = reading.await.map_err(StoreError::broken("recording"))?;
-        let reading = Arc::new(reading.map_err(StoreError::broken::<LatenciesError>("histogram"))?);
-        if reading.detail.summary.state.is_over() {
-            let mut remembered = self.remembered();
-            remembered.push_front(Arc::clone(&reading));
-            remembered.truncate(REMEMBERED);
-        }
-        Ok(Some(reading))
+/// Everything known of a run that is not active.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) async fn detail(store: &Store, run: RunId) -> Result<Option<RunDetail>, StoreError> {
+    match store.judged_detail(run).await? {
+        Some(detail) => Ok(Some(detail)),
+        None => Ok(put_in_order(store, run).await?.map(|(detail, _)| detail)),
     }
 }
 
-fn put_together(
-    stored: StoredRun,
-    assessment: Assessment,
-    audits: Vec<AuditReport>,
-    warnings: Vec<String>,
-    guards: Vec<ObjectiveView>,
-) -> Reading {
-    let StoredRun { summary, experiment } = stored;
-    let audit = |AuditReport { name, verdict, invariants, problem }| AuditView { name, verdict, invariants, problem };
-    let detail = RunDetail {
-        summary,
-        experiment: experiment.source().to_owned(),
-        description: experiment.experiment().description.clone(),
-        phases: assessment.phases,
-        requests: assessment.requests,
-        arrivals: assessment.arrivals,
-        faults: assessment.faults,
-        objectives: assessment.objectives,
-        guards: if guards.is_empty() { assessment.guards } else { guards },
-        audits: audits.into_iter().map(audit).collect(),
-        workers: assessment.workers,
-        warnings,
-    };
-    Reading { detail, series: assessment.series, experiment }
+/// A run that is not active, second by second.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) async fn series(store: &Store, run: RunId) -> Result<Option<SeriesView>, StoreError> {
+    match store.judged_series(run).await? {
+        Some(series) => Ok(Some(series)),
+        None => Ok(put_in_order(store, run).await?.map(|(_, series)| series)),
+    }
+}
+
+/// Sums up a run from its frames, and keeps the result if the run is over: it will never change.
+async fn put_in_order(store: &Store, run: RunId) -> Result<Option<(RunDetail, SeriesView)>, StoreError> {
+    let Some(account) = account(store, run).await? else { return Ok(None) };
+    let (detail, series) = crate::runs::blocking(move || {
+        let detail = account.detail(account.assess()?);
+        Ok((detail, account.recording.series().clone()))
+    })
+    .await?;
+    if detail.summary.state.is_over() {
+        let kept = store.keep_judgement(run, Judgement { detail: &detail, series: &series }).await;
+        // Reading works without; it only takes as long the next time.
+        let _ = kept.inspect_err(|error| tracing::warn!(%run, %error, "what a run came to could not be kept"));
+    }
+    Ok(Some((detail, series)))
+}
+
+/// The account of a run as the store tells it.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) async fn account(store: &Store, run: RunId) -> Result<Option<Account>, StoreError> {
+    // The run first: if it is over by then, what is read afterwards is complete.
+    let Some(stored) = store.run(run).await? else { return Ok(None) };
+    let experiment = Arc::new(stored.experiment);
+    let steps = store.fault_steps(run).await?;
+    let timeline = Timeline::new(experiment.experiment(), &steps);
+    Ok(Some(Account {
+        recording: recording(store, run, &experiment, &timeline).await?,
+        guards: store.guards(run).await?,
+        audits: store.audits(run).await?,
+        warnings: store.warnings(run).await?,
+        summary: stored.summary,
+        timeline,
+        steps,
+        experiment,
+    }))
+}
+
+/// A run's frames summed up under `timeline`.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) async fn recording(
+    store: &Store,
+    run: RunId,
+    experiment: &ValidExperiment,
+    timeline: &Timeline,
+) -> Result<Recording, StoreError> {
+    let mut recording = Recording::new(experiment.experiment());
+    let mut from = 0;
+    while let Some(last) = store.last_of_next_seconds(run, from, CHUNK_S).await? {
+        let frames = store.frames(run, from..=last).await?;
+        let timeline = timeline.clone();
+        recording = crate::runs::blocking(move || {
+            for frame in frames {
+                recording.add(frame.second, frame.open()?, &timeline)?;
+            }
+            Ok(recording)
+        })
+        .await?;
+        let Some(next) = last.checked_add(1) else { break };
+        from = next;
+    }
+    Ok(recording)
+}
+
+/// Everything that was measured in one second.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) async fn second(store: &Store, run: RunId, second: u32) -> Result<Stretch, StoreError> {
+    let frames = store.frames(run, second..=second).await?;
+    crate::runs::blocking(move || {
+        let mut whole = Stretch::default();
+        for frame in frames.into_iter().map(StoredFrame::open) {
+            whole.merge(&frame?);
+        }
+        Ok(whole)
+    })
+    .await
 }

@@ -6,7 +6,7 @@ use kennel_model::api::{ComparisonRow, ComparisonView, RequestRow, RunDetail};
 use kennel_model::experiment::Experiment;
 use kennel_model::{Phase, Verdict};
 
-use super::totals::ALL;
+use crate::recording::ALL;
 
 /// A compared number: its name, how to read it, whether more of it is better.
 type Number = (&'static str, fn(&RequestRow) -> f64, bool);

@@ -1,11 +1,12 @@
 //! What each fault did to the load, compared with the steady phase, and how long it took to be back.
 
 use kennel_model::Phase;
-use kennel_model::api::{FaultEffect, FaultView, SecondView};
+use kennel_model::api::{FaultEffect, FaultView, SecondView, SeriesView};
 use kennel_model::experiment::Experiment;
 use kennel_model::fault::{Fault, FaultState};
 
-use super::totals::{ALL, Total, Totals};
+use super::totals::{Total, Totals};
+use crate::recording::ALL;
 use crate::runs::phases::{FaultStep, Seconds, Timeline};
 
 /// Windows of 1 s in a row that must be back at the steady level.
@@ -43,10 +44,11 @@ pub(crate) fn faults(
     experiment: &Experiment,
     steps: &[FaultStep],
     timeline: &Timeline,
-    totals: &Totals,
+    totals: &Totals<'_>,
+    series: &SeriesView,
 ) -> Vec<FaultView> {
     let steady = totals.get(&Seconds::Phase(Phase::Steady), None);
-    let seconds: &[SecondView] = totals.series.series.get(ALL).map_or(&[], Vec::as_slice);
+    let seconds: &[SecondView] = series.series.get(ALL).map_or(&[], Vec::as_slice);
     experiment
         .faults
         .iter()
@@ -94,18 +96,21 @@ fn recovered_after(seconds: &[SecondView], reverted_ms: u64, planned_s: u32, ste
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
+    use kennel_model::frame::RequestFrame;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn second(at: u32, p90: f64, errors: u64) -> SecondView {
         SecondView { second: at, rate: 100, errors, p90: Some(p90), ..SecondView::default() }
     }
 
     fn steady_of(ms: u64) -> Total {
-        let mut total = Total::default();
-        total.requests.count = 1;
-        total.requests.response_time.record_us(ms * 1_000);
-        total
+        let mut requests = RequestFrame { count: 1, ..RequestFrame::default() };
+        requests.response_time.record_us(ms * 1_000);
+        Total { requests: Arc::new(requests), ..Total::default() }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Guards: objectives over a sliding window, evaluated as each second is measured. A breach halts the run, and so do
 //! three unknown seconds in a row: a guard that sees nothing protects nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kennel_model::api::ObjectiveView;
@@ -28,17 +29,11 @@ fn window_s(guard: &Objective) -> u32 {
 /// request in the first second says little.
 ///
 /// # Errors
-/// When a stored histogram cannot be read.
+/// When a histogram that was kept cannot be read.
 pub(crate) fn evaluate(guard: &Objective, recording: &Recording, at: u32) -> Result<ObjectiveView, LatenciesError> {
     let window = window_s(guard);
-    let mut total = Total::default();
-    for second in (at + 1).saturating_sub(window)..=at {
-        if let Some(measured) = recording.second(second) {
-            total.requests.merge(&measured.total(guard.request.as_deref())?);
-            total.dropped += measured.dropped();
-            total.seconds += 1;
-        }
-    }
+    let seen = recording.window(guard.request.as_deref(), (at + 1).saturating_sub(window)..=at)?;
+    let total = Total { requests: Arc::new(seen.requests), dropped: seen.dropped, seconds: seen.measured_s };
     let mut view = view(guard, "guard", measure(guard.metric, &total));
     if at + 1 < window {
         view.met = None;

@@ -1,5 +1,5 @@
 //! What a recording means: measurements by phase, objectives, fault effects, fitness and the verdict. Pure functions
-//! over stored histograms, so a run judged again tomorrow gives the same answer.
+//! over a recording, so a run judged again tomorrow gives the same answer.
 
 pub(crate) mod compare;
 pub(crate) mod effects;
@@ -11,17 +11,17 @@ pub(crate) mod verdict;
 use std::collections::BTreeSet;
 
 use kennel_model::Phase;
-use kennel_model::api::{ArrivalRow, FaultView, ObjectiveView, PhaseView, RequestRow, SeriesView, WorkerView};
+use kennel_model::api::{ArrivalRow, FaultView, ObjectiveView, PhaseView, RequestRow, WorkerView};
 use kennel_model::experiment::Experiment;
 use kennel_model::frame::LatenciesError;
 
 use crate::recording::Recording;
 use crate::runs::phases::{FaultStep, Seconds, Timeline};
 use objectives::Question;
-use totals::{Part, Totals};
+use totals::Totals;
 
 /// Everything that was measured in a run, put in order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Assessment {
     pub(crate) phases: Vec<PhaseView>,
     pub(crate) requests: Vec<RequestRow>,
@@ -34,13 +34,12 @@ pub(crate) struct Assessment {
     /// Guards over the last measured seconds.
     pub(crate) guards: Vec<ObjectiveView>,
     pub(crate) workers: WorkerView,
-    pub(crate) series: SeriesView,
 }
 
 /// Puts in order what was measured in a run of `experiment`.
 ///
 /// # Errors
-/// When a stored histogram cannot be read.
+/// When a histogram that was kept cannot be read.
 pub(crate) fn assess(
     experiment: &Experiment,
     recording: &Recording,
@@ -51,8 +50,9 @@ pub(crate) fn assess(
     let names = recording.request_names();
     let seen: BTreeSet<Phase> = phases.iter().map(|view| view.phase).collect();
     let questions = questions(experiment, &phases);
-    let totals = Totals::of(recording, &timeline, wanted(experiment, &names, &seen, &questions))?;
-    let (objectives, sentences) = questions.iter().map(|question| question.answer(&totals)).unzip();
+    let totals = Totals::of(recording, &timeline, wanted(experiment, &seen, &questions));
+    let answers: Vec<_> = questions.iter().map(|question| question.answer(&totals)).collect::<Result<_, _>>()?;
+    let (objectives, sentences) = answers.into_iter().unzip();
     let guards = match recording.last() {
         Some(last) => {
             experiment.guards.iter().map(|guard| guards::evaluate(guard, recording, last)).collect::<Result<_, _>>()?
@@ -61,13 +61,12 @@ pub(crate) fn assess(
     };
     Ok(Assessment {
         requests: totals.rows(&names, &seen),
-        arrivals: totals::arrivals(recording, &timeline),
-        faults: effects::faults(experiment, steps, &timeline, &totals),
+        arrivals: totals.arrivals(),
+        faults: effects::faults(experiment, steps, &timeline, &totals, recording.series()),
         objectives,
         sentences,
         guards,
-        workers: totals::workers(recording, &timeline)?,
-        series: totals.series,
+        workers: totals.workers(),
         phases,
     })
 }
@@ -81,21 +80,14 @@ fn questions<'a>(experiment: &'a Experiment, phases: &[PhaseView]) -> Vec<Questi
     questions
 }
 
-fn wanted(
-    experiment: &Experiment,
-    names: &BTreeSet<&str>,
-    phases: &BTreeSet<Phase>,
-    questions: &[Question<'_>],
-) -> BTreeSet<Part> {
-    let mut wanted: BTreeSet<Part> = questions.iter().filter_map(Question::part).collect();
-    let requests = std::iter::once(None).chain(names.iter().map(|name| Some((*name).to_owned())));
-    for request in requests {
-        wanted.insert(Part { seconds: Seconds::Run, request: request.clone() });
-        wanted.extend(phases.iter().map(|p| Part { seconds: Seconds::Phase(*p), request: request.clone() }));
-    }
-    wanted.extend(experiment.faults.iter().map(|f| Part { seconds: Seconds::Fault(f.name.clone()), request: None }));
+/// The seconds that rows, objectives and effects are about.
+fn wanted(experiment: &Experiment, phases: &BTreeSet<Phase>, questions: &[Question<'_>]) -> BTreeSet<Seconds> {
+    let mut wanted: BTreeSet<Seconds> = questions.iter().filter_map(Question::scope).cloned().collect();
+    wanted.extend([Seconds::Run, Seconds::Phase(Phase::Steady)]);
+    wanted.extend(phases.iter().map(|phase| Seconds::Phase(*phase)));
+    wanted.extend(experiment.faults.iter().map(|fault| Seconds::Fault(fault.name.clone())));
     wanted
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

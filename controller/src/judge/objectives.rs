@@ -2,9 +2,10 @@
 
 use kennel_model::Phase;
 use kennel_model::api::{ObjectiveView, PhaseView};
+use kennel_model::frame::LatenciesError;
 use kennel_model::objective::{Comparison, Metric, Objective, Scope};
 
-use super::totals::{Part, Total, Totals};
+use super::totals::{Total, Totals};
 use crate::runs::phases::Seconds;
 
 /// Seconds that must have been measured at the end of recovery to tell whether the steady state is back.
@@ -31,13 +32,22 @@ impl Role {
     }
 }
 
+/// Where an objective is measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In these seconds.
+    Scope(Seconds),
+    /// From this second on.
+    Since(u32),
+}
+
 /// An objective to be checked over some seconds.
 #[derive(Debug, Clone)]
 pub(crate) struct Question<'a> {
     pub(crate) objective: &'a Objective,
     pub(crate) role: Role,
     /// Where to measure it; absent when the run has no such seconds.
-    pub(crate) seconds: Option<Seconds>,
+    pub(crate) place: Option<Place>,
 }
 
 impl<'a> Question<'a> {
@@ -48,33 +58,44 @@ impl<'a> Question<'a> {
             Scope::Phase(phase) => Seconds::Phase(*phase),
             Scope::Fault(name) => Seconds::Fault(name.clone()),
         };
-        Self { objective, role: Role::Objective, seconds: Some(seconds) }
+        Self { objective, role: Role::Objective, place: Some(Place::Scope(seconds)) }
     }
 
     /// The steady state before the first fault.
     pub(crate) fn before(objective: &'a Objective) -> Self {
-        Self { objective, role: Role::Before, seconds: Some(Seconds::Phase(Phase::Steady)) }
+        Self { objective, role: Role::Before, place: Some(Place::Scope(Seconds::Phase(Phase::Steady))) }
     }
 
     /// The steady state after the last fault: over the last third of the final recovery, once that had time to settle.
     pub(crate) fn after(objective: &'a Objective, phases: &[PhaseView]) -> Self {
         let recovery = phases.last().filter(|last| last.phase == Phase::Recovery);
-        let seconds = recovery.and_then(settled);
-        Self { objective, role: Role::After, seconds }
+        let place = recovery.and_then(settled).map(Place::Since);
+        Self { objective, role: Role::After, place }
     }
 
-    /// The part of the recording that answers it.
-    pub(crate) fn part(&self) -> Option<Part> {
-        Some(Part { seconds: self.seconds.clone()?, request: self.objective.request.clone() })
+    /// The seconds that answer it, unless it is about a window.
+    pub(crate) fn scope(&self) -> Option<&Seconds> {
+        match &self.place {
+            Some(Place::Scope(seconds)) => Some(seconds),
+            Some(Place::Since(_)) | None => None,
+        }
     }
 
     /// Answers it; the second value tells the answer in a sentence.
-    pub(crate) fn answer(&self, totals: &Totals) -> (ObjectiveView, String) {
-        let total = self.seconds.as_ref().map(|seconds| totals.get(seconds, self.objective.request.as_deref()));
+    ///
+    /// # Errors
+    /// When a histogram that was kept cannot be read.
+    pub(crate) fn answer(&self, totals: &Totals<'_>) -> Result<(ObjectiveView, String), LatenciesError> {
+        let request = self.objective.request.as_deref();
+        let total = match &self.place {
+            Some(Place::Scope(seconds)) => Some(totals.get(seconds, request)),
+            Some(Place::Since(second)) => Some(totals.since(*second, request)?),
+            None => None,
+        };
         let value = total.and_then(|total| measure(self.objective.metric, &total));
         let view = view(self.objective, self.role.word(), value);
         let sentence = self.sentence(&view);
-        (view, sentence)
+        Ok((view, sentence))
     }
 
     fn sentence(&self, view: &ObjectiveView) -> String {
@@ -86,7 +107,7 @@ impl<'a> Question<'a> {
             (Role::After, _) => " in the steady state after".to_owned(),
         };
         let subject = format!("{}{place}", subject(objective));
-        match (&view.measured, self.role, &self.seconds) {
+        match (&view.measured, self.role, &self.place) {
             (Some(measured), ..) => {
                 format!("{subject} was {measured}, must be {}", bound(objective))
             }
@@ -98,11 +119,11 @@ impl<'a> Question<'a> {
     }
 }
 
-/// The last third of a stretch, at least [`SETTLED_S`]; nothing when the stretch itself is shorter.
-fn settled(stretch: &PhaseView) -> Option<Seconds> {
+/// Where the last third of a stretch (at least [`SETTLED_S`]) begins; nothing when the stretch itself is shorter.
+fn settled(stretch: &PhaseView) -> Option<u32> {
     let length = stretch.to_s - stretch.from_s;
     let end = length.div_ceil(3).max(SETTLED_S);
-    (length >= SETTLED_S).then(|| Seconds::Between(stretch.to_s - end, u32::MAX))
+    (length >= SETTLED_S).then(|| stretch.to_s - end)
 }
 
 /// An objective's metric and request as written: `p99(create order)`.

@@ -5,20 +5,25 @@ use std::collections::BTreeMap;
 use kennel_model::fault::FaultState;
 use kennel_model::frame::{ArrivalFrame, Frame, Latencies, RequestFrame, WorkerFrame};
 use kennel_model::protocol::{AuditReport, AuditVerdict, InvariantReport};
-use kennel_model::{Phase, RunId, Verdict};
+use kennel_model::{Phase, RunId, ValidExperiment, Verdict};
 use proptest::prelude::*;
 
-use super::totals::ALL;
 use super::verdict::{Ending, judge};
 use super::*;
-use crate::recording::StoredFrame;
+use crate::recording::{ALL, Stretch};
 
-const FAULT: &str = "
+/// A fault from second 4 to 6.
+pub(crate) const FAULT: &str = "
 faults:
   - {name: slow, kind: latency, selector: {link: gw -> db}, parameters: {latency: 1s}, start: 4s, duration: 2s}
 ";
 
 fn experiment(extra: &str) -> Experiment {
+    valid(extra).experiment().clone()
+}
+
+/// An experiment of 20 s with 2 s of warm-up, and what `extra` adds.
+pub(crate) fn valid(extra: &str) -> ValidExperiment {
     let source = format!(
         "
 version: 1
@@ -34,8 +39,7 @@ load: {{model: open, stages: [{{rate: 10/s, duration: 20s}}], warm_up: 2s}}
 scenarios: [{{name: s, steps: [{{name: buy, path: /buy}}, {{name: look, path: /look}}]}}]
 {extra}"
     );
-    let valid = kennel_model::experiment::parse("x.yaml", &source, &NoSurroundings).unwrap_or_else(|e| panic!("{e}"));
-    valid.experiment().clone()
+    kennel_model::experiment::parse("x.yaml", &source, &NoSurroundings).unwrap_or_else(|e| panic!("{e}"))
 }
 
 struct NoSurroundings;
@@ -52,15 +56,15 @@ impl kennel_model::experiment::Surroundings for NoSurroundings {
 
 /// One request name in one second: how many requests, how many of them failed, how long each took.
 #[derive(Debug, Clone)]
-struct Load {
-    second: u32,
-    request: &'static str,
-    count: u64,
-    failed: u64,
-    ms: u64,
+pub(crate) struct Load {
+    pub(crate) second: u32,
+    pub(crate) request: &'static str,
+    pub(crate) count: u64,
+    pub(crate) failed: u64,
+    pub(crate) ms: u64,
 }
 
-fn frame(load: &Load) -> StoredFrame {
+pub(crate) fn frame(run: RunId, load: &Load) -> Frame {
     let mut times = Latencies::new();
     (0..load.count).for_each(|_| times.record_us(load.ms * 1_000));
     let failures =
@@ -70,24 +74,39 @@ fn frame(load: &Load) -> StoredFrame {
         failures,
         bytes: load.count * 10,
         response_time: times.clone(),
-        service_time: times,
+        service_time: times.clone(),
     };
-    StoredFrame::encode(&Frame {
-        run: RunId::new(),
+    let arrivals = ArrivalFrame { scheduled: load.count, started: load.count, dropped: 0 };
+    Frame {
+        run,
         agent: "a".into(),
         second: load.second,
         requests: BTreeMap::from([(load.request.to_owned(), request)]),
-        arrivals: BTreeMap::from([(
-            "s".to_owned(),
-            ArrivalFrame { scheduled: load.count, started: load.count, dropped: 0 },
-        )]),
-        worker: WorkerFrame::default(),
-    })
+        arrivals: BTreeMap::from([("s".to_owned(), arrivals)]),
+        worker: WorkerFrame { lag: Latencies::new(), cpu_us: load.ms, resident_bytes: load.count, busy_users: 1 },
+    }
 }
 
-fn recording(load: &[Load]) -> Recording {
-    let mut recording = Recording::default();
-    load.iter().for_each(|load| recording.add(frame(load)));
+/// What was measured, taken in in order of time.
+fn recording(experiment: &Experiment, load: &[Load], steps: &[FaultStep]) -> Recording {
+    recording_of(experiment, load, steps, |_| {})
+}
+
+fn recording_of(
+    experiment: &Experiment,
+    load: &[Load],
+    steps: &[FaultStep],
+    change: impl Fn(&mut Stretch),
+) -> Recording {
+    let timeline = Timeline::new(experiment, steps);
+    let mut recording = Recording::new(experiment);
+    let mut in_order: Vec<&Load> = load.iter().collect();
+    in_order.sort_by_key(|load| load.second);
+    for load in in_order {
+        let mut measured = Stretch::from(frame(RunId::new(), load));
+        change(&mut measured);
+        recording.add(load.second, measured, &timeline).unwrap();
+    }
     recording
 }
 
@@ -95,12 +114,12 @@ fn steady_load(seconds: std::ops::Range<u32>) -> Vec<Load> {
     seconds.map(|second| Load { second, request: "buy", count: 10, failed: 0, ms: 20 }).collect()
 }
 
-fn step(state: FaultState, at_ms: u64) -> FaultStep {
+pub(crate) fn step(state: FaultState, at_ms: u64) -> FaultStep {
     FaultStep { fault: "slow".into(), state, at_ms, detail: "proxy gone".into() }
 }
 
 fn verdict(experiment: &Experiment, load: &[Load], steps: &[FaultStep]) -> (Verdict, Vec<String>) {
-    let assessment = assess(experiment, &recording(load), steps).unwrap();
+    let assessment = assess(experiment, &recording(experiment, load, steps), steps).unwrap();
     judge(experiment, &assessment, &[], &Ending::Completed)
 }
 
@@ -137,7 +156,7 @@ fn measurements_of_warm_up_alone_are_inconclusive() {
 fn a_stuck_fault_is_loud_however_the_run_ended() {
     let experiment = experiment(FAULT);
     let steps = [step(FaultState::Active, 4_000), step(FaultState::Stuck, 6_000)];
-    let assessment = assess(&experiment, &recording(&steady_load(0..20)), &steps).unwrap();
+    let assessment = assess(&experiment, &recording(&experiment, &steady_load(0..20), &steps), &steps).unwrap();
     let why = vec!["halted by a person".to_owned()];
     for ending in [Ending::Completed, Ending::Halted { why: why.clone() }, Ending::Error { why }] {
         let (verdict, reasons) = judge(&experiment, &assessment, &[], &ending);
@@ -179,16 +198,13 @@ fn the_steady_state_must_be_back_and_recovery_must_be_long_enough_to_tell() {
 #[test]
 fn a_generator_that_lags_is_unfit_and_a_busy_target_is_not() {
     let behind = |lag_ms: u64| {
-        let mut recording = Recording::default();
-        for load in steady_load(0..20) {
-            let mut frame = frame(&load);
+        let experiment = experiment("");
+        let recording = recording_of(&experiment, &steady_load(0..20), &[], |frame| {
             frame.arrivals.insert("s".into(), ArrivalFrame { scheduled: 20, started: 10, dropped: 0 });
             let mut lag = Latencies::new();
             lag.record_us(lag_ms * 1_000);
-            frame.worker.lag = lag.to_bytes();
-            recording.add(frame);
-        }
-        let experiment = experiment("");
+            frame.lag = lag.into();
+        });
         judge(&experiment, &assess(&experiment, &recording, &[]).unwrap(), &[], &Ending::Completed)
     };
     let (unfit, reasons) = behind(80);
@@ -200,7 +216,7 @@ fn a_generator_that_lags_is_unfit_and_a_busy_target_is_not() {
 #[test]
 fn audits_decide_when_objectives_are_met() {
     let experiment = experiment("audits: [books]");
-    let assessment = assess(&experiment, &recording(&steady_load(0..20)), &[]).unwrap();
+    let assessment = assess(&experiment, &recording(&experiment, &steady_load(0..20), &[]), &[]).unwrap();
     let invariant = |verdict| InvariantReport {
         id: "I7".into(),
         title: "no order is paid twice".into(),
@@ -232,7 +248,7 @@ fn a_guard_judges_once_its_window_is_full_and_forgets_what_left_it() {
     load[..3].iter_mut().for_each(|load| load.failed = 9);
     // A second that was never measured leaves the window's other seconds as they are.
     load.remove(4);
-    let recording = recording(&load);
+    let recording = recording(&experiment, &load, &[]);
     let at = |second| guards::evaluate(&experiment.guards[0], &recording, second).unwrap();
     assert_eq!((at(0).met, at(0).value, at(1).met), (None, Some(0.9), None));
     assert_eq!((at(2).met, at(2).value), (Some(false), Some(0.9)));
@@ -245,12 +261,13 @@ fn a_guard_judges_once_its_window_is_full_and_forgets_what_left_it() {
 fn stragglers_after_the_planned_end_do_not_thin_the_rate() {
     let mut load = steady_load(0..20);
     load.push(Load { second: 24, request: "buy", count: 1, failed: 0, ms: 4_000 });
-    let assessment = assess(&experiment(""), &recording(&load), &[]).unwrap();
+    let experiment = experiment("");
+    let assessment = assess(&experiment, &recording(&experiment, &load, &[]), &[]).unwrap();
     let all = &assessment.requests[0];
     assert_eq!((all.count, all.rate), (181, 181.0 / 18.0));
 }
 
-fn loads() -> impl Strategy<Value = Vec<Load>> {
+pub(crate) fn loads() -> impl Strategy<Value = Vec<Load>> {
     let load = (0_u32..25, prop::sample::select(vec!["buy", "look"]), 1_u64..20, 0.0_f64..=1.0, 1_u64..500);
     let load = load.prop_map(|(second, request, count, share, ms)| {
         let failed = (count as f64 * share).floor() as u64;
@@ -259,7 +276,7 @@ fn loads() -> impl Strategy<Value = Vec<Load>> {
     prop::collection::vec(load, 0..25)
 }
 
-fn fault_steps() -> impl Strategy<Value = Vec<FaultStep>> {
+pub(crate) fn fault_steps() -> impl Strategy<Value = Vec<FaultStep>> {
     prop_oneof![
         Just(Vec::new()),
         (0_u64..20_000, 0_u64..10_000)
@@ -274,7 +291,8 @@ proptest! {
 
     #[test]
     fn every_request_is_counted_in_exactly_one_phase(load in loads(), steps in fault_steps()) {
-        let assessment = assess(&experiment(FAULT), &recording(&load), &steps).unwrap();
+        let experiment = experiment(FAULT);
+        let assessment = assess(&experiment, &recording(&experiment, &load, &steps), &steps).unwrap();
         // Phases of stragglers alone get no row of their own.
         let (sent, tail): (Vec<&Load>, Vec<&Load>) = load.iter().partition(|load| load.second < 20);
         for request in [ALL, "buy", "look"] {
@@ -289,9 +307,36 @@ proptest! {
     }
 
     #[test]
+    fn a_row_is_what_the_requests_of_its_seconds_come_to(load in loads(), steps in fault_steps()) {
+        let experiment = experiment(FAULT);
+        let timeline = Timeline::new(&experiment, &steps);
+        let assessment = assess(&experiment, &recording(&experiment, &load, &steps), &steps).unwrap();
+        for row in &assessment.requests {
+            let within = |second: u32| {
+                let phase = timeline.phase(second);
+                row.phase.map_or(phase != Phase::WarmUp, |wanted| wanted == phase)
+            };
+            let of_row = |l: &&Load| within(l.second) && (row.request == ALL || row.request == l.request);
+            let (mut count, mut failed, mut times) = (0, 0, Latencies::new());
+            for load in load.iter().filter(of_row) {
+                (count, failed) = (count + load.count, failed + load.failed);
+                (0..load.count).for_each(|_| times.record_us(load.ms * 1_000));
+            }
+            let seconds: BTreeSet<u32> = load.iter().map(|l| l.second).filter(|s| *s < 20 && within(*s)).collect();
+            let rate = if seconds.is_empty() { 0.0 } else { count as f64 / seconds.len() as f64 };
+            prop_assert_eq!((row.count, row.bytes, row.rate), (count, count * 10, rate));
+            prop_assert_eq!(row.failures.values().sum::<u64>(), failed);
+            for shown in [row.response, row.service] {
+                prop_assert_eq!((shown.p50, shown.p99), (times.percentile_ms(50.0), times.percentile_ms(99.0)));
+                prop_assert_eq!((shown.max, shown.mean), (times.max_ms(), times.mean_ms()));
+            }
+        }
+    }
+
+    #[test]
     fn the_series_adds_up_to_the_table(load in loads()) {
-        let assessment = assess(&experiment(""), &recording(&load), &[]).unwrap();
-        let seconds = assessment.series.series.get(ALL).cloned().unwrap_or_default();
+        let recording = recording(&experiment(""), &load, &[]);
+        let seconds = recording.series().series.get(ALL).cloned().unwrap_or_default();
         prop_assert_eq!(seconds.iter().map(|view| view.rate).sum::<u64>(), load.iter().map(|l| l.count).sum::<u64>());
         prop_assert_eq!(seconds.iter().map(|view| view.errors).sum::<u64>(), load.iter().map(|l| l.failed).sum::<u64>());
         prop_assert!(seconds.windows(2).all(|pair| pair[0].second < pair[1].second));
@@ -301,7 +346,7 @@ proptest! {
     fn a_looser_bound_is_never_harder(load in loads(), steps in fault_steps(), tight in 1_u64..500, more in 0_u64..500) {
         let met = |bound: u64| {
             let experiment = experiment(&format!("objectives: ['p90 < {bound}ms during fault']\n{FAULT}"));
-            assess(&experiment, &recording(&load), &steps).unwrap().objectives[0].met
+            assess(&experiment, &recording(&experiment, &load, &steps), &steps).unwrap().objectives[0].met
         };
         let (tight_met, loose_met) = (met(tight), met(tight + more));
         prop_assert_eq!(tight_met.is_none(), loose_met.is_none());
@@ -311,7 +356,7 @@ proptest! {
     #[test]
     fn passed_means_that_everything_was_met(load in loads(), steps in fault_steps()) {
         let experiment = experiment(&format!("objectives: ['p99 < 400ms', 'error_rate < 60%']\n{FAULT}"));
-        let assessment = assess(&experiment, &recording(&load), &steps).unwrap();
+        let assessment = assess(&experiment, &recording(&experiment, &load, &steps), &steps).unwrap();
         let (verdict, reasons) = judge(&experiment, &assessment, &[], &Ending::Completed);
         prop_assert!(!reasons.is_empty());
         if verdict == Verdict::Passed {

@@ -1,30 +1,20 @@
-//! Sums over parts of a recording, in one pass that decodes each stored histogram once.
+//! Sums over parts of a recording, as tables, objectives and effects ask for them.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kennel_model::Phase;
-use kennel_model::api::{ArrivalRow, RequestRow, SecondView, SeriesView, TimesView, WorkerView};
+use kennel_model::api::{ArrivalRow, RequestRow, TimesView, WorkerView};
 use kennel_model::frame::{ArrivalFrame, Latencies, LatenciesError, RequestFrame};
 
-use crate::recording::{Recording, Second};
-use crate::runs::phases::{Seconds, Timeline};
+use crate::recording::{ALL, Recording, Stretch};
+use crate::runs::phases::{Class, Seconds, Timeline};
 
-/// The name under which all requests together are shown.
-pub(crate) const ALL: &str = "all";
-
-/// Part of a recording: some seconds of one request name, or of all together.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Part {
-    pub(crate) seconds: Seconds,
-    pub(crate) request: Option<String>,
-}
-
-/// The sum of a part.
+/// The sum of some seconds of one request name, or of all together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Total {
     /// Requests of those seconds.
-    pub(crate) requests: RequestFrame,
+    pub(crate) requests: Arc<RequestFrame>,
     /// Arrivals that were dropped in those seconds, of all scenarios.
     pub(crate) dropped: u64,
     /// Measured seconds, without the tail after the planned end of the load, where only stragglers end.
@@ -43,80 +33,55 @@ impl Total {
     }
 }
 
-/// The sum of some seconds by request name.
+/// The sum of some seconds.
 #[derive(Debug, Default)]
-struct Stretch {
-    requests: BTreeMap<String, RequestFrame>,
-    dropped: u64,
-    seconds: u32,
+struct Sum {
+    stretch: Stretch,
+    /// All its request names together.
+    all: Arc<RequestFrame>,
 }
 
-impl Stretch {
-    fn add(&mut self, second: &Second, by_name: BTreeMap<String, RequestFrame>, is_planned: bool) {
-        self.seconds += u32::from(is_planned);
-        self.dropped += second.dropped();
-        for (name, measured) in by_name {
-            match self.requests.entry(name) {
-                Entry::Occupied(mut sum) => sum.get_mut().merge(&measured),
-                Entry::Vacant(place) => drop(place.insert(measured)),
-            }
-        }
+/// The sums that were asked for.
+#[derive(Debug)]
+pub(crate) struct Totals<'a> {
+    recording: &'a Recording,
+    classes: BTreeMap<Class, Stretch>,
+    sums: BTreeMap<Seconds, Sum>,
+}
+
+impl<'a> Totals<'a> {
+    /// Sums up all that is `wanted`.
+    pub(crate) fn of(recording: &'a Recording, timeline: &Timeline, wanted: BTreeSet<Seconds>) -> Self {
+        let classes = recording.classes(timeline);
+        let sum = |seconds: &Seconds| {
+            let mut stretch = Stretch::default();
+            classes.iter().filter(|(class, _)| seconds.include(class)).for_each(|(_, part)| stretch.merge(part));
+            let all = Arc::new(stretch.all());
+            Sum { stretch, all }
+        };
+        let sums = wanted.into_iter().map(|seconds| (seconds.clone(), sum(&seconds))).collect();
+        Self { recording, classes, sums }
     }
 
-    fn add_to(&self, total: &mut Total, request: Option<&str>) {
-        total.seconds += self.seconds;
-        total.dropped += self.dropped;
-        for (name, measured) in &self.requests {
-            if request.is_none_or(|request| request == name) {
-                total.requests.merge(measured);
-            }
-        }
+    /// The sum of some seconds that were wanted; empty when nothing was measured in them.
+    pub(crate) fn get(&self, seconds: &Seconds, request: Option<&str>) -> Total {
+        let Some(Sum { stretch, all }) = self.sums.get(seconds) else {
+            return Total::default();
+        };
+        let requests = match request {
+            Some(name) => stretch.requests.get(name).cloned().unwrap_or_default(),
+            None => Arc::clone(all),
+        };
+        Total { requests, dropped: stretch.dropped(), seconds: stretch.planned_s }
     }
-}
 
-/// The sums that were asked for, and the recording second by second.
-#[derive(Debug, Default)]
-pub(crate) struct Totals {
-    sums: HashMap<Part, Total>,
-    pub(crate) series: SeriesView,
-}
-
-impl Totals {
-    /// Sums every part that is `wanted`.
+    /// The sum from a second on, of a request that a steady state names.
     ///
     /// # Errors
-    /// When a stored histogram cannot be read.
-    pub(crate) fn of(
-        recording: &Recording,
-        timeline: &Timeline,
-        wanted: BTreeSet<Part>,
-    ) -> Result<Self, LatenciesError> {
-        let scopes: BTreeSet<&Seconds> = wanted.iter().map(|part| &part.seconds).collect();
-        // Merging histograms is what this costs. Seconds that belong to the same scopes are merged once, and those few
-        // sums then into every part.
-        let mut stretches: BTreeMap<BTreeSet<&Seconds>, Stretch> = BTreeMap::new();
-        let mut series = SeriesView::default();
-        for (at, second) in recording.seconds() {
-            let by_name = second.merged()?;
-            for (name, view) in views(at, second, &by_name) {
-                series.series.entry(name).or_default().push(view);
-            }
-            let within = scopes.iter().copied().filter(|scope| timeline.covers(scope, at)).collect();
-            stretches.entry(within).or_default().add(second, by_name, at < timeline.planned_seconds());
-        }
-        let mut sums: HashMap<Part, Total> = HashMap::new();
-        for part in &wanted {
-            let total = sums.entry(part.clone()).or_default();
-            let within = stretches.iter().filter(|(scopes, _)| scopes.contains(&part.seconds));
-            within.for_each(|(_, stretch)| stretch.add_to(total, part.request.as_deref()));
-        }
-        Ok(Self { sums, series })
-    }
-
-    /// The sum of a part; empty when nothing was measured in it.
-    pub(crate) fn get(&self, seconds: &Seconds, request: Option<&str>) -> Total {
-        let part = Part { seconds: seconds.clone(), request: request.map(str::to_owned) };
-        self.sums.get(&part).cloned().unwrap_or_default()
+    /// When a histogram that was kept cannot be read.
+    pub(crate) fn since(&self, second: u32, request: Option<&str>) -> Result<Total, LatenciesError> {
+        let window = self.recording.window(request, second..=u32::MAX)?;
+        Ok(Total { requests: Arc::new(window.requests), dropped: window.dropped, seconds: window.planned_s })
     }
 
     /// One row for each request name (and `all`) over the run and in each of `phases` in which it was measured.
@@ -132,6 +97,39 @@ impl Totals {
             }
         }
         rows
+    }
+
+    /// What became of planned arrivals after warm-up, per scenario.
+    pub(crate) fn arrivals(&self) -> Vec<ArrivalRow> {
+        // A scenario that only warm-up saw has a row too.
+        let mut sums: BTreeMap<&str, ArrivalFrame> = BTreeMap::new();
+        for (class, stretch) in &self.classes {
+            for (scenario, arrivals) in &stretch.arrivals {
+                let sum = sums.entry(scenario).or_default();
+                if Seconds::Run.include(class) {
+                    sum.merge(arrivals);
+                }
+            }
+        }
+        sums.into_iter()
+            .map(|(scenario, sum)| ArrivalRow {
+                scenario: scenario.to_owned(),
+                scheduled: sum.scheduled,
+                started: sum.started,
+                dropped: sum.dropped,
+            })
+            .collect()
+    }
+
+    /// How the load workers fared after warm-up.
+    pub(crate) fn workers(&self) -> WorkerView {
+        let resident_bytes = self.classes.values().map(|stretch| stretch.resident_bytes).max().unwrap_or_default();
+        let Some(Sum { stretch: run, .. }) = self.sums.get(&Seconds::Run) else {
+            return WorkerView { resident_bytes, ..WorkerView::default() };
+        };
+        let requests = run.count();
+        let cpu_us_per_request = if requests == 0 { 0.0 } else { run.cpu_us as f64 / requests as f64 };
+        WorkerView { lag_p99_ms: run.lag.percentile_ms(99.0), cpu_us_per_request, resident_bytes }
     }
 }
 
@@ -159,82 +157,4 @@ fn times(latencies: &Latencies) -> TimesView {
         max: latencies.max_ms(),
         mean: latencies.mean_ms(),
     }
-}
-
-/// One second as charts show it, by request name and for `all`.
-///
-/// # Errors
-/// When a stored histogram cannot be read.
-pub(crate) fn second_views(at: u32, second: &Second) -> Result<BTreeMap<String, SecondView>, LatenciesError> {
-    Ok(views(at, second, &second.merged()?))
-}
-
-fn views(at: u32, second: &Second, by_name: &BTreeMap<String, RequestFrame>) -> BTreeMap<String, SecondView> {
-    let view = |rate, errors, dropped, times: &Latencies| {
-        let time = |value: f64| (!times.is_empty()).then_some(value);
-        SecondView {
-            second: at,
-            rate,
-            errors,
-            dropped,
-            p50: time(times.percentile_ms(50.0)),
-            p90: time(times.percentile_ms(90.0)),
-            p99: time(times.percentile_ms(99.0)),
-            max: time(times.max_ms()),
-        }
-    };
-    let mut views = BTreeMap::new();
-    let (mut rate, mut errors, mut times) = (0, 0, Latencies::new());
-    for (name, requests) in by_name {
-        rate += requests.count;
-        errors += requests.failed();
-        times.merge(&requests.response_time);
-        views.insert(name.clone(), view(requests.count, requests.failed(), 0, &requests.response_time));
-    }
-    views.insert(ALL.to_owned(), view(rate, errors, second.dropped(), &times));
-    views
-}
-
-/// What became of planned arrivals after warm-up, per scenario.
-pub(crate) fn arrivals(recording: &Recording, timeline: &Timeline) -> Vec<ArrivalRow> {
-    let mut sums: BTreeMap<&str, ArrivalFrame> = BTreeMap::new();
-    for (at, second) in recording.seconds() {
-        for (scenario, arrivals) in &second.arrivals {
-            let sum = sums.entry(scenario).or_default();
-            if timeline.covers(&Seconds::Run, at) {
-                sum.merge(arrivals);
-            }
-        }
-    }
-    sums.into_iter()
-        .map(|(scenario, sum)| ArrivalRow {
-            scenario: scenario.to_owned(),
-            scheduled: sum.scheduled,
-            started: sum.started,
-            dropped: sum.dropped,
-        })
-        .collect()
-}
-
-/// How the load workers fared after warm-up.
-///
-/// # Errors
-/// When a stored histogram cannot be read.
-pub(crate) fn workers(recording: &Recording, timeline: &Timeline) -> Result<WorkerView, LatenciesError> {
-    let mut lag = Latencies::new();
-    let (mut cpu_us, mut requests, mut resident_bytes) = (0, 0, 0);
-    for (at, second) in recording.seconds() {
-        for worker in &second.workers {
-            resident_bytes = worker.resident_bytes.max(resident_bytes);
-            if timeline.covers(&Seconds::Run, at) {
-                lag.merge(&Latencies::from_bytes(&worker.lag)?);
-                cpu_us += worker.cpu_us;
-            }
-        }
-        if timeline.covers(&Seconds::Run, at) {
-            requests += second.requests.values().flatten().map(|measured| measured.count).sum::<u64>();
-        }
-    }
-    let cpu_us_per_request = if requests == 0 { 0.0 } else { cpu_us as f64 / requests as f64 };
-    Ok(WorkerView { lag_p99_ms: lag.percentile_ms(99.0), cpu_us_per_request, resident_bytes })
 }

@@ -7,7 +7,7 @@ use kennel_model::fault::FaultState;
 use kennel_model::protocol::{AuditReport, AuditVerdict};
 
 use super::Assessment;
-use super::totals::ALL;
+use crate::recording::ALL;
 
 /// Share of due arrivals that a fit generator starts.
 const STARTED_SHARE: f64 = 0.99;

@@ -1,4 +1,4 @@
-//! The runs that are not over: how to stop each of them and how to watch it.
+//! The runs that are not over: how to stop each of them, how to watch it and what is known of it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use kennel_model::RunId;
 use kennel_model::api::LiveEvent;
 use tokio::sync::{broadcast, watch};
+
+use super::account::OpenAccount;
 
 /// Events a slow reader may lag behind before it misses some.
 const LIVE_BUFFER: usize = 256;
@@ -30,6 +32,7 @@ pub(crate) struct Reins {
 struct Handle {
     stop: watch::Sender<Option<Stop>>,
     live: broadcast::Sender<LiveEvent>,
+    account: OpenAccount,
 }
 
 /// The runs that are not over.
@@ -51,11 +54,11 @@ impl ActiveRuns {
     }
 
     /// Takes in a run.
-    pub(crate) fn add(&self, run: RunId) -> Reins {
+    pub(crate) fn add(&self, run: RunId, account: OpenAccount) -> Reins {
         let (stop, stopped) = watch::channel(None);
         let (live, _) = broadcast::channel(LIVE_BUFFER);
         let mut runs = self.runs();
-        runs.insert(run, Handle { stop, live: live.clone() });
+        runs.insert(run, Handle { stop, live: live.clone(), account });
         self.count.send_replace(runs.len());
         Reins { stop: stopped, live }
     }
@@ -86,6 +89,11 @@ impl ActiveRuns {
     /// Events of a run from now on, while it is active.
     pub(crate) fn watch(&self, run: RunId) -> Option<broadcast::Receiver<LiveEvent>> {
         self.runs().get(&run).map(|handle| handle.live.subscribe())
+    }
+
+    /// The account of a run, while it is active.
+    pub(crate) fn account(&self, run: RunId) -> Option<OpenAccount> {
+        self.runs().get(&run).map(|handle| handle.account.clone())
     }
 
     /// The active runs, oldest first.

@@ -90,7 +90,7 @@ impl Driver {
     }
 
     fn id(&self) -> RunId {
-        self.logbook.summary().id
+        self.logbook.run()
     }
 
     async fn carry_out(&mut self) -> (Ending, Option<Claim>) {
@@ -207,7 +207,7 @@ impl Driver {
                         }
                         FromAgent::Frame(frame) => {
                             framed = heard;
-                            if let Some(why) = self.logbook.frame(&frame).await? {
+                            if let Some(why) = self.logbook.frame(*frame).await? {
                                 return self.halt(claim, vec![why]).await.map(Some);
                             }
                         }
@@ -215,7 +215,7 @@ impl Driver {
                     }
                 }
                 Event::Gone => {
-                    let measured = self.logbook.summary().measured_s;
+                    let measured = self.logbook.measured_s();
                     let why = format!(
                         "agent `{}` vanished while load was on, after {measured} s of measurements",
                         claim.name
@@ -337,7 +337,7 @@ impl Driver {
     async fn note(&mut self, message: FromAgent) -> Result<(), StoreError> {
         match message {
             FromAgent::Fault(report) => self.logbook.fault(report).await,
-            FromAgent::Frame(frame) => self.logbook.frame(&frame).await.map(drop),
+            FromAgent::Frame(frame) => self.logbook.frame(*frame).await.map(drop),
             other => {
                 tracing::debug!(run = %self.id(), ?other, "an agent said something that nobody asked for");
                 Ok(())

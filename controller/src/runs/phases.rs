@@ -1,6 +1,6 @@
 //! Phases: which part of a run a moment or a measured second belongs to. Pure functions of the timeline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kennel_model::Phase;
@@ -55,8 +55,25 @@ pub(crate) enum Seconds {
     Phase(Phase),
     /// Those in which the fault of this name was active.
     Fault(String),
-    /// From the first (inclusive) to the second (exclusive).
-    Between(u32, u32),
+}
+
+impl Seconds {
+    /// Whether the seconds of a class are among these.
+    pub(crate) fn include(&self, class: &Class) -> bool {
+        match self {
+            Self::Run => class.phase != Phase::WarmUp,
+            Self::Phase(phase) => class.phase == *phase,
+            Self::Fault(name) => class.faults.contains(name),
+        }
+    }
+}
+
+/// What a second belongs to. Seconds of one class are never told apart by [`Seconds`], so they are summed together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Class {
+    pub(crate) phase: Phase,
+    /// Names of the faults that were active.
+    pub(crate) faults: BTreeSet<String>,
 }
 
 impl Timeline {
@@ -114,17 +131,12 @@ impl Timeline {
         }
     }
 
-    /// Whether a second is one of `seconds`.
-    pub(crate) fn covers(&self, seconds: &Seconds, second: u32) -> bool {
-        match seconds {
-            Seconds::Run => self.phase(second) != Phase::WarmUp,
-            Seconds::Phase(phase) => self.phase(second) == *phase,
-            Seconds::Fault(name) => {
-                let from_ms = u64::from(second) * 1_000;
-                self.active(name).iter().any(|span| span.overlaps(from_ms, from_ms + 1_000))
-            }
-            Seconds::Between(from, to) => (*from..*to).contains(&second),
-        }
+    /// The class of a measured second.
+    pub(crate) fn class(&self, second: u32) -> Class {
+        let from_ms = u64::from(second) * 1_000;
+        let touches = |spans: &[Active]| spans.iter().any(|span| span.overlaps(from_ms, from_ms + 1_000));
+        let faults = self.active.iter().filter(|(_, spans)| touches(spans)).map(|(name, _)| name.clone()).collect();
+        Class { phase: self.phase(second), faults }
     }
 
     /// The stretches of equal phase in the first `measured` seconds of load.

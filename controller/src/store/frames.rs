@@ -1,6 +1,7 @@
-//! Frames: appended as they come, each in one transaction; read back as a recording.
+//! Frames: appended as they come, each in one transaction; read back some seconds at a time.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use kennel_model::RunId;
 use kennel_model::frame::ArrivalFrame;
@@ -8,7 +9,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError, count, from_json, integer, to_json};
-use crate::recording::{Measured, Recording, StoredFrame, WorkerHealth};
+use crate::recording::{Measured, StoredFrame, WorkerHealth};
 
 const APPENDING: &str = "append a second's measurements";
 const READING: &str = "read a run's measurements";
@@ -67,12 +68,38 @@ impl Store {
         transaction.commit().await.map_err(StoreError::database(APPENDING))
     }
 
-    /// Everything that was measured in a run.
-    pub(crate) async fn recording(&self, run: RunId) -> Result<Recording, StoreError> {
+    /// The last of the next (at most) `count` measured seconds of a run, from `from` on; nothing when there are none.
+    pub(crate) async fn last_of_next_seconds(
+        &self,
+        run: RunId,
+        from: u32,
+        count: u32,
+    ) -> Result<Option<u32>, StoreError> {
+        let statement = "SELECT MAX(second) AS second FROM (SELECT DISTINCT second FROM workers \
+                         WHERE run = $1 AND second >= $2 ORDER BY second LIMIT $3) AS next";
+        let row = sqlx::query(statement)
+            .bind(run.to_string())
+            .bind(i64::from(from))
+            .bind(i64::from(count))
+            .fetch_one(&self.reader)
+            .await
+            .map_err(StoreError::database(READING))?;
+        let second: Option<i64> = get(&row, "second")?;
+        Ok(second.and_then(|second| u32::try_from(second).ok()))
+    }
+
+    /// The frames of some seconds of a run, in order of their seconds.
+    pub(crate) async fn frames(
+        &self,
+        run: RunId,
+        seconds: RangeInclusive<u32>,
+    ) -> Result<Vec<StoredFrame>, StoreError> {
         let id = run.to_string();
+        let asked = (id.as_str(), &seconds);
         let mut frames: BTreeMap<(u32, String, i64), StoredFrame> = BTreeMap::new();
         let mut transaction = self.reader.begin().await.map_err(StoreError::database(READING))?;
-        for row in rows("SELECT * FROM workers WHERE run = $1", &id, &mut transaction).await? {
+        let statement = "SELECT * FROM workers WHERE run = $1 AND second BETWEEN $2 AND $3";
+        for row in rows(statement, asked, &mut transaction).await? {
             let worker = WorkerHealth {
                 busy_users: u32::try_from(count(get(&row, "busy_users")?)).unwrap_or(u32::MAX),
                 lag: get(&row, "lag")?,
@@ -84,7 +111,8 @@ impl Store {
             let frame = StoredFrame { second, agent: agent.clone(), requests, arrivals, worker };
             frames.insert((second, agent, part), frame);
         }
-        for row in rows("SELECT * FROM frames WHERE run = $1", &id, &mut transaction).await? {
+        let statement = "SELECT * FROM frames WHERE run = $1 AND second BETWEEN $2 AND $3";
+        for row in rows(statement, asked, &mut transaction).await? {
             let failures: String = get(&row, "failures")?;
             let measured = Measured {
                 count: count(get(&row, "count")?),
@@ -97,7 +125,8 @@ impl Store {
                 frame.requests.insert(get(&row, "request")?, measured);
             }
         }
-        for row in rows("SELECT * FROM arrivals WHERE run = $1", &id, &mut transaction).await? {
+        let statement = "SELECT * FROM arrivals WHERE run = $1 AND second BETWEEN $2 AND $3";
+        for row in rows(statement, asked, &mut transaction).await? {
             let arrivals = ArrivalFrame {
                 scheduled: count(get(&row, "scheduled")?),
                 started: count(get(&row, "started")?),
@@ -108,9 +137,7 @@ impl Store {
             }
         }
         transaction.commit().await.map_err(StoreError::database(READING))?;
-        let mut recording = Recording::default();
-        frames.into_values().for_each(|frame| recording.add(frame));
-        Ok(recording)
+        Ok(frames.into_values().collect())
     }
 }
 
@@ -122,10 +149,11 @@ fn bind_key<'q>(query: Query<'q>, run: &'q str, part: u32, frame: &'q StoredFram
 
 async fn rows(
     statement: &'static str,
-    run: &str,
+    (run, seconds): (&str, &RangeInclusive<u32>),
     transaction: &mut sqlx::SqliteConnection,
 ) -> Result<Vec<SqliteRow>, StoreError> {
-    sqlx::query(statement).bind(run).fetch_all(transaction).await.map_err(StoreError::database(READING))
+    let query = sqlx::query(statement).bind(run).bind(i64::from(*seconds.start())).bind(i64::from(*seconds.end()));
+    query.fetch_all(transaction).await.map_err(StoreError::database(READING))
 }
 
 fn key(row: &SqliteRow) -> Result<(u32, String, i64), StoreError> {

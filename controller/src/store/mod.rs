@@ -3,6 +3,7 @@
 //! Statements are plain SQL with numbered parameters, so that they run on PostgreSQL as they are.
 
 mod frames;
+mod judgements;
 mod records;
 mod runs;
 
@@ -14,7 +15,8 @@ use serde::de::DeserializeOwned;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-pub(crate) use runs::StoredRun;
+pub(crate) use judgements::Judgement;
+pub(crate) use runs::now;
 
 /// Connections that read at the same time.
 const READERS: u32 = 4;

@@ -6,7 +6,7 @@ use kennel_model::{RunId, RunState, ValidExperiment, Verdict};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Store, StoreError, count, from_json, integer, to_json};
+use super::{Judgement, Store, StoreError, count, from_json, integer, to_json};
 
 /// A run as it is kept.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub(crate) struct StoredRun {
 }
 
 /// The present moment as text, to the millisecond.
-fn now() -> String {
+pub(crate) fn now() -> String {
     let now = Timestamp::now();
     now.round(Unit::Millisecond).unwrap_or(now).to_string()
 }
@@ -76,24 +76,27 @@ impl Store {
         Ok(started_at)
     }
 
-    /// Keeps how a run ended; answers the moment.
+    /// Keeps how a run ended and what it came to: both or, on an error, nothing.
     pub(crate) async fn finish_run(
         &self,
-        id: RunId,
-        verdict: Verdict,
-        reasons: &[String],
-    ) -> Result<String, StoreError> {
-        let ended_at = now();
+        run: &RunSummary,
+        judgement: Option<Judgement<'_>>,
+    ) -> Result<(), StoreError> {
+        let doing = "keep a verdict";
+        let mut transaction = self.writer.begin().await.map_err(StoreError::database(doing))?;
         sqlx::query("UPDATE runs SET state = $2, verdict = $3, reasons = $4, ended_at = $5 WHERE id = $1")
-            .bind(id.to_string())
-            .bind(RunState::Judged.word())
-            .bind(verdict.word())
-            .bind(to_json("list of reasons", &reasons)?)
-            .bind(&ended_at)
-            .execute(&self.writer)
+            .bind(run.id.to_string())
+            .bind(run.state.word())
+            .bind(run.verdict.map(Verdict::word))
+            .bind(to_json("list of reasons", &run.reasons)?)
+            .bind(&run.ended_at)
+            .execute(&mut *transaction)
             .await
-            .map_err(StoreError::database("keep a verdict"))?;
-        Ok(ended_at)
+            .map_err(StoreError::database(doing))?;
+        if let Some(judgement) = judgement {
+            Self::insert_judgement(&mut transaction, run.id, judgement).await?;
+        }
+        transaction.commit().await.map_err(StoreError::database(doing))
     }
 
     /// Gives every run that was not over the verdict `error`; answers which.
@@ -106,12 +109,14 @@ impl Store {
             .map_err(StoreError::database(doing))?;
         let mut marked = Vec::new();
         for row in &rows {
-            let run = summary(row)?;
+            let mut run = summary(row)?;
             let reason = format!(
                 "interrupted: Kennel stopped while this run was in {}; {} s of measurements were kept",
                 run.state, run.measured_s
             );
-            self.finish_run(run.id, Verdict::Error, &[reason]).await?;
+            (run.state, run.verdict) = (RunState::Judged, Some(Verdict::Error));
+            (run.reasons, run.ended_at) = (vec![reason], Some(now()));
+            self.finish_run(&run, None).await?;
             marked.push(run.id);
         }
         Ok(marked)
