@@ -21,7 +21,6 @@ use crate::reading;
 use crate::runs::account::{Account, OpenAccount};
 use crate::runs::active::{ActiveRuns, Stop};
 use crate::runs::agents::Agents;
-use crate::runs::blocking;
 use crate::runs::driver::{Deadlines, Driver};
 use crate::runs::logbook::Logbook;
 use crate::store::{Store, StoreError};
@@ -296,11 +295,10 @@ impl Controller {
     /// # Errors
     /// When the store cannot be read.
     pub async fn run(&self, id: RunId) -> Result<Option<RunDetail>, StoreError> {
-        let Some(account) = self.inner.active.account(id) else {
-            return reading::detail(&self.inner.store, id).await;
-        };
-        let account = account.copy();
-        blocking(move || account.assess().map(|assessment| account.detail(assessment))).await.map(Some)
+        match self.inner.active.account(id) {
+            Some(account) => account.detail().await.map(Some),
+            None => reading::detail(&self.inner.store, id).await,
+        }
     }
 
     /// Finds a run by its id, the id's unique beginning or end, `last`, or `last-N`.

@@ -33,20 +33,12 @@ impl Total {
     }
 }
 
-/// The sum of some seconds.
-#[derive(Debug, Default)]
-struct Sum {
-    stretch: Stretch,
-    /// All its request names together.
-    all: Arc<RequestFrame>,
-}
-
 /// The sums that were asked for.
 #[derive(Debug)]
 pub(crate) struct Totals<'a> {
     recording: &'a Recording,
     classes: BTreeMap<Class, Stretch>,
-    sums: BTreeMap<Seconds, Sum>,
+    sums: BTreeMap<Seconds, Stretch>,
 }
 
 impl<'a> Totals<'a> {
@@ -54,10 +46,9 @@ impl<'a> Totals<'a> {
     pub(crate) fn of(recording: &'a Recording, timeline: &Timeline, wanted: BTreeSet<Seconds>) -> Self {
         let classes = recording.classes(timeline);
         let sum = |seconds: &Seconds| {
-            let mut stretch = Stretch::default();
-            classes.iter().filter(|(class, _)| seconds.include(class)).for_each(|(_, part)| stretch.merge(part));
-            let all = Arc::new(stretch.all());
-            Sum { stretch, all }
+            let mut sum = Stretch::default();
+            classes.iter().filter(|(class, _)| seconds.include(class)).for_each(|(_, part)| sum.merge(part));
+            sum
         };
         let sums = wanted.into_iter().map(|seconds| (seconds.clone(), sum(&seconds))).collect();
         Self { recording, classes, sums }
@@ -65,14 +56,14 @@ impl<'a> Totals<'a> {
 
     /// The sum of some seconds that were wanted; empty when nothing was measured in them.
     pub(crate) fn get(&self, seconds: &Seconds, request: Option<&str>) -> Total {
-        let Some(Sum { stretch, all }) = self.sums.get(seconds) else {
+        let Some(sum) = self.sums.get(seconds) else {
             return Total::default();
         };
         let requests = match request {
-            Some(name) => stretch.requests.get(name).cloned().unwrap_or_default(),
-            None => Arc::clone(all),
+            Some(name) => sum.requests.get(name).cloned().unwrap_or_default(),
+            None => Arc::clone(&sum.all),
         };
-        Total { requests, dropped: stretch.dropped(), seconds: stretch.planned_s }
+        Total { requests, dropped: sum.dropped(), seconds: sum.planned_s }
     }
 
     /// The sum from a second on, of a request that a steady state names.
@@ -124,10 +115,10 @@ impl<'a> Totals<'a> {
     /// How the load workers fared after warm-up.
     pub(crate) fn workers(&self) -> WorkerView {
         let resident_bytes = self.classes.values().map(|stretch| stretch.resident_bytes).max().unwrap_or_default();
-        let Some(Sum { stretch: run, .. }) = self.sums.get(&Seconds::Run) else {
+        let Some(run) = self.sums.get(&Seconds::Run) else {
             return WorkerView { resident_bytes, ..WorkerView::default() };
         };
-        let requests = run.count();
+        let requests = run.all.count;
         let cpu_us_per_request = if requests == 0 { 0.0 } else { run.cpu_us as f64 / requests as f64 };
         WorkerView { lag_p99_ms: run.lag.percentile_ms(99.0), cpu_us_per_request, resident_bytes }
     }

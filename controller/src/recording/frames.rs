@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kennel_model::frame::{ArrivalFrame, Frame, Latencies, LatenciesError, RequestFrame};
 
-use super::stretch::Stretch;
+use super::stretch::{Stretch, together};
 
 /// One worker's measurements of one request name in one second.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -83,8 +83,10 @@ impl StoredFrame {
     /// When a histogram cannot be read.
     pub(crate) fn open(self) -> Result<Stretch, LatenciesError> {
         let requests = self.requests.into_iter().map(|(name, measured)| Ok((name, Arc::new(measured.decode()?))));
+        let requests = requests.collect::<Result<_, _>>()?;
         Ok(Stretch {
-            requests: requests.collect::<Result<_, _>>()?,
+            all: together(&requests),
+            requests,
             arrivals: self.arrivals,
             lag: Arc::new(Latencies::from_bytes(&self.worker.lag)?),
             cpu_us: self.worker.cpu_us,

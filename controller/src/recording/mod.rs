@@ -4,7 +4,7 @@
 //! machine. So what a reader asks for is there already: numbers of each second, and histograms summed over the seconds
 //! that belong together.
 //!
-//! Memory: open histograms take 360 kB per request name, in each class of seconds (warm-up, steady, every combination
+//! Memory: open histograms take 360 kB per request name and once for all, in each class of seconds (warm-up, steady, every combination
 //! of active faults, recovery) and each of the last [`SETTLING_S`] seconds, however long the run: 50 MB for 20 names in
 //! four classes. With the length grow the numbers of each second (100 bytes per name: 7 MB for 20 names in an hour) and
 //! the tracks (a few kB per second for each request that a guard or a steady state names).
@@ -99,14 +99,16 @@ impl Recording {
 
     fn track(&mut self, second: u32, frame: &Stretch, is_new: bool) -> Result<(), LatenciesError> {
         for (request, track) in &mut self.tracks {
-            let mut window = Window {
+            let requests = match request {
+                Some(name) => frame.requests.get(name),
+                None => Some(&frame.all),
+            };
+            let window = Window {
+                requests: requests.map(|measured| RequestFrame::clone(measured)).unwrap_or_default(),
                 dropped: frame.dropped(),
                 measured_s: u32::from(is_new),
                 planned_s: frame.planned_s,
-                ..Window::default()
             };
-            let named = frame.requests.iter().filter(|(name, _)| request.as_ref().is_none_or(|r| r == *name));
-            named.for_each(|(_, measured)| window.requests.merge(measured));
             Arc::make_mut(track).add(second, window)?;
         }
         Ok(())
@@ -203,6 +205,6 @@ fn views(second: u32, whole: &Stretch) -> BTreeMap<String, SecondView> {
     };
     let mut views: BTreeMap<String, SecondView> =
         whole.requests.iter().map(|(name, requests)| (name.clone(), view(requests, 0))).collect();
-    views.insert(ALL.to_owned(), view(&whole.all(), whole.dropped()));
+    views.insert(ALL.to_owned(), view(&whole.all, whole.dropped()));
     views
 }

@@ -11,6 +11,8 @@ use kennel_model::frame::{ArrivalFrame, Frame, Latencies, RequestFrame};
 pub(crate) struct Stretch {
     /// By request name.
     pub(crate) requests: BTreeMap<String, Arc<RequestFrame>>,
+    /// All request names together.
+    pub(crate) all: Arc<RequestFrame>,
     /// By scenario.
     pub(crate) arrivals: BTreeMap<String, ArrivalFrame>,
     /// The workers' lag in handing out arrivals.
@@ -25,8 +27,10 @@ pub(crate) struct Stretch {
 
 impl From<Frame> for Stretch {
     fn from(frame: Frame) -> Self {
+        let requests = frame.requests.into_iter().map(|(name, measured)| (name, Arc::new(measured))).collect();
         Self {
-            requests: frame.requests.into_iter().map(|(name, measured)| (name, Arc::new(measured))).collect(),
+            all: together(&requests),
+            requests,
             arrivals: frame.arrivals,
             lag: Arc::new(frame.worker.lag),
             cpu_us: frame.worker.cpu_us,
@@ -36,9 +40,22 @@ impl From<Frame> for Stretch {
     }
 }
 
+/// Measurements of all names together.
+pub(super) fn together(requests: &BTreeMap<String, Arc<RequestFrame>>) -> Arc<RequestFrame> {
+    let mut named = requests.values();
+    let mut sum = named.next().cloned().unwrap_or_default();
+    named.for_each(|measured| Arc::make_mut(&mut sum).merge(measured));
+    sum
+}
+
 impl Stretch {
     /// Adds other frames.
     pub(crate) fn merge(&mut self, other: &Self) {
+        if self.requests.is_empty() {
+            self.all = Arc::clone(&other.all);
+        } else if !other.requests.is_empty() {
+            Arc::make_mut(&mut self.all).merge(&other.all);
+        }
         for (name, measured) in &other.requests {
             match self.requests.entry(name.clone()) {
                 Entry::Occupied(mut sum) => Arc::make_mut(sum.get_mut()).merge(measured),
@@ -56,18 +73,6 @@ impl Stretch {
         self.cpu_us += other.cpu_us;
         self.resident_bytes = self.resident_bytes.max(other.resident_bytes);
         self.planned_s += other.planned_s;
-    }
-
-    /// All request names together.
-    pub(crate) fn all(&self) -> RequestFrame {
-        let mut sum = RequestFrame::default();
-        self.requests.values().for_each(|measured| sum.merge(measured));
-        sum
-    }
-
-    /// Requests of all names that ended.
-    pub(crate) fn count(&self) -> u64 {
-        self.requests.values().map(|measured| measured.count).sum()
     }
 
     /// Arrivals that found no user in time, over all scenarios.

@@ -12,7 +12,7 @@ const LEVELS: u32 = 11;
 /// The sum of some seconds of a track.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Window {
-    /// Without service times, which no guard or objective asks for.
+    /// Service times are not kept: no guard or objective asks for them.
     pub(crate) requests: RequestFrame,
     /// Arrivals that were dropped, of all scenarios.
     pub(crate) dropped: u64,

@@ -72,6 +72,49 @@ async fn a_run_passes_when_objectives_steady_state_and_audits_hold() {
 }
 
 #[tokio::test]
+async fn a_run_under_way_tells_its_phases_faults_and_objectives_so_far() {
+    let stage = Stage::new().await;
+    let mut agent = stage.agent("a1").await;
+    let id = stage.start(&experiment(&format!("{WHOLE}{FAULT}"))).await;
+    agent.begin().await;
+    agent.seconds(id, 0..5, 20, 0).await;
+    agent.fault(id, FaultState::Active, 5_020).await;
+    agent.seconds(id, 5..7, 120, 1).await;
+    let run = stage.until(id, |run| run.summary.measured_s == 7).await;
+    assert_eq!(run.summary.state, RunState::Fault);
+    let phases: Vec<(Phase, u32, u32)> = run.phases.iter().map(|view| (view.phase, view.from_s, view.to_s)).collect();
+    assert_eq!(phases, [(Phase::WarmUp, 0, 2), (Phase::Steady, 2, 5), (Phase::Fault, 5, 7)]);
+    let counts = [Some(Phase::WarmUp), Some(Phase::Steady), Some(Phase::Fault), None]
+        .map(|phase| run.requests.iter().find(|row| row.request == "all" && row.phase == phase).map(|row| row.count));
+    assert_eq!(counts, [Some(30), Some(45), Some(30), Some(75)]);
+    let fault = &run.faults[0];
+    assert_eq!((fault.state, fault.injected_at_s, fault.reverted_at_s), (FaultState::Active, Some(5.02), None));
+    assert_eq!(fault.effect.map(|effect| (effect.failed, effect.recovered_after_s)), Some((2, None)));
+    let met: Vec<_> = run.objectives.iter().map(|view| (view.role.as_str(), view.met)).collect();
+    let objective = ("objective", Some(true));
+    let (before, after) = (("steady state before", Some(true)), ("steady state after", None));
+    assert_eq!(met, [objective, objective, objective, before, after]);
+    assert_eq!(run.guards[0].met, Some(true));
+    let (_, series) = stage.get(&format!("/runs/{id}/series")).await;
+    assert_eq!(series["series"]["all"].as_array().map(Vec::len), Some(7));
+
+    // The last third of a recovery of 9 s.
+    agent.fault(id, FaultState::Reverted, 7_000).await;
+    agent.seconds(id, 7..11, 120, 0).await;
+    agent.seconds(id, 11..16, 20, 0).await;
+    let run = stage.until(id, |run| run.summary.measured_s == 16).await;
+    assert_eq!(run.objectives[4].met, Some(true), "{:?}", run.objectives[4]);
+    let series = stage.controller.series(id).await.unwrap();
+    agent.tell(FromAgent::LoadEnded { run: id, failure: None }).await;
+    agent.hear().await;
+    agent.tell(FromAgent::Audited { run: id, audits: Vec::new() }).await;
+    let judged = stage.judged(id).await;
+    assert_eq!((judged.requests, judged.objectives, judged.faults), (run.requests, run.objectives, run.faults));
+    assert_eq!(stage.controller.series(id).await.unwrap(), series);
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn a_missed_objective_fails_the_run_and_says_by_how_much() {
     let stage = Stage::new().await;
     let mut agent = stage.agent("a1").await;

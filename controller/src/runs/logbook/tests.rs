@@ -126,6 +126,22 @@ async fn a_fault_reported_long_after_its_seconds_moves_them_to_its_phase() {
 }
 
 #[tokio::test]
+async fn a_run_that_was_shown_is_shown_anew_after_every_write() {
+    let (mut logbook, store, _dir) = started().await;
+    let open = logbook.account.clone();
+    for second in 0..6 {
+        take(&mut logbook, &Sent::Frame(Load { second, request: "buy", count: 10, failed: 0, ms: 20 })).await;
+        for _ in 0..2 {
+            let shown = open.detail().await.unwrap();
+            let account = open.copy();
+            assert_eq!(shown, account.detail(account.assess().unwrap()));
+            assert_eq!(shown.summary.measured_s, second + 1);
+        }
+    }
+    store.close().await;
+}
+
+#[tokio::test]
 async fn a_judgement_that_cannot_be_read_is_made_again() {
     let (mut logbook, store, _dir) = started().await;
     for second in 0..20 {
