@@ -4,10 +4,11 @@
 //! machine. So what a reader asks for is there already: numbers of each second, and histograms summed over the seconds
 //! that belong together.
 //!
-//! Memory: open histograms take 360 kB per request name and once for all, in each class of seconds (warm-up, steady, every combination
-//! of active faults, recovery) and each of the last [`SETTLING_S`] seconds, however long the run: 50 MB for 20 names in
-//! four classes. With the length grow the numbers of each second (100 bytes per name: 7 MB for 20 names in an hour) and
-//! the tracks (a few kB per second for each request that a guard or a steady state names).
+//! Memory: open histograms take 360 kB per request name (and once for all together) in each class of seconds (warm-up,
+//! steady, every combination of active faults, recovery) and in each of the last [`SETTLING_S`] seconds, however long
+//! the run: 50 MB for 20 names in four classes. With the length grow the numbers of each second (100 bytes per name:
+//! 7 MB for 20 names in an hour) and the tracks (a few kB per second for each request that a guard or a steady state
+//! names).
 
 mod frames;
 mod stretch;
