@@ -17,12 +17,15 @@ use crate::journal::{self, Journal, JournalError};
 use crate::run::{self, Host, Order};
 use crate::watchdog;
 
+/// Folder of raw logs in an agent's data directory.
+pub const RAW_LOGS: &str = "raw";
+
 /// What an agent must be told from outside.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
     /// Its unique name.
     pub name: String,
-    /// Where it keeps its undo journal.
+    /// Where it keeps its undo journal and raw logs.
     pub data_dir: PathBuf,
     /// Command that runs [`crate::worker::main`].
     pub worker_command: Vec<OsString>,
@@ -76,6 +79,7 @@ impl Agent {
         let host = Host {
             agent: self.config.name.clone(),
             worker_command: self.config.worker_command.clone(),
+            raw_logs: self.config.data_dir.join(RAW_LOGS),
             journal,
             proxy: proxy.clone(),
             heard,

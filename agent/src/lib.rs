@@ -18,4 +18,4 @@ pub mod timeline;
 pub mod watchdog;
 pub mod worker;
 
-pub use agent::{Agent, AgentConfig};
+pub use agent::{Agent, AgentConfig, RAW_LOGS};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kennel_model::fault::{Fault, FaultState};
@@ -37,6 +38,8 @@ pub(crate) enum Order {
 pub(crate) struct Host {
     pub(crate) agent: String,
     pub(crate) worker_command: Vec<OsString>,
+    /// Where raw logs are written.
+    pub(crate) raw_logs: PathBuf,
     pub(crate) journal: Journal,
     pub(crate) proxy: FaultProxy,
     /// When the controller was last heard of.
@@ -155,11 +158,25 @@ async fn prepare(assignment: &Assignment, host: &Host) -> Result<Prepared, Strin
         addresses,
         load: experiment.load.clone(),
         scenarios: experiment.scenarios.clone(),
-        raw_log: assignment.raw_log.clone(),
+        raw_log: match &assignment.raw_log {
+            Some(name) => Some(raw_log(&host.raw_logs, name)?),
+            None => None,
+        },
     };
     let worker = LoadWorker::prepare(&host.worker_command, &worker).await.map_err(|e| e.to_string())?;
     let warnings = unhealthy(target, &boundary).await;
     Ok(Prepared { boundary, worker, warnings })
+}
+
+/// The file of a raw log: a plain name in the agent's own directory, because whoever reaches the API names it.
+fn raw_log(directory: &Path, name: &str) -> Result<String, String> {
+    let plain =
+        !name.starts_with('.') && !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c));
+    if !plain {
+        return Err(format!("raw log `{name}` is not a plain file name"));
+    }
+    std::fs::create_dir_all(directory).map_err(|e| format!("cannot make {}: {e}", directory.display()))?;
+    Ok(directory.join(name).display().to_string())
 }
 
 /// The limits were checked when the experiment was validated; the agent is the last moment, and trusts nobody.

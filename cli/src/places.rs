@@ -56,6 +56,11 @@ impl Places {
         self.data.join("agent")
     }
 
+    /// A raw log of the embedded agent.
+    pub(crate) fn raw_log(&self, name: &str) -> PathBuf {
+        self.agent().join(kennel_agent::RAW_LOGS).join(name)
+    }
+
     /// Where the Kennel that owns the data directory listens.
     pub(crate) fn server(&self) -> PathBuf {
         self.data.join("server.json")

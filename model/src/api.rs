@@ -20,7 +20,7 @@ pub struct StartRun {
     /// Name of the file, for error messages.
     #[serde(default)]
     pub file: Option<String>,
-    /// File on the agent's host for one CSV line per request.
+    /// Plain name of a file in the agent's folder of raw logs, for one CSV line per request.
     #[serde(default)]
     pub raw_log: Option<String>,
 }

@@ -49,7 +49,7 @@ pub struct Assignment {
     pub experiment: ValidExperiment,
     /// How long load and faults may go on without hearing from the controller.
     pub lease: Duration,
-    /// File on the agent's host for one line per request (CSV), for those who want raw data.
+    /// Plain name of a file in the agent's folder of raw logs, for one CSV line per request.
     pub raw_log: Option<String>,
 }
 

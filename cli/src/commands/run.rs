@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kennel_model::api::{StartRun, Started};
-use kennel_model::run::Verdict;
+use kennel_model::run::{RunId, Verdict};
 
 use crate::client::Client;
 use crate::failure::{Failure, INTERRUPTED};
@@ -26,24 +26,33 @@ pub(super) async fn run(
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let experiment = read(file)?;
-    let raw_log = match raw_log {
-        Some(path) => Some(
-            std::path::absolute(&path)
-                .map_err(|e| Failure::bad_input(format!("cannot use {}: {e}", path.display()), Vec::new()))?,
-        ),
-        None => None,
-    };
     let mut interrupt =
         Interrupt::listen().map_err(|e| Failure::could_not_run(format!("cannot listen for signals: {e}")))?;
     let client = Client::open(places).await?;
-    let request = StartRun {
-        experiment,
-        file: Some(file.display().to_string()),
-        raw_log: raw_log.map(|path| path.display().to_string()),
-    };
+    // The agent writes to a folder of its own; what was asked for is moved from there.
+    let raw_name = raw_log.as_ref().map(|_| format!("{}.csv", RunId::new()));
+    let request = StartRun { experiment, file: Some(file.display().to_string()), raw_log: raw_name.clone() };
     let result = conduct(&client, &request, &mut interrupt, json).await;
     client.close().await;
+    if let (Some(path), Some(name), Ok(_)) = (raw_log, raw_name, &result) {
+        deliver(&places.raw_log(&name), &path)?;
+    }
     result
+}
+
+/// Moves a finished raw log to where it was asked for, also across file systems. A run that never started has none.
+fn deliver(from: &Path, to: &Path) -> Result<(), Failure> {
+    if !from.exists() {
+        return Ok(());
+    }
+    let moved = std::fs::rename(from, to).or_else(|_| std::fs::copy(from, to).and_then(|_| std::fs::remove_file(from)));
+    moved.map_err(|e| {
+        Failure::could_not_run(format!(
+            "the raw log is at {}, but cannot be moved to {}: {e}",
+            from.display(),
+            to.display()
+        ))
+    })
 }
 
 /// Starts a run, follows it to its end and prints it. Ctrl-C halts it first.
