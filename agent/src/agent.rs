@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kennel_model::fault::FaultKind;
 use kennel_model::protocol::{AgentDescription, FromAgent, ToAgent};
@@ -13,9 +14,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::journal::{self, Journal, JournalError};
+use crate::journal::{self, Journal, JournalError, JournalLock};
 use crate::run::{self, Host, Order};
 use crate::watchdog;
+
+/// How long an earlier agent's watchdog may take to undo what that agent left.
+const LOCK_WITHIN: Duration = Duration::from_secs(15);
 
 /// Folder of raw logs in an agent's data directory.
 pub const RAW_LOGS: &str = "raw";
@@ -69,6 +73,8 @@ impl Agent {
     /// When the undo journal cannot be used.
     pub async fn work(mut self) -> Result<(), JournalError> {
         let journal_path = self.config.data_dir.join("undo.jsonl");
+        // A watchdog of an earlier agent may still be at work.
+        let _lock = JournalLock::take(&journal_path, LOCK_WITHIN).await?;
         let reverted = journal::replay(&journal_path).await?;
         let journal = Journal::open(&journal_path)?;
         let tasks = TaskTracker::new();
@@ -98,8 +104,9 @@ impl Agent {
             };
             let Some(message) = message else {
                 // The controller is gone for good; the run's lease ends it.
-                if let Some(Conducted { task, .. }) = conducted.take() {
-                    let _ = task.await;
+                if let Some(Conducted { task, orders, .. }) = conducted.take() {
+                    drop(orders);
+                    end_of(task, &host).await;
                 }
                 break;
             };
@@ -108,7 +115,7 @@ impl Agent {
         }
         self.shutdown.cancel();
         if let Some(Conducted { task, .. }) = conducted {
-            let _ = task.await;
+            end_of(task, &host).await;
         }
         proxy.shutdown().await;
         watchdog_shutdown.cancel();
@@ -118,8 +125,8 @@ impl Agent {
     }
 
     async fn obey(&self, message: ToAgent, host: &Host, conducted: &mut Option<Conducted>) {
-        if conducted.as_ref().is_some_and(|run| run.task.is_finished()) {
-            *conducted = None;
+        if let Some(over) = conducted.take_if(|run| run.task.is_finished()) {
+            end_of(over.task, host).await;
         }
         let (run, order) = match message {
             ToAgent::Heartbeat => return,
@@ -127,7 +134,7 @@ impl Agent {
                 let run = assignment.run;
                 if let Some(over) = conducted.take_if(|current| current.is_ending) {
                     // It was told to end and has nothing left but to do so.
-                    let _ = over.task.await;
+                    end_of(over.task, host).await;
                 }
                 if let Some(busy) = conducted {
                     let reason = format!("agent `{}` is busy with run {}", self.config.name, busy.run);
@@ -165,6 +172,16 @@ impl Agent {
             host: nix::unistd::gethostname()
                 .map_or_else(|_| "unknown".to_owned(), |h| h.to_string_lossy().into_owned()),
             faults: FaultKind::ALL.to_vec(),
+        }
+    }
+}
+
+/// Waits for a run's task. If it crashed, what it should have undone is undone here.
+async fn end_of(task: JoinHandle<()>, host: &Host) {
+    if let Err(error) = task.await {
+        tracing::error!("a run crashed ({error}); its faults are reverted from the undo journal");
+        for line in host.revert_everything().await {
+            tracing::error!("{line}");
         }
     }
 }

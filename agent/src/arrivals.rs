@@ -68,6 +68,10 @@ impl Schedule {
         if expected > (from + to) / 2.0 * length {
             return None;
         }
+        if expected <= 0.0 {
+            // At a rate of 0 there is nothing to divide by, and nothing to come either.
+            return (from + to > 0.0).then_some(0.0);
+        }
         let slope = (to - from) / length;
         if slope.abs() < 1e-12 {
             return Some(expected / from);

@@ -98,6 +98,12 @@ impl Boundary {
         let addresses = self.addresses(url).await?;
         let parsed = Url::parse(url).map_err(|_| bad("it is malformed"))?;
         let host = parsed.host_str().ok_or_else(|| bad("it has no host"))?;
+        // Two parsers read URLs here, and what one checked must be what the other connects to.
+        let checked = host_and_port(url).ok_or_else(|| bad("it is no http:// URL with a host"))?;
+        let same_host = host.trim_matches(['[', ']']).eq_ignore_ascii_case(&checked.0);
+        if !same_host || parsed.port_or_known_default() != Some(checked.1) {
+            return Err(bad("its host can be read in two ways"));
+        }
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -141,6 +147,14 @@ mod tests {
     async fn a_host_without_port_allows_every_port() {
         let boundary = Boundary::of(&target(&["127.0.0.1"])).await.unwrap();
         assert!(boundary.addresses("http://127.0.0.1:9").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_url_that_two_parsers_read_differently_is_refused() {
+        let boundary = Boundary::of(&target(&["127.0.0.1:8080"])).await.unwrap();
+        let twisted = "http://10.0.0.5\\@127.0.0.1:8080/";
+        let error = boundary.http_client(twisted, Duration::from_secs(1)).await.unwrap_err().to_string();
+        assert!(error.contains("two ways") || error.contains("outside"), "{error}");
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -66,8 +67,24 @@ impl Journal {
         }
         file.sync_all().map_err(fail("sync"))?;
         fs::rename(&fresh, path).map_err(fail("replace"))?;
+        if let Some(dir) = path.parent() {
+            // Else a power failure could bring the old file back, without what is recorded from now on.
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(fail("sync the directory of"))?;
+        }
         let file = OpenOptions::new().append(true).open(path).map_err(fail("open"))?;
         Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(file)) })
+    }
+
+    /// The journal as it is, for noting what is done.
+    fn append_to(path: &Path) -> Result<Self, JournalError> {
+        let fail = |cause| JournalError { action: "open", path: path.to_owned(), cause };
+        let file = OpenOptions::new().append(true).open(path).map_err(fail)?;
+        Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(file)) })
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Writes what is about to be done, and returns when it is on disk.
@@ -105,9 +122,9 @@ impl Journal {
 }
 
 fn write_line(file: &mut File, line: &Line) -> io::Result<()> {
-    let mut text = serde_json::to_string(line)?;
-    text.push('\n');
-    // One write call, so that a crash leaves at most the last line cut off.
+    // One write call, so that a crash leaves at most this line cut off; and a line break before it, so that a line cut off
+    // earlier (a full disk) does not swallow it.
+    let text = format!("\n{}\n", serde_json::to_string(line)?);
     file.write_all(text.as_bytes())
 }
 
@@ -116,8 +133,9 @@ fn write_line(file: &mut File, line: &Line) -> io::Result<()> {
 /// # Errors
 /// When the file exists but cannot be read.
 pub fn pending(path: &Path) -> Result<Vec<Entry>, JournalError> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
+    let text = match fs::read(path) {
+        // A character torn by a crash must not hide the rest.
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(cause) => return Err(JournalError { action: "read", path: path.to_owned(), cause }),
     };
@@ -142,17 +160,27 @@ pub fn pending(path: &Path) -> Result<Vec<Entry>, JournalError> {
 /// # Errors
 /// When the journal cannot be read.
 pub async fn replay(path: &Path) -> Result<Vec<String>, JournalError> {
+    Ok(replay_entries(path, pending(path)?).await)
+}
+
+/// Undoes these entries, latest first. A journal that cannot be written keeps nothing from being undone.
+pub(crate) async fn replay_entries(path: &Path, entries: Vec<Entry>) -> Vec<String> {
     let mut told = Vec::new();
-    let entries = pending(path)?;
     if entries.is_empty() {
-        return Ok(told);
+        return told;
     }
-    let journal = Journal::open(path)?;
+    let journal = Journal::append_to(path);
     for entry in entries.into_iter().rev() {
         match entry.undo.revert().await {
             Ok(()) => {
-                journal.done(entry.id).await?;
                 told.push(format!("reverted `{}`: {}", entry.fault, entry.undo));
+                let noted = match &journal {
+                    Ok(journal) => journal.done(entry.id).await,
+                    Err(_) => continue,
+                };
+                if let Err(error) = noted {
+                    tracing::warn!("{error}; the undo will be repeated, which is harmless");
+                }
             }
             Err(error) => told.push(format!(
                 "could not revert `{}` ({}): {error}; by hand: {}",
@@ -162,7 +190,48 @@ pub async fn replay(path: &Path) -> Result<Vec<String>, JournalError> {
             )),
         }
     }
-    Ok(told)
+    told
+}
+
+/// The right to undo and to record: held by an agent for its life, and by a watchdog while it replays.
+#[derive(Debug)]
+pub struct JournalLock(#[expect(dead_code, reason = "holding it is what it is for")] File);
+
+impl JournalLock {
+    /// The lock, if nobody holds it now.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn try_take(journal: &Path) -> Result<Option<Self>, JournalError> {
+        let fail = |cause| JournalError { action: "lock", path: journal.to_owned(), cause };
+        if let Some(dir) = journal.parent() {
+            fs::create_dir_all(dir).map_err(fail)?;
+        }
+        let file = File::create(journal.with_extension("lock")).map_err(fail)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(cause)) => Err(fail(cause)),
+        }
+    }
+
+    /// Waits for the lock: a watchdog may still be undoing what an earlier agent left.
+    ///
+    /// # Errors
+    /// When it does not come free within `deadline`.
+    pub async fn take(journal: &Path, deadline: Duration) -> Result<Self, JournalError> {
+        let give_up = tokio::time::Instant::now() + deadline;
+        loop {
+            if let Some(lock) = Self::try_take(journal)? {
+                return Ok(lock);
+            }
+            if tokio::time::Instant::now() > give_up {
+                let cause = io::Error::other("another agent works with it; give this one a data directory of its own");
+                return Err(JournalError { action: "lock", path: journal.to_owned(), cause });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -197,6 +266,30 @@ mod tests {
         text.push_str("{\"id\": \"0199");
         fs::write(&path, text).unwrap();
         assert_eq!(pending(&path).unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_cut_off_line_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.jsonl");
+        let journal = Journal::open(&path).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend_from_slice(b"{\"id\": \"01\xc3");
+        fs::write(&path, bytes).unwrap();
+        journal.record("after", undo(1)).await.unwrap();
+        assert_eq!(pending(&path).unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_journal_has_one_holder_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent/journal.jsonl");
+        let held = JournalLock::try_take(&path).unwrap().unwrap();
+        assert!(JournalLock::try_take(&path).unwrap().is_none());
+        let error = JournalLock::take(&path, Duration::ZERO).await.unwrap_err().to_string();
+        assert!(error.contains("another agent"), "{error}");
+        drop(held);
+        assert!(JournalLock::try_take(&path).unwrap().is_some());
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::time::{Duration, UNIX_EPOCH};
 
 use kennel_model::target::ProcessSelector;
 use nix::errno::Errno;
@@ -36,6 +37,14 @@ pub enum ProcessError {
         selector: String,
         /// How many.
         count: usize,
+    },
+    /// The selector means Kennel itself.
+    #[error("{selector} matches process {pid}, which is Kennel's own; declare what the service itself has")]
+    Own {
+        /// The selector in words.
+        selector: String,
+        /// The process.
+        pid: i32,
     },
     /// The operating system refused.
     #[error("cannot send {signal} to process {pid}: {cause}")]
@@ -86,6 +95,9 @@ impl Process {
             let text = fs::read_to_string(path).map_err(|e| not_found(e.to_string()))?;
             let pid = text.trim().parse().map_err(|_| not_found("the file holds no process id".to_owned()))?;
             let process = Self::of_pid(pid).ok_or_else(|| not_found(format!("process {pid} is not alive")))?;
+            if started_after(process, path) {
+                return Err(not_found(format!("it is stale: process {pid} started after it was written")));
+            }
             let port = selector.listening_port;
             if port.is_none_or(|port| listens(pid, &socket_inodes(port))) { vec![process] } else { Vec::new() }
         } else if let Some(port) = selector.listening_port {
@@ -98,6 +110,7 @@ impl Process {
         let matching: Vec<Self> =
             candidates.into_iter().filter(|p| wanted.is_none_or(|text| command_line(p.pid).contains(text))).collect();
         match matching.as_slice() {
+            [one] if is_kennel(one.pid) => Err(ProcessError::Own { selector: described, pid: one.pid }),
             [one] => Ok(*one),
             [] => Err(not_found("nothing alive fits".to_owned())),
             several => Err(ProcessError::Ambiguous { selector: described, count: several.len() }),
@@ -133,6 +146,32 @@ impl Process {
 
 fn own_pid() -> i32 {
     i32::try_from(std::process::id()).unwrap_or(0)
+}
+
+/// Whether a process is this one, or a load worker or watchdog of the same program.
+fn is_kennel(pid: i32) -> bool {
+    let program = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let role = command_line(pid).split(' ').nth(1).is_some_and(|role| matches!(role, "worker" | "watchdog"));
+    pid == own_pid() || (role && program("self").is_some_and(|own| program(&pid.to_string()) == Some(own)))
+}
+
+/// Unit of start times in /proc: the kernel tells user space hundredths of a second on every architecture (USER_HZ).
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Whether a process started after its pid file was written, and so is not the one that the file means. Two seconds of
+/// grace cover clock ticks and coarse file times.
+fn started_after(process: Process, pid_file: &str) -> bool {
+    let boot = fs::read_to_string("/proc/stat")
+        .ok()
+        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<u64>().ok()));
+    let written = fs::metadata(pid_file).and_then(|file| file.modified()).ok();
+    match (boot, written) {
+        (Some(boot), Some(written)) => {
+            let started = UNIX_EPOCH + Duration::from_secs(boot + process.start_time / TICKS_PER_SECOND);
+            started > written + Duration::from_secs(2)
+        }
+        _ => false,
+    }
 }
 
 fn describe(selector: &ProcessSelector) -> String {
@@ -225,10 +264,40 @@ mod tests {
 
     #[test]
     fn a_process_is_found_by_the_port_it_listens_on() {
+        let script = "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()";
+        let mut server = Command::new("python3")
+            .args(["-c", script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(server.stdout.take().unwrap()), &mut line).unwrap();
+        let server = Sleeper(server);
+        let found =
+            Process::find(&selector(serde_json::json!({"listening_port": line.trim().parse::<u16>().unwrap()})))
+                .unwrap();
+        assert_eq!(found, server.process());
+    }
+
+    #[test]
+    fn kennel_itself_is_never_selected() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let found = Process::find(&selector(serde_json::json!({"listening_port": port}))).unwrap();
-        assert_eq!(found.pid, own_pid());
+        let error = Process::find(&selector(serde_json::json!({"listening_port": port}))).unwrap_err().to_string();
+        assert!(error.contains("Kennel's own"), "{error}");
+    }
+
+    #[test]
+    fn a_stale_pid_file_is_not_believed() {
+        let sleeper = Sleeper::new();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.pid");
+        fs::write(&path, sleeper.0.id().to_string()).unwrap();
+        let file = fs::File::options().append(true).open(&path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).unwrap();
+        let error = Process::find(&selector(serde_json::json!({"pid_file": path}))).unwrap_err().to_string();
+        assert!(error.contains("stale"), "{error}");
     }
 
     #[test]

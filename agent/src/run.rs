@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::audit;
 use crate::boundary::Boundary;
 use crate::faults::{self, Injection, Surroundings};
-use crate::journal::Journal;
+use crate::journal::{self, Journal};
 use crate::load::LoadWorker;
 use crate::timeline::{Claim, conflicts};
 use crate::worker::{WorkerAssignment, WorkerReport};
@@ -48,6 +48,21 @@ pub(crate) struct Host {
     pub(crate) shutdown: CancellationToken,
 }
 
+impl Host {
+    /// Undoes whatever the journal still holds and takes every toxic off the embedded proxy: for when the task that should
+    /// have done it is gone.
+    pub(crate) async fn revert_everything(&self) -> Vec<String> {
+        let mut told = match journal::replay(self.journal.path()).await {
+            Ok(told) => told,
+            Err(error) => vec![error.to_string()],
+        };
+        if let Err(error) = self.proxy.reset().await {
+            told.push(format!("the embedded fault proxy could not be reset: {error}"));
+        }
+        told
+    }
+}
+
 /// A run that passed every check.
 struct Prepared {
     boundary: Boundary,
@@ -59,32 +74,30 @@ struct Prepared {
 enum LoadEnd {
     ByItself { failure: Option<String> },
     Halted { asked_at: Instant },
-    Abandoned,
+    Abandoned { why: String },
 }
 
 /// Conducts a run from its preparation to its release.
 pub(crate) async fn conduct(assignment: Assignment, host: Host, mut orders: mpsc::Receiver<Order>) {
     let run = assignment.run;
-    let mut prepared = match prepare(&assignment, &host).await {
+    let preparing = tokio::select! {
+        preparing = prepare(&assignment, &host) => preparing,
+        () = told_to_stop(&host, &mut orders) => return tell(&host, FromAgent::Halted { run, took_ms: 0 }).await,
+    };
+    let mut prepared = match preparing {
         Ok(prepared) => prepared,
         Err(reason) => return tell(&host, FromAgent::Refused { run, reason }).await,
     };
     let warnings = std::mem::take(&mut prepared.warnings);
     tell(&host, FromAgent::Prepared { run, warnings }).await;
-    loop {
-        tokio::select! {
-            order = orders.recv() => match order {
-                Some(Order::Start) => break,
-                Some(Order::Halt) => {
-                    prepared.worker.kill().await;
-                    return tell(&host, FromAgent::Halted { run, took_ms: 0 }).await;
-                }
-                Some(Order::Audit) => {}
-                Some(Order::Release) | None => return prepared.worker.kill().await,
-            },
-            () = silence(&host, assignment.lease) => return prepared.worker.kill().await,
-            () = host.shutdown.cancelled() => return prepared.worker.kill().await,
-        }
+    let started = tokio::select! {
+        order = orders.recv() => order == Some(Order::Start),
+        () = silence(&host, assignment.lease) => false,
+        () = host.shutdown.cancelled() => false,
+    };
+    if !started {
+        prepared.worker.kill().await;
+        return tell(&host, FromAgent::Halted { run, took_ms: 0 }).await;
     }
     match under_load(&assignment, &host, &mut prepared, &mut orders).await {
         LoadEnd::ByItself { failure } => tell(&host, FromAgent::LoadEnded { run, failure }).await,
@@ -92,16 +105,28 @@ pub(crate) async fn conduct(assignment: Assignment, host: Host, mut orders: mpsc
             let took_ms = millis(asked_at.elapsed());
             return tell(&host, FromAgent::Halted { run, took_ms }).await;
         }
-        LoadEnd::Abandoned => return,
+        LoadEnd::Abandoned { why } => return tell(&host, FromAgent::LoadEnded { run, failure: Some(why) }).await,
     }
+    let asked = tokio::select! {
+        order = orders.recv() => order,
+        () = silence(&host, assignment.lease) => None,
+        () = host.shutdown.cancelled() => None,
+    };
+    match asked {
+        Some(Order::Audit) => tokio::select! {
+            () = audits(&assignment, &host, &prepared.boundary) => {}
+            () = told_to_stop(&host, &mut orders) => tell(&host, FromAgent::Halted { run, took_ms: 0 }).await,
+        },
+        Some(Order::Halt) => tell(&host, FromAgent::Halted { run, took_ms: 0 }).await,
+        _ => {}
+    }
+}
+
+/// Ends when the run is to end without further ado: halted, released, or the agent shuts down.
+async fn told_to_stop(host: &Host, orders: &mut mpsc::Receiver<Order>) {
     loop {
         tokio::select! {
-            order = orders.recv() => match order {
-                Some(Order::Audit) => audits(&assignment, &host, &prepared.boundary).await,
-                Some(Order::Halt) => return tell(&host, FromAgent::Halted { run, took_ms: 0 }).await,
-                Some(Order::Start) => {}
-                Some(Order::Release) | None => return,
-            },
+            order = orders.recv() => if matches!(order, Some(Order::Halt | Order::Release) | None) { return },
             () = host.shutdown.cancelled() => return,
         }
     }
@@ -201,10 +226,15 @@ fn check_limits(assignment: &Assignment) -> Result<(), String> {
 /// Makes the embedded proxy carry the target's links that no other proxy carries.
 async fn host_links(target: &Target, boundary: &Boundary, proxy: &FaultProxy) -> Result<(), String> {
     for link in target.links.iter().filter(|link| link.toxiproxy.is_none()) {
+        let mut checked = Vec::new();
         for address in [&link.listen, &link.upstream] {
-            boundary.addresses(&format!("http://{address}")).await.map_err(|e| e.to_string())?;
+            let addresses = boundary.addresses(&format!("http://{address}")).await.map_err(|e| e.to_string())?;
+            // By address: a name could lead elsewhere the next time it is resolved.
+            let first = addresses.first().ok_or_else(|| format!("`{address}` has no address"))?;
+            checked.push(first.to_string());
         }
-        let spec = ProxySpec::new(link.name(), link.listen.clone(), link.upstream.clone());
+        let [listen, upstream] = checked.as_slice() else { continue };
+        let spec = ProxySpec::new(faults::carried_name(target, link), listen.clone(), upstream.clone());
         let done = match proxy.get(&spec.name) {
             Ok(_) => {
                 let update =
@@ -281,13 +311,13 @@ async fn under_load(
             order = orders.recv() => match order {
                 Some(Order::Halt) => break LoadEnd::Halted { asked_at: Instant::now() },
                 Some(Order::Start | Order::Audit) => {}
-                Some(Order::Release) | None => break LoadEnd::Abandoned,
+                Some(Order::Release) | None => break LoadEnd::Abandoned { why: "the controller gave the run up".to_owned() },
             },
             () = silence(host, assignment.lease) => {
-                tracing::warn!("nothing heard of the controller for {:?}: run {} is given up", assignment.lease, assignment.run);
-                break LoadEnd::Abandoned;
+                let why = format!("nothing was heard of the controller for {:?}: load was stopped and every fault reverted", assignment.lease);
+                break LoadEnd::Abandoned { why };
             }
-            () = host.shutdown.cancelled() => break LoadEnd::Abandoned,
+            () = host.shutdown.cancelled() => break LoadEnd::Abandoned { why: "the agent was shut down".to_owned() },
         }
     };
     let natural = matches!(end, LoadEnd::ByItself { failure: None });
@@ -297,9 +327,17 @@ async fn under_load(
     }
     // A fault that ends by itself (a killed process that is started again) may outlast the load.
     let mut end = end;
+    let mut crashed = false;
     loop {
         tokio::select! {
-            over = faults.join_next() => if over.is_none() { return end },
+            over = faults.join_next() => match over {
+                Some(Ok(())) => {}
+                Some(Err(_)) => {
+                    crashed = true;
+                    revert.cancel();
+                }
+                None => break,
+            },
             order = orders.recv(), if natural && !revert.is_cancelled() => if matches!(order, Some(Order::Halt) | None) {
                 end = LoadEnd::Halted { asked_at: Instant::now() };
                 revert.cancel();
@@ -308,6 +346,12 @@ async fn under_load(
             () = host.shutdown.cancelled(), if !revert.is_cancelled() => revert.cancel(),
         }
     }
+    if crashed {
+        let told = host.revert_everything().await;
+        let failure = format!("a fault's task crashed; from the undo journal: {}", told.join("; "));
+        end = LoadEnd::ByItself { failure: Some(failure) };
+    }
+    end
 }
 
 async fn audits(assignment: &Assignment, host: &Host, boundary: &Boundary) {
@@ -353,6 +397,9 @@ impl FaultLife {
         let mut injected = 0;
         let mut failure = None;
         for (at, injection) in injections.iter().enumerate() {
+            if self.revert.is_cancelled() {
+                break;
+            }
             match self.inject(injection.as_ref()).await {
                 Ok(entry) => {
                     undos.insert(at, entry);
@@ -366,7 +413,7 @@ impl FaultLife {
                 }
             }
         }
-        if failure.is_none() {
+        if failure.is_none() && injected == injections.len() {
             self.report(FaultState::Active, &things).await;
             self.hold(&injections).await;
         }

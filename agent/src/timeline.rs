@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use kennel_model::fault::Fault;
 
+/// How long after its end a fault may still be busy reverting.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// A stretch of time in which a fault owns a thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -13,7 +16,7 @@ pub struct Claim {
     pub thing: String,
     /// When it starts, counted from the start of the load.
     pub from: Duration,
-    /// When it is reverted.
+    /// When it is certainly reverted.
     pub until: Duration,
 }
 
@@ -23,7 +26,7 @@ impl Claim {
     pub fn of(fault: &Fault, thing: String) -> Self {
         let from = fault.start.get();
         let length = fault.duration.map_or(Duration::from_secs(60), |span| span.get());
-        Self { fault: fault.name.clone(), thing, from, until: from + length }
+        Self { fault: fault.name.clone(), thing, from, until: from + length + SETTLE }
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -38,7 +41,7 @@ pub fn conflicts(claims: &[Claim]) -> Vec<String> {
     for (at, one) in claims.iter().enumerate() {
         for other in claims.iter().skip(at + 1).filter(|other| one.overlaps(other)) {
             found.push(format!(
-                "faults `{}` and `{}` would both work on {} at the same time",
+                "faults `{}` and `{}` would both work on {} at the same time; leave a second between them",
                 one.fault, other.fault, one.thing
             ));
         }
@@ -65,7 +68,10 @@ mod tests {
     #[test]
     fn a_conflict_names_both_faults_and_the_thing() {
         let found = conflicts(&[claim("a", "link x", 0, 5), claim("b", "link x", 4, 9)]);
-        assert_eq!(found, ["faults `a` and `b` would both work on link x at the same time"]);
+        assert_eq!(
+            found,
+            ["faults `a` and `b` would both work on link x at the same time; leave a second between them"]
+        );
     }
 
     proptest! {

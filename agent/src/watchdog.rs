@@ -5,26 +5,41 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::journal;
+use crate::journal::{self, JournalLock};
 
 /// How often an undo that did not work is tried again, and for how long.
-const RETRY_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+const RETRY_EVERY: Duration = Duration::from_millis(500);
 const RETRIES: u32 = 20;
+
+/// A dead agent's lock comes free within moments of its pipe; held for longer, it is a new agent's.
+const LOCK_WITHIN: Duration = Duration::from_secs(1);
 
 /// Runs the watchdog process: waits for standard input to end, then replays the journal.
 ///
-/// It is in a process group of its own, so that a Ctrl-C in the terminal reaches it through its agent only.
+/// It is in a process group of its own and swallows the signals that end a program politely: it ends with its agent, not
+/// before. Its process name is its own too, so that killing every `kennel` by name leaves it.
 #[must_use]
 pub fn main(journal: &Path) -> ExitCode {
+    let _ = std::fs::write("/proc/self/comm", "undo-watchdog");
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return ExitCode::from(5);
     };
-    let code = runtime.block_on(watch(journal));
+    let code = runtime.block_on(async {
+        let swallowed: Vec<_> = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
+            .into_iter()
+            .filter_map(|kind| signal(kind).ok())
+            .collect();
+        let code = watch(journal).await;
+        drop(swallowed);
+        code
+    });
     runtime.shutdown_background();
     code
 }
@@ -32,19 +47,26 @@ pub fn main(journal: &Path) -> ExitCode {
 async fn watch(path: &Path) -> ExitCode {
     let mut nothing = Vec::new();
     let _ = tokio::io::stdin().read_to_end(&mut nothing).await;
-    for attempt in 0..=RETRIES {
-        match journal::replay(path).await {
-            Ok(told) => {
-                for line in told {
-                    tracing::warn!("the agent is gone: {line}");
-                }
-                if journal::pending(path).is_ok_and(|left| left.is_empty()) {
-                    return ExitCode::SUCCESS;
-                }
-            }
-            Err(error) => tracing::error!("{error}"),
+    // Only what this agent left: what a later one injects is that one's business.
+    let Ok(mut left) = journal::pending(path) else { return ExitCode::from(5) };
+    for _ in 0..=RETRIES {
+        if left.is_empty() {
+            return ExitCode::SUCCESS;
         }
-        if attempt < RETRIES {
+        {
+            let Ok(_lock) = JournalLock::take(path, LOCK_WITHIN).await else {
+                // A new agent has replayed the journal before it began.
+                return ExitCode::SUCCESS;
+            };
+            for line in journal::replay_entries(path, left.clone()).await {
+                tracing::warn!("the agent is gone: {line}");
+            }
+            match journal::pending(path) {
+                Ok(pending) => left.retain(|entry| pending.contains(entry)),
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
+        if !left.is_empty() {
             tokio::time::sleep(RETRY_EVERY).await;
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use kennel_model::experiment::select_links;
 use kennel_model::fault::Fault;
+use kennel_model::target::{Link, Target};
 use kennel_proxy::{FaultProxy, ProxyError, Stream, ToxicSpec};
 
 use super::{FaultError, Injection, Surroundings, Undo, toxiproxy};
@@ -27,6 +28,11 @@ enum Carrier {
     Toxiproxy { api: SocketAddr, proxy: String },
 }
 
+/// Name of a link on the agent's own fault proxy, which carries the links of every target.
+pub(crate) fn carried_name(target: &Target, link: &Link) -> String {
+    format!("{}/{}", target.name, link.name())
+}
+
 pub(super) async fn resolve(
     fault: &Fault,
     surroundings: &Surroundings<'_>,
@@ -40,7 +46,7 @@ pub(super) async fn resolve(
     for link in links {
         let carrier = match &link.toxiproxy {
             None => {
-                let known = surroundings.proxy.get(&link.name());
+                let known = surroundings.proxy.get(&carried_name(surroundings.target, link));
                 known.map_err(|e| embedded_failed("find the link", &e))?;
                 Carrier::Embedded(surroundings.proxy.clone())
             }
@@ -48,12 +54,12 @@ pub(super) async fn resolve(
                 let addresses = surroundings.boundary.addresses(&server.api).await?;
                 let what = || format!("an address of `{}`", server.api);
                 let api = *addresses.first().ok_or_else(|| FaultError::NotDeclared { what: what() })?;
-                toxiproxy::find(api, &server.proxy).await?;
+                toxiproxy::check_free(api, &server.proxy).await?;
                 Carrier::Toxiproxy { api, proxy: server.proxy.clone() }
             }
         };
         injections.push(Box::new(Latency {
-            link: link.name(),
+            link: carried_name(surroundings.target, link),
             carrier,
             latency: fault.parameters.latency.unwrap_or_default().get(),
             jitter: fault.parameters.jitter.unwrap_or_default().get(),

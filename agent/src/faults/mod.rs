@@ -20,6 +20,7 @@ use kennel_proxy::FaultProxy;
 use crate::boundary::{Boundary, BoundaryError};
 use crate::process::ProcessError;
 
+pub(crate) use latency::carried_name;
 pub use undo::Undo;
 
 /// Where faults are resolved: the target, its boundary, and what the agent itself offers.

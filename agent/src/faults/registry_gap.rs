@@ -89,19 +89,11 @@ impl RegistryGap {
         answer.map(|_| ()).map_err(|e| failed(&self.registry, "hide the instance", &e))
     }
 
-    async fn wait_until_listed_is(
-        registry: &str,
-        service: &str,
-        instance: &str,
-        wanted: bool,
-    ) -> Result<(), FaultError> {
+    async fn wait_until_unlisted(&self) -> Result<(), FaultError> {
         let deadline = tokio::time::Instant::now() + TIMEOUT;
-        while is_listed(registry, service, instance).await? != wanted {
+        while is_listed(&self.registry, &self.service, &self.instance).await? {
             if tokio::time::Instant::now() > deadline {
-                let what = format!(
-                    "{service}/{instance} {} the registry",
-                    if wanted { "being back in" } else { "being gone from" }
-                );
+                let what = format!("{}/{} being gone from the registry", self.service, self.instance);
                 return Err(FaultError::Unconfirmed { what, within: TIMEOUT });
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -126,7 +118,7 @@ impl Injection for RegistryGap {
     fn inject(&self) -> BoxFuture<'_, Result<(), FaultError>> {
         Box::pin(async {
             self.mask().await?;
-            Self::wait_until_listed_is(&self.registry, &self.service, &self.instance, false).await
+            self.wait_until_unlisted().await
         })
     }
 
@@ -144,6 +136,17 @@ impl Injection for RegistryGap {
     }
 }
 
+fn is_refused(error: &reqwest::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            return io.kind() == std::io::ErrorKind::ConnectionRefused;
+        }
+        source = inner.source();
+    }
+    false
+}
+
 /// Takes the mask off. The instance itself may be gone by now: then there is nothing to see again, and that is success.
 pub(super) async fn unmask(registry: &str, service: &str, instance: &str) -> Result<(), FaultError> {
     let action = "show the instance again";
@@ -153,12 +156,12 @@ pub(super) async fn unmask(registry: &str, service: &str, instance: &str) -> Res
             let problem = format!("it answered {}", answer.status());
             return Err(FaultError::Server { server: registry.to_owned(), action: action.to_owned(), problem });
         }
-        // A registry that is gone has forgotten its masks too.
-        Err(error) if error.is_connect() => return Ok(()),
+        // A registry that is gone has forgotten its masks too. Any other failure to connect is about this host.
+        Err(error) if is_refused(&error) => return Ok(()),
         Err(error) => return Err(failed(registry, action, &error)),
     }
     let masks: serde_json::Value = match client()?.get(format!("{registry}/mask")).send().await {
-        Ok(answer) => answer.json().await.unwrap_or_default(),
+        Ok(answer) => answer.json().await.map_err(|e| failed(registry, "list its masks", &e))?,
         Err(error) => return Err(failed(registry, "list its masks", &error)),
     };
     if masks.as_array().into_iter().flatten().any(|m| m["service"] == service && m["instance"] == instance) {

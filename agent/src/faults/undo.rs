@@ -58,7 +58,9 @@ impl Undo {
     pub fn by_hand(&self) -> String {
         match self {
             Self::Resume { process } => format!("kill -CONT {}", process.pid),
-            Self::RemoveToxics { api, .. } => format!("curl -X POST http://{api}/reset"),
+            Self::RemoveToxics { api, proxy } => {
+                format!("curl -X DELETE http://{api}/proxies/{proxy}/toxics/latency_downstream")
+            }
             Self::Unmask { registry, service, instance } => {
                 format!("curl -X DELETE {registry}/mask/{service}/{instance}")
             }

@@ -13,7 +13,7 @@ use http::HeaderValue;
 use kennel_model::frame::WorkerFrame;
 use kennel_model::load::LoadProfile;
 use kennel_scenarios::attack::{Script, ScriptError, goose_scenario};
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeVal;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin};
 use tokio::sync::{oneshot, watch};
@@ -63,6 +63,7 @@ fn system(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> WorkerErr
 /// Runs the worker process: everything between its start and its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    allow_many_connections();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => {
@@ -79,6 +80,14 @@ pub fn main() -> ExitCode {
             write_report(&mut std::io::stdout().lock(), &WorkerReport::Failed(error.to_string()));
             ExitCode::from(5)
         }
+    }
+}
+
+/// Every user has a connection; the usual soft limit of 1,024 open files would end at a thousand users.
+fn allow_many_connections() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Without it, connections beyond the limit fail and are counted as failures.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 
