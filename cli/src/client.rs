@@ -1,6 +1,7 @@
 //! The API as commands use it: of the Kennel that owns the data directory, or of one started for the occasion.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use kennel_model::api::ApiProblem;
 use kennel_model::run::RunId;
@@ -11,6 +12,9 @@ use serde::de::DeserializeOwned;
 use crate::failure::Failure;
 use crate::places::Places;
 use crate::server::{Server, ServerFile};
+
+/// How long a Kennel may take to say that it is there.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection to a Kennel.
 pub(crate) struct Client {
@@ -33,7 +37,8 @@ impl Client {
         let Ok(text) = std::fs::read_to_string(places.server()) else { return Ok(None) };
         let Ok(file) = serde_json::from_str::<ServerFile>(&text) else { return Ok(None) };
         let client = Self::at(&file.url)?;
-        let alive = client.http.get(format!("{}/api/v1/health", client.url)).send().await;
+        let probe = client.http.get(format!("{}/api/v1/health", client.url)).timeout(PROBE_TIMEOUT);
+        let alive = probe.send().await;
         Ok(alive.is_ok_and(|answer| answer.status().is_success()).then_some(client))
     }
 

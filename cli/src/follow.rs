@@ -52,6 +52,9 @@ fn show(event: &LiveEvent, bar: &ProgressBar) {
         LiveEvent::State { run } => {
             bar.set_length(run.planned_s.ceil() as u64);
             bar.set_prefix(run.state.to_string());
+            if run.state == RunState::Queued {
+                bar.set_message("waiting for the target or an agent to be free");
+            }
             if run.state == RunState::Audit {
                 bar.set_message("asking the target about its books");
             }

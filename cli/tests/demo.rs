@@ -66,6 +66,26 @@ fn the_demo_breaks_the_order_system_three_ways_and_tells_what_came_of_it() {
     assert_eq!(runs[0]["id"], run["id"], "the run is kept");
 }
 
+/// Run again, every night, compared: the second run must not be answered with the orders of the first.
+#[test]
+fn the_same_experiment_twice_on_one_system_fails_no_request() {
+    let kennel = Kennel::new();
+    let _system = kennel.system();
+    let experiment = "{ version: 1, name: again, target: reference-system,
+        load: { model: open, stages: [{ rate: 20/s, duration: 5s }] },
+        scenarios: [{ name: customer, builtin: order-system/customer }, { name: merchant, builtin: order-system/merchant }],
+        objectives: ['error_rate <= 0%'], audits: [books] }";
+    for _ in 0..2 {
+        let run = kennel.experiment(0, experiment);
+        assert_eq!(run["audits"][0]["verdict"], "valid");
+    }
+    // Asked for what is already so: no error, and the declaration goes with the system.
+    kennel.expect(0, &["system", "up"]);
+    kennel.expect(0, &["system", "down"]);
+    kennel.expect(0, &["system", "down", "--json"]);
+    assert!(!kennel.dir().join("targets/reference-system.yaml").exists());
+}
+
 #[test]
 fn ctrl_c_reverts_faults_and_leaves_nothing() {
     let kennel = Kennel::new();

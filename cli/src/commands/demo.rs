@@ -30,9 +30,18 @@ pub(super) async fn run(places: &Places, exit: bool, port: u16, json: bool) -> R
     }
     let dir = tempfile::Builder::new().prefix("kennel-demo-").tempdir();
     let dir = dir.map_err(|e| Failure::could_not_run(format!("cannot make a temporary directory: {e}")))?;
-    let started = tokio::select! {
-        started = start_system(dir.path()) => started?,
-        () = interrupt.came() => return Ok(ExitCode::from(INTERRUPTED)),
+    let started = {
+        let mut starting = std::pin::pin!(start_system(dir.path()));
+        tokio::select! {
+            started = &mut starting => started?,
+            () = interrupt.came() => {
+                // What is half up must come down before its directory goes.
+                if let Ok(started) = starting.await {
+                    started.stop().await.map_err(|e| Failure::could_not_run(e.to_string()))?;
+                }
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+        }
     };
     let result = with_system(places, &started, port, exit, json, &mut interrupt).await;
     let stopped = started.stop().await;

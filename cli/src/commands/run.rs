@@ -74,7 +74,8 @@ pub(super) async fn conduct(
                 () = interrupt.came() => {
                     // A second Ctrl-C must not cut off the undoing, and the halt itself is quick.
                     if !std::mem::replace(&mut interrupted, true) {
-                        client.tell(&format!("/runs/{}/halt", started.id)).await?;
+                        // Refused when the run has just ended by itself, which is what following it will tell.
+                        let _ = client.tell(&format!("/runs/{}/halt", started.id)).await;
                     }
                 }
             }

@@ -1,10 +1,11 @@
 //! `kennel system`: the reference order system, and its declaration as a target.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use kennel_model::target::Target;
 use reference_system::command::{DirArgs, StatusArgs, UpArgs};
-use reference_system::{Launcher, Outcome, SystemCommand};
+use reference_system::{Launcher, Outcome, SystemCommand, SystemError, SystemState};
 
 use crate::arguments::SystemArguments;
 use crate::failure::Failure;
@@ -43,45 +44,80 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
     };
     let places = data.places().map_err(|problem| Failure::bad_input(problem, Vec::new()))?;
     let dir_or_own = |dir: Option<PathBuf>| dir.unwrap_or_else(|| places.reference_system());
-    let down_as_json = matches!(command, SystemArguments::Down { json: true, .. });
-    let (command, going_down) = match command {
-        SystemArguments::Up { dir, seed, respawn_after, gateway_port, json } => {
-            let toxiproxy_command = Some(proxy_command()?);
-            let respawn_after = respawn_after.get();
-            (
-                SystemCommand::Up(UpArgs {
-                    dir: dir_or_own(dir),
-                    seed,
-                    respawn_after,
-                    toxiproxy_command,
-                    gateway_port,
-                    json,
-                }),
-                false,
-            )
-        }
-        SystemArguments::Down { dir, .. } => (SystemCommand::Down(DirArgs { dir: dir_or_own(dir) }), true),
-        SystemArguments::Status { dir, json } => {
-            (SystemCommand::Status(StatusArgs { dir: dir_or_own(dir), json }), false)
-        }
+    let asked = match &command {
+        SystemArguments::Up { seed, json, .. } => Asked::Up { seed: *seed, json: *json },
+        SystemArguments::Down { json, .. } => Asked::Down { json: *json },
+        _ => Asked::Status,
+    };
+    let command = match command {
+        SystemArguments::Up { dir, seed, respawn_after, gateway_port, json } => SystemCommand::Up(UpArgs {
+            dir: dir_or_own(dir),
+            seed,
+            respawn_after: respawn_after.get(),
+            toxiproxy_command: Some(proxy_command()?),
+            gateway_port,
+            json,
+        }),
+        SystemArguments::Down { dir, .. } => SystemCommand::Down(DirArgs { dir: dir_or_own(dir) }),
+        SystemArguments::Status { dir, json } => SystemCommand::Status(StatusArgs { dir: dir_or_own(dir), json }),
         SystemArguments::Process(_) => return Ok(()),
     };
-    let outcome = reference_system::run(command, launcher()?).map_err(|e| Failure::could_not_run(e.to_string()))?;
-    if let Outcome::Up { state, json } = &outcome {
-        declare(&places, state)?;
-        if !json {
-            print(&format!("declared as target `{NAME}` in {}", places.target(NAME).display()));
+    let ran = reference_system::run(command, launcher()?);
+    let outcome = match (ran, asked) {
+        // Asked for what is already so: no error, as with other tools that bring systems up and down.
+        (Err(SystemError::NoSystem { dir }), Asked::Down { .. }) => Outcome::Down { dir },
+        (Err(SystemError::DirectoryInUse { dir }), Asked::Up { seed, json }) => match running(&dir) {
+            Some(state) if state.seed == seed => Outcome::Up { state, json },
+            _ => return Err(Failure::could_not_run(SystemError::DirectoryInUse { dir }.to_string())),
+        },
+        (ran, _) => ran.map_err(|e| Failure::could_not_run(e.to_string()))?,
+    };
+    match (&outcome, asked) {
+        (Outcome::Up { state, json }, _) => {
+            declare(&places, state)?;
+            if !json {
+                print(&format!("declared as target `{NAME}` in {}", places.target(NAME).display()));
+            }
         }
+        (Outcome::Down { dir }, Asked::Down { json }) => {
+            withdraw(&places, dir);
+            if json {
+                print_json(&serde_json::json!({ "dir": dir, "down": true }));
+                return Ok(());
+            }
+        }
+        _ => {}
     }
-    if going_down {
-        // The declaration of a system that is gone would only lead to refused connections.
-        let _ = std::fs::remove_file(places.target(NAME));
-    }
-    match &outcome {
-        Outcome::Down { dir } if down_as_json => print_json(&serde_json::json!({ "dir": dir, "down": true })),
-        outcome => print(&outcome.to_string()),
-    }
+    print(&outcome.to_string());
     Ok(())
+}
+
+/// What was asked for, as far as it matters afterwards.
+#[derive(Clone, Copy)]
+enum Asked {
+    Up { seed: u64, json: bool },
+    Down { json: bool },
+    Status,
+}
+
+/// The state of a system that runs in a directory.
+fn running(dir: &Path) -> Option<SystemState> {
+    serde_json::from_slice(&std::fs::read(dir.join("system.json")).ok()?).ok()
+}
+
+/// Removes the declaration of a system that is gone, unless it is another directory's: it would only lead to refused
+/// connections.
+fn withdraw(places: &Places, dir: &Path) {
+    let path = places.target(NAME);
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let declared: Option<Target> = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let is_its = declared.is_some_and(|target| {
+        let mut processes = target.services.iter().flat_map(|s| &s.instances).filter_map(|i| i.process.as_ref());
+        processes.any(|process| process.pid_file.as_ref().is_some_and(|file| Path::new(file).starts_with(&dir)))
+    });
+    if is_its {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 fn declare(places: &Places, state: &reference_system::SystemState) -> Result<(), Failure> {
