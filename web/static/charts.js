@@ -5,6 +5,17 @@ import { NONE, clock } from "./numbers.js";
 
 const { uPlot } = window;
 
+const FONT = "12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+const AXIS_GAP = 6;
+const NARROWEST_AXIS = 58;
+const ruler = document.createElement("canvas").getContext("2d");
+
+// Width of an axis label, in CSS pixels.
+function widthOf(label) {
+  ruler.font = FONT;
+  return Math.ceil(ruler.measureText(label).width);
+}
+
 // One plot: a figure of the page with `.plot` and `.legend` in it.
 class Chart {
   constructor(figure, group, { lines, show, axis = show, log = false, floor = 1 }) {
@@ -13,6 +24,16 @@ class Chart {
     this.legend = figure.querySelector(".legend");
     this.columns = lines.map(() => []);
     this.u = null;
+    this.needed = NARROWEST_AXIS;
+    this.used = null;
+  }
+
+  // Room for the longest label of the y axis; the same in every chart of the group, so that their seconds line up.
+  axisSize(u, labels, index, cycle) {
+    if (cycle > 1) return this.used;
+    this.needed = Math.max(NARROWEST_AXIS, ...(labels ?? []).map((label) => widthOf(label) + AXIS_GAP + 4));
+    this.used = this.group.axisSize();
+    return this.used;
   }
 
   build() {
@@ -20,11 +41,12 @@ class Chart {
     this.plot.replaceChildren();
     const grid = { stroke: colour("--chart-grid"), width: 1 };
     const text = colour("--chart-text");
-    const font = "12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+    const font = FONT;
     const options = {
       width: Math.max(this.plot.clientWidth, 100),
       height: this.plot.clientHeight,
-      padding: [8, 12, 0, 0],
+      // The last second's label stands half beyond the plot.
+      padding: [8, () => Math.max(12, Math.ceil(widthOf(clock(this.group.range()[1])) / 2) + 4), 0, 0],
       legend: { show: false },
       cursor: {
         sync: { key: this.group.key, setSeries: false },
@@ -40,7 +62,7 @@ class Chart {
       },
       axes: [
         { stroke: text, grid, ticks: grid, font, size: 30, space: 60, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200], values: (u, splits) => splits.map(clock) },
-        { stroke: text, grid, ticks: { show: false }, font, size: 58, gap: 6, values: (u, splits) => splits.map((value) => (value == null ? "" : this.axis(value))) },
+        { stroke: text, grid, ticks: { show: false }, font, size: (...of) => this.axisSize(...of), gap: AXIS_GAP, values: (u, splits) => splits.map((value) => (value == null ? "" : this.axis(value))) },
       ],
       series: [{}, ...this.lines.map((line) => this.series(line))],
       plugins: [bandsPlugin(() => this.group.bands())],
@@ -159,6 +181,10 @@ export class ChartGroup {
     return this.zoom ?? [0, Math.max(this.length, 1)];
   }
 
+  axisSize() {
+    return Math.max(...this.charts.map((chart) => chart.needed));
+  }
+
   zoomTo(ends) {
     this.zoom = ends;
     this.charts.forEach((chart) => chart.u?.setData(chart.data()));
@@ -177,6 +203,8 @@ export class ChartGroup {
   }
 
   drawn(chart) {
+    const size = this.axisSize();
+    for (const other of this.charts) if (other !== chart && other.u && other.used !== size) other.u.redraw(false, true);
     if (this.strip && chart === this.charts.at(-1) && chart.u) drawStrip(this.strip, chart.u, this.phases());
   }
 }
