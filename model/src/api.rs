@@ -195,6 +195,9 @@ pub struct FaultEffect {
     pub p99_during: f64,
     /// Seconds from its reversal until the load was back to the steady phase's level; absent if it never was.
     pub recovered_after_s: Option<f64>,
+    /// Seconds of load measured after its reversal; fewer than 3 cannot tell whether the load was back.
+    #[serde(default)]
+    pub observed_after_s: u32,
 }
 
 /// An objective with what was measured.

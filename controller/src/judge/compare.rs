@@ -23,7 +23,7 @@ const NUMBERS: [Number; 6] = [
 /// Compares run `b` with run `a`.
 pub(crate) fn compare(a: &RunDetail, a_was: &Experiment, b: &RunDetail, b_was: &Experiment) -> ComparisonView {
     let mut warnings = differences(a, a_was, b, b_was);
-    for (side, run) in [("a", a), ("b", b)] {
+    for (side, run) in [("A", a), ("B", b)] {
         match run.summary.verdict {
             Some(Verdict::Passed | Verdict::Failed) => {}
             Some(verdict) => warnings.push(format!("run {side} ended {verdict}")),

@@ -57,13 +57,19 @@ pub(crate) fn faults(
             let during = totals.get(&Seconds::Fault(fault.name.clone()), None);
             let reverted_ms = timeline.active(&fault.name).last().and_then(|span| span.to_ms);
             let planned = timeline.planned_seconds();
-            view.effect = effect(&steady, &during, || recovered_after(seconds, reverted_ms?, planned, &steady));
+            let after = reverted_ms.map(|at| (at, load_after(seconds, at, planned)));
+            view.effect = effect(&steady, &during).map(|effect| FaultEffect {
+                recovered_after_s: after.as_ref().and_then(|(at, load)| recovered_after(load, *at, &steady)),
+                observed_after_s: after.map_or(0, |(_, load)| u32::try_from(load.len()).unwrap_or(u32::MAX)),
+                ..effect
+            });
             view
         })
         .collect()
 }
 
-fn effect(steady: &Total, during: &Total, recovered: impl FnOnce() -> Option<f64>) -> Option<FaultEffect> {
+/// What it did while it was active; what came after is not in here.
+fn effect(steady: &Total, during: &Total) -> Option<FaultEffect> {
     let (before, times) = (&steady.requests.response_time, &during.requests.response_time);
     steady.error_rate()?;
     Some(FaultEffect {
@@ -73,21 +79,26 @@ fn effect(steady: &Total, during: &Total, recovered: impl FnOnce() -> Option<f64
         p50_during: times.percentile_ms(50.0),
         p99_before: before.percentile_ms(99.0),
         p99_during: times.percentile_ms(99.0),
-        recovered_after_s: recovered(),
+        recovered_after_s: None,
+        observed_after_s: 0,
     })
+}
+
+/// The seconds of load that were measured from the reversal on.
+fn load_after(seconds: &[SecondView], reverted_ms: u64, planned_s: u32) -> Vec<&SecondView> {
+    let first = u32::try_from(reverted_ms / 1_000).unwrap_or(u32::MAX);
+    seconds.iter().filter(|view| view.second >= first && view.second < planned_s).collect()
 }
 
 /// Seconds from the reversal until the first of three seconds in a row at the steady level. Faster than before counts
 /// as back; so the level is a ceiling.
-fn recovered_after(seconds: &[SecondView], reverted_ms: u64, planned_s: u32, steady: &Total) -> Option<f64> {
+fn recovered_after(load: &[&SecondView], reverted_ms: u64, steady: &Total) -> Option<f64> {
     let steady_p90 = steady.requests.response_time.percentile_ms(90.0);
     let slowest = steady_p90 + (steady_p90 * BACK_SHARE).max(BACK_MS);
     let most_errors = steady.error_rate()? + BACK_ERRORS;
     let is_back = |view: &SecondView| {
         view.p90.is_some_and(|p90| p90 <= slowest) && view.errors as f64 <= most_errors * view.rate as f64
     };
-    let first = u32::try_from(reverted_ms / 1_000).unwrap_or(u32::MAX);
-    let load: Vec<&SecondView> = seconds.iter().filter(|v| v.second >= first && v.second < planned_s).collect();
     let back = load.windows(BACK_WINDOWS).find(|windows| {
         windows.iter().all(|view| is_back(view)) && windows.windows(2).all(|pair| pair[0].second + 1 == pair[1].second)
     })?;
@@ -113,26 +124,37 @@ mod tests {
         Total { requests: Arc::new(requests), ..Total::default() }
     }
 
+    fn recovered(seconds: &[SecondView], reverted_ms: u64, planned_s: u32) -> Option<f64> {
+        recovered_after(&load_after(seconds, reverted_ms, planned_s), reverted_ms, &steady_of(20))
+    }
+
+    #[test]
+    fn seconds_before_the_reversal_and_after_the_planned_end_are_not_observed() {
+        let load: Vec<SecondView> = (0..25).map(|at| second(at, 20.0, 0)).collect();
+        let observed = |reverted_ms| load_after(&load, reverted_ms, 20).len();
+        assert_eq!([observed(10_500), observed(18_000), observed(20_000), observed(60_000)], [10, 2, 0, 0]);
+        assert_eq!(load_after(&load[..12], 10_000, 20).len(), 2, "a halt ends what is observed");
+    }
+
     #[test]
     fn recovery_counts_from_the_reversal_to_the_first_of_three_good_seconds() {
         // Good for two seconds, bad for one (errors), then good.
         let load: Vec<SecondView> =
             (0..20).map(|at| second(at, if at < 12 { 400.0 } else { 20.0 }, u64::from(at == 14))).collect();
-        assert_eq!(recovered_after(&load, 10_500, 20, &steady_of(20)), Some(4.5));
-        assert_eq!(recovered_after(&load, 15_500, 20, &steady_of(20)), Some(0.0));
+        assert_eq!(recovered(&load, 10_500, 20), Some(4.5));
+        assert_eq!(recovered(&load, 15_500, 20), Some(0.0));
     }
 
     #[test]
     fn a_run_that_ends_too_early_never_recovered() {
         let load: Vec<SecondView> = (0..20).map(|at| second(at, if at < 18 { 400.0 } else { 20.0 }, 0)).collect();
-        assert_eq!(recovered_after(&load, 10_000, 20, &steady_of(20)), None);
+        assert_eq!(recovered(&load, 10_000, 20), None);
         // The tail after the planned end does not help.
         assert_eq!(
-            recovered_after(
+            recovered(
                 &(0..25).map(|at| second(at, if at < 18 { 400.0 } else { 20.0 }, 0)).collect::<Vec<_>>(),
                 10_000,
-                20,
-                &steady_of(20)
+                20
             ),
             None
         );
@@ -144,7 +166,7 @@ mod tests {
             let load: Vec<SecondView> = p90s.iter().enumerate().map(|(at, p90)| second(u32::try_from(at).unwrap(), *p90, 0)).collect();
             // 20 ms + max(10 %, 5 ms) = 25 ms.
             let good = |at: usize| p90s.get(at).is_some_and(|p90| *p90 <= 25.0);
-            match recovered_after(&load, reverted, 40, &steady_of(20)) {
+            match recovered(&load, reverted, 40) {
                 Some(after) => {
                     let at = ((reverted as f64 / 1e3 + after).floor()) as usize;
                     prop_assert!(good(at) && good(at + 1) && good(at + 2), "{} {:?}", at, p90s);

@@ -210,7 +210,32 @@ fn a_generator_that_lags_is_unfit_and_a_busy_target_is_not() {
     let (unfit, reasons) = behind(80);
     assert_eq!(unfit, Verdict::Invalid);
     assert!(reasons[0].starts_with("the load generator could not keep up: 180 of 360 arrivals"), "{reasons:?}");
-    assert_eq!(behind(2).0, Verdict::Passed);
+    let (busy, reasons) = behind(2);
+    assert_eq!(busy, Verdict::Inconclusive, "the generator was fit: {reasons:?}");
+}
+
+#[test]
+fn load_that_found_no_free_user_never_passes_unless_an_objective_says_how_much_may_be_missing() {
+    let judged = |objectives: &str, arrivals: ArrivalFrame| {
+        let experiment = experiment(objectives);
+        let recording = recording_of(&experiment, &steady_load(0..20), &[], |frame| {
+            frame.arrivals.insert("s".into(), arrivals);
+        });
+        judge(&experiment, &assess(&experiment, &recording, &[]).unwrap(), &[], &Ending::Completed)
+    };
+    let missing = ArrivalFrame { scheduled: 4_000, started: 898, dropped: 3_102 };
+    let (unstated, reasons) = judged("objectives: ['p99 < 1s']", missing);
+    assert_eq!(unstated, Verdict::Inconclusive);
+    assert_eq!(
+        reasons,
+        ["only 898 of 4000 arrivals per second (22 %) found a free user; raise max_users or patience, or state an \
+          objective on `dropped` or `rate`"]
+    );
+    assert_eq!(judged("objectives: ['p99 < 1ms']", missing).0, Verdict::Failed, "a missed objective weighs more");
+    assert_eq!(judged("objectives: ['rate > 5/s']", missing).0, Verdict::Passed);
+    assert_eq!(judged("objectives: ['dropped < 100000']", missing).0, Verdict::Passed);
+    let nearly_all = ArrivalFrame { scheduled: 4_000, started: 3_960, dropped: 40 };
+    assert_eq!(judged("objectives: ['p99 < 1s']", nearly_all).0, Verdict::Passed);
 }
 
 #[test]

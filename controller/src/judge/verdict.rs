@@ -1,15 +1,16 @@
 //! The verdict and its reasons, in sentences that name what was measured and what was allowed.
 
-use kennel_model::Verdict;
 use kennel_model::api::{ArrivalRow, FaultView, RequestRow, WorkerView};
 use kennel_model::experiment::Experiment;
 use kennel_model::fault::FaultState;
+use kennel_model::objective::Metric;
 use kennel_model::protocol::{AuditReport, AuditVerdict};
+use kennel_model::{Phase, Verdict};
 
 use super::Assessment;
 use crate::recording::ALL;
 
-/// Share of due arrivals that a fit generator starts.
+/// Share of due arrivals that must be started for the asked load to have happened.
 const STARTED_SHARE: f64 = 0.99;
 /// Lag in handing out arrivals above which the generator itself was too slow, in ms.
 const LAG_MS: f64 = 50.0;
@@ -110,6 +111,32 @@ fn unfit(arrivals: &[ArrivalRow], workers: &WorkerView) -> Option<String> {
     })
 }
 
+/// Why the load that was asked for did not happen, if it did not and no objective says how much of it must.
+fn starved(experiment: &Experiment, assessment: &Assessment) -> Option<String> {
+    let mut stated = experiment.objectives.iter().chain(&experiment.steady_state);
+    if stated.any(|objective| matches!(objective.metric, Metric::Dropped | Metric::Rate)) {
+        return None;
+    }
+    let scheduled: u64 = assessment.arrivals.iter().map(|row| row.scheduled).sum();
+    let started: u64 = assessment.arrivals.iter().map(|row| row.started).sum();
+    if started as f64 >= STARTED_SHARE * scheduled as f64 {
+        return None;
+    }
+    let planned_s = experiment.load.duration().as_secs_f64();
+    let measured = assessment.phases.iter().filter(|view| view.phase != Phase::WarmUp);
+    let seconds: f64 = measured.map(|view| f64::from(view.to_s).min(planned_s) - f64::from(view.from_s)).sum();
+    let per_second = |count: u64| count as f64 / seconds.max(1.0);
+    // Few a second need a decimal to differ.
+    let decimals = usize::from(per_second(scheduled) < 100.0);
+    Some(format!(
+        "only {:.decimals$} of {:.decimals$} arrivals per second ({} %) found a free user; raise max_users or patience, \
+         or state an objective on `dropped` or `rate`",
+        per_second(started),
+        per_second(scheduled),
+        (started as f64 / scheduled as f64 * 100.0).floor(),
+    ))
+}
+
 fn failures(all: &RequestRow, assessment: &Assessment, audits: &[AuditReport]) -> Vec<String> {
     let mut reasons = Vec::new();
     if all.failures.values().sum::<u64>() >= all.count {
@@ -148,6 +175,7 @@ fn unknowns(experiment: &Experiment, assessment: &Assessment, audits: &[AuditRep
             Some(_) => {}
         }
     }
+    reasons.extend(starved(experiment, assessment));
     reasons
 }
 

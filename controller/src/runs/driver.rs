@@ -317,10 +317,10 @@ impl Driver {
                 Err(_) => break "did not confirm the halt in time",
             }
         };
+        why.push(format!("agent `{}` {problem}; faults end with its lease at the latest", claim.name));
         if closing {
             return Ok(Ending::Halted { why });
         }
-        why.push(format!("agent `{}` {problem}; faults end with its lease at the latest", claim.name));
         Ok(Ending::Error { why })
     }
 

@@ -213,6 +213,28 @@ async fn closing_halts_what_runs_and_waits_for_it() {
     again.close().await;
 }
 
+#[tokio::test]
+async fn a_halt_by_closing_that_no_agent_confirmed_says_so() {
+    let stage = Stage::new().await;
+    let mut agent = stage.agent("a1").await;
+    let id = stage.start(&experiment("")).await;
+    agent.begin().await;
+    agent.seconds(id, 0..3, 20, 0).await;
+    let (dir, ()) = tokio::join!(stage.close(), async {
+        agent.expect_halt(id).await;
+        drop(agent);
+    });
+    let again = timeout(DEADLINE, reopen(dir.path())).await.unwrap();
+    let run = again.run(id).await.unwrap().unwrap();
+    assert_eq!(run.summary.verdict, Some(Verdict::Halted));
+    let told = [
+        "halted because Kennel was stopped",
+        "agent `a1` vanished before it confirmed the halt; faults end with its lease at the latest",
+    ];
+    assert_eq!(run.summary.reasons, told);
+    again.close().await;
+}
+
 /// Opens the directory as soon as its last owner has let go of it.
 async fn reopen(dir: &std::path::Path) -> kennel_controller::Controller {
     loop {

@@ -43,7 +43,7 @@ async fn a_run_passes_when_objectives_steady_state_and_audits_hold() {
     assert_eq!((row("all", None).count, row("all", None).rate), (14 * 15, 15.0));
     assert_eq!(row("create order", Some(Phase::Fault)).failures["status 503"], 3);
     assert!((119.0..121.0).contains(&row("create order", Some(Phase::Fault)).response.p99));
-    assert_eq!((run.arrivals[0].scheduled, run.arrivals[0].dropped), (14 * 16, 14));
+    assert_eq!((run.arrivals[0].scheduled, run.arrivals[0].dropped), (14 * 160, 14));
     let fault = &run.faults[0];
     assert_eq!((fault.state, fault.injected_at_s, fault.reverted_at_s), (FaultState::Reverted, Some(5.02), Some(8.0)));
     let effect = fault.effect.unwrap();
@@ -209,7 +209,7 @@ async fn two_runs_are_compared_number_by_number() {
     assert_eq!((row("error_rate").a, row("error_rate").change), (Some(0.0), None));
     assert!(compared.rows.iter().any(|row| row.phase == Some(Phase::Steady)));
     let warnings = stage.controller.compare(a, other).await.unwrap().unwrap().warnings;
-    assert_eq!(warnings, ["the load profiles differ", "run b is not over"]);
+    assert_eq!(warnings, ["the load profiles differ", "run B is not over"]);
     drop(agent);
     stage.close().await;
 }

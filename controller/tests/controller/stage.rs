@@ -246,7 +246,7 @@ impl Agent {
     }
 
     pub(crate) async fn frame(&self, run: RunId, second: u32, requests: BTreeMap<String, RequestFrame>) {
-        let arrivals = ArrivalFrame { scheduled: 16, started: 15, dropped: 1 };
+        let arrivals = ArrivalFrame { scheduled: 160, started: 159, dropped: 1 };
         let mut lag = Latencies::new();
         lag.record_us(200);
         let frame = Frame {
