@@ -8,6 +8,9 @@ use kennel_model::fault::FaultState;
 use kennel_model::protocol::AuditVerdict;
 use kennel_model::run::Verdict;
 
+/// Seconds of load after a fault's reversal that tell whether the load was back.
+const OBSERVED_S: u32 = 3;
+
 /// Written where there is no number.
 pub(crate) const NONE: &str = "–";
 
@@ -71,6 +74,12 @@ pub(crate) fn change(value: f64) -> String {
     format!("{}{text} %", if value > 0.0 && text != "0.0" { "+" } else { "" })
 }
 
+/// A difference of two shares (0 to 1) in percentage points, with its sign: `+1.25 pp`.
+pub(crate) fn points(value: f64) -> String {
+    let text = grouped(value * 100.0, 2);
+    format!("{}{text} pp", if value > 0.0 && text != "0.00" { "+" } else { "" })
+}
+
 /// Bytes in the unit that fits.
 pub(crate) fn bytes(value: &u64) -> String {
     let mut size = *value as f64;
@@ -130,6 +139,7 @@ pub(crate) fn planned(fault: &FaultView) -> String {
 pub(crate) fn recovered(effect: &FaultEffect, fault: &FaultView) -> String {
     match effect.recovered_after_s {
         Some(seconds) => moment_in_run(&Some(seconds)),
+        None if fault.state.is_over() && effect.observed_after_s < OBSERVED_S => "recovery not observed".to_owned(),
         None if fault.state.is_over() => "not recovered".to_owned(),
         None => NONE.to_owned(),
     }
@@ -303,5 +313,38 @@ mod tests {
         let failures =
             BTreeMap::from([("timeout".to_owned(), 3), ("status 503".to_owned(), 1200), ("none".to_owned(), 0)]);
         assert_eq!(kinds(&failures), "status 503 ×1,200, timeout ×3");
+    }
+
+    #[test]
+    fn a_recovery_that_nobody_could_see_is_not_called_missing() {
+        let told = |recovered_after_s, observed_after_s, state| {
+            let effect = FaultEffect {
+                failed: 0,
+                error_rate: 0.0,
+                p50_before: 1.0,
+                p50_during: 1.0,
+                p99_before: 1.0,
+                p99_during: 1.0,
+                recovered_after_s,
+                observed_after_s,
+            };
+            let fault = FaultView {
+                name: "slow".into(),
+                kind: kennel_model::fault::FaultKind::Latency,
+                description: String::new(),
+                state,
+                planned_start_s: 1.0,
+                planned_duration_s: None,
+                injected_at_s: None,
+                reverted_at_s: None,
+                detail: String::new(),
+                effect: Some(effect),
+            };
+            recovered(&effect, &fault)
+        };
+        assert_eq!(told(None, 2, FaultState::Reverted), "recovery not observed");
+        assert_eq!(told(None, 3, FaultState::Reverted), "not recovered");
+        assert_eq!(told(Some(1.5), 9, FaultState::Reverted), "1.5 s");
+        assert_eq!(told(None, 0, FaultState::Active), NONE);
     }
 }

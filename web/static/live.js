@@ -59,7 +59,7 @@ export function follow({ api, addSeconds, setFault, setPhase, measured, load }) 
       case "second":
         setPhase(state, 1 + Math.max(0, ...Object.values(event.seconds).map((second) => second.second)));
         addSeconds(event.seconds);
-        if (measured() > 0) showProgress(measured());
+        showProgress(measured());
         break;
       case "state":
         state = event.run.state;
@@ -79,6 +79,8 @@ export function follow({ api, addSeconds, setFault, setPhase, measured, load }) 
     }
   });
 
+  // What the server rendered may be older than what the stream told since.
+  document.addEventListener("kennel:replaced", () => showProgress(measured()));
   haltInPlace();
 }
 
@@ -89,9 +91,11 @@ function connection(text) {
 
 function showProgress(seconds) {
   const bar = document.getElementById("progress");
-  if (!bar) return;
+  if (!bar || seconds === 0) return;
   bar.value = Math.min(seconds, bar.max);
-  document.getElementById("progress-text").textContent = `${duration(seconds)} of ${duration(bar.max)}`;
+  const [done, planned] = [duration(bar.value), duration(bar.max)];
+  document.getElementById("progress-text").textContent = `${done} of ${planned}`;
+  document.getElementById("load-length").textContent = seconds + 1 >= bar.max ? planned : `${done} of ${planned}`;
 }
 
 function showGuard(guard) {

@@ -166,6 +166,8 @@ async fn a_live_run_can_be_halted_with_one_click_and_no_script() {
         &format!("action=\"/runs/{id}/halt\""),
         "data-follow=\"true\"",
         "id=\"progress\"",
+        "id=\"load-length\"",
+        ">Loading…<",
         "of 10 min",
     ]);
 
@@ -318,7 +320,9 @@ async fn two_runs_are_compared_in_words_and_can_be_narrowed_to_one_request() {
     get(&house, "/compare?a=last-1&b=last").await.holds(&[&format!("data-a=\"{a}\" data-b=\"{b}\"")]);
     let lonely = get(&house, &format!("/compare?run={a}")).await;
     assert_eq!(lonely.status, StatusCode::UNPROCESSABLE_ENTITY);
-    lonely.holds(&["A comparison takes two runs; 1 were named."]);
+    lonely.holds(&["A comparison takes two runs; one was named."]);
+    get(&house, "/compare?a=last").await.holds(&["A comparison takes two runs; one was named."]);
+    get(&house, "/compare").await.holds(&["A comparison takes two runs; none was named."]);
     house.close().await;
 }
 
@@ -326,7 +330,7 @@ async fn two_runs_are_compared_in_words_and_can_be_narrowed_to_one_request() {
 async fn what_does_not_exist_gets_a_page_that_helps() {
     let house = house().await;
     let unknown = "/runs/019ab4c6-6f0e-7cc1-8a43-0f6a1c2a7b11";
-    for path in [unknown, "/runs/zzz", "/nowhere", "/static/0/nothing.js", "/runs/zzz/halt/more"] {
+    for path in [unknown, "/runs/zzz", "/runs/%ff%00", "/nowhere", "/static/0/nothing.js", "/runs/zzz/halt/more"] {
         let page = get(&house, path).await;
         assert_eq!(page.status, StatusCode::NOT_FOUND, "{path}");
         page.holds(&["id=\"problem\"", "href=\"/\"", "id=\"theme\""]);

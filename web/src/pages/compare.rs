@@ -57,7 +57,7 @@ pub(crate) async fn show(
     }
     let (Some(a), Some(b)) = (value("a"), value("b")) else {
         return Err(Problem::Unusable {
-            what: format!("A comparison takes two runs; {} were named.", picked.len()),
+            what: format!("A comparison takes two runs; {}.", named(&wanted)),
             next: "Go to the list of runs, select two of them, and press Compare.",
         });
     };
@@ -80,6 +80,15 @@ pub(crate) async fn show(
         groups: grouped(&comparison.rows, request),
     };
     Ok(fill(&page)?.into_response())
+}
+
+/// How many runs an address names, in words.
+fn named(wanted: &[(String, String)]) -> String {
+    match wanted.iter().filter(|(key, _)| matches!(key.as_str(), "a" | "b" | "run")).count() {
+        0 => "none was named".to_owned(),
+        1 => "one was named".to_owned(),
+        count => format!("{count} were named"),
+    }
 }
 
 /// Rows of the request asked for by request and phase, `all` and the whole run first.
@@ -121,6 +130,8 @@ fn judged(row: &ComparisonRow) -> (String, &'static str) {
         None if a == b => return ("=".to_owned(), "muted"),
         None => ("from nothing".to_owned(), if b > a { f64::INFINITY } else { f64::NEG_INFINITY }),
     };
+    // A share of a share misleads: one failure in a thousand against one in ten thousand is not "+900 %".
+    let text = if row.metric == "error_rate" { notation::points(b - a) } else { text };
     if relative.abs() <= NOTEWORTHY {
         return (text, "muted");
     }
@@ -167,8 +178,16 @@ mod tests {
     }
 
     #[test]
+    fn error_rates_differ_by_percentage_points() {
+        let (text, class) = judged(&row("error_rate", 0.001, 0.766_842));
+        assert_eq!((text.as_str(), class), ("▲\u{a0}+76.58\u{a0}pp worse", "worse"));
+        assert_eq!(judged(&row("error_rate", 0.02, 0.01)).0, "▼\u{a0}−1.00\u{a0}pp better");
+    }
+
+    #[test]
     fn errors_where_there_were_none_are_worse() {
-        assert_eq!(judged(&row("error_rate", 0.0, 0.01)), ("▲\u{a0}from\u{a0}nothing worse".to_owned(), "worse"));
+        assert_eq!(judged(&row("error_rate", 0.0, 0.01)), ("▲\u{a0}+1.00\u{a0}pp worse".to_owned(), "worse"));
+        assert_eq!(judged(&row("rate", 0.0, 1.0)), ("▲\u{a0}from\u{a0}nothing better".to_owned(), "better"));
         assert_eq!(judged(&row("error_rate", 0.0, 0.0)), ("=".to_owned(), "muted"));
     }
 }

@@ -1,6 +1,7 @@
 //! The page for what went wrong: what it was, and what to do next.
 
 use askama::Template;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -73,6 +74,13 @@ impl Problem {
                 "Load the page again. If it fails again, look at what Kennel logged, and whether its disk is full."
             }
         }
+    }
+}
+
+impl From<PathRejection> for Problem {
+    /// An address that is no text names nothing.
+    fn from(_: PathRejection) -> Self {
+        Self::NoSuchPage
     }
 }
 

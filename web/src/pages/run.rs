@@ -1,6 +1,7 @@
 //! One run at `/runs/{id}`, live or over: verdict, charts, tables, and the button that halts it.
 
 use askama::Template;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -53,10 +54,11 @@ pub(crate) struct Wanted {
 /// `GET /runs/{id}`
 pub(crate) async fn show(
     State(web): State<Web>,
-    Path(text): Path<String>,
+    text: Result<Path<String>, PathRejection>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Path(text) = text?;
     let Ok(id) = text.parse::<RunId>() else {
         let id = web.controller.find_run(&text).await?;
         return Ok(Redirect::to(&format!("/runs/{id}")).into_response());
@@ -86,7 +88,11 @@ pub(crate) async fn show(
 }
 
 /// `POST /runs/{id}/halt`: back to the run's page, where one sees it end.
-pub(crate) async fn halt(State(web): State<Web>, Path(text): Path<String>) -> Result<Redirect, Problem> {
+pub(crate) async fn halt(
+    State(web): State<Web>,
+    text: Result<Path<String>, PathRejection>,
+) -> Result<Redirect, Problem> {
+    let Path(text) = text?;
     let id = web.controller.find_run(&text).await?;
     match web.controller.halt(id).await {
         Ok(()) => Ok(Redirect::to(&format!("/runs/{id}?halting=1"))),
