@@ -1,9 +1,12 @@
 //! Experiments: target + scenarios + load profile + fault timeline + objectives + guards + audits, in one file.
 //!
 //! [`parse`] reads a file and reports every error in it, each with its place. What comes out is a
-//! [`ValidExperiment`], which only [`parse`] and [`Experiment::validate`] can make.
+//! [`ValidExperiment`], which is made by [`parse`] and [`Experiment::validate`], or decoded as it travels in the agent
+//! protocol: the decoder trusts the sender and does not check the rules again.
 
+mod overlaps;
 mod rules;
+mod target_rules;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,7 +66,8 @@ pub enum TargetReference {
     Inline(Box<Target>),
 }
 
-/// An experiment whose every rule was checked against the target it runs on.
+/// An experiment whose every rule was checked against the target it runs on. One that was decoded was checked by
+/// its sender.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ValidExperiment {
     experiment: Experiment,
@@ -120,7 +124,7 @@ pub fn parse_target(file: &str, source: &str) -> Result<Target, Problems> {
     let document = Document::parse(file, source)?;
     let target: Target = document.decode(&crate::schema::target())?;
     let mut problems = Vec::new();
-    rules::check_target(&target, "", &mut problems);
+    target_rules::check_target(&target, "", &mut problems);
     document.finish(target, problems)
 }
 

@@ -195,6 +195,9 @@ impl FromStr for Objective {
             }
             None => (right, None),
         };
+        if right.trim_end().ends_with(" during") {
+            return Err(fail("no phase or fault after `during`".into()));
+        }
         let (value, scope) = match right.split_once(" during ") {
             Some((value, scope)) => (value, parse_scope(scope.trim())),
             None => (right, Scope::Run),
@@ -227,6 +230,9 @@ fn parse_scope(text: &str) -> Scope {
 }
 
 fn parse_bound(metric: Metric, text: &str) -> Result<f64, String> {
+    if text.starts_with('-') {
+        return Err(format!("`{text}` is negative"));
+    }
     let number = |text: &str| {
         text.trim()
             .parse::<f64>()
@@ -343,6 +349,10 @@ mod tests {
             ("error_rate < 5", "more than 100 %"),
             ("dropped(x) < 1", "takes no request name"),
             ("p99 < 5ms over 10ms", "at least 1s"),
+            ("dropped < -5", "`-5` is negative"),
+            ("p99 < -5ms", "`-5ms` is negative"),
+            ("p99 < 5ms during", "no phase or fault after `during`"),
+            ("p99 < 5ms during  over 5s", "no phase or fault after `during`"),
         ] {
             let error = text.parse::<Objective>().unwrap_err().to_string();
             assert!(error.contains(problem) && error.contains("expected an objective"), "{text}: {error}");

@@ -193,8 +193,8 @@ impl Target {
         self.services.iter().find(|s| s.name == service)?.instances.iter().find(|i| i.name == instance)
     }
 
-    /// Whether `host` (as written in a URL) at `port` is declared. For names, the caller resolves both sides and
-    /// compares with [`HostRule::matches_address`].
+    /// The entries of `allowed_hosts`, read. Whoever reaches out resolves their hosts and compares addresses with
+    /// [`HostRule::matches_address`].
     #[must_use]
     pub fn host_rules(&self) -> Vec<HostRule> {
         self.allowed_hosts.iter().map(|text| HostRule::parse(text)).collect()

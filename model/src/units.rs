@@ -10,6 +10,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// What a duration must look like; shown to users beside a bad one.
 pub const DURATION_EXPECTED: &str = "a duration such as 200ms, 5s, 2m or 1h30m";
 
+/// Longest duration that a file may name; sums of a file's durations stay far from overflow.
+pub const LONGEST_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
+
+const LONGEST_EXPECTED: &str = "a duration of at most 720h (30 days)";
+
 /// Why a quantity could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{value}` is not {expected}")]
@@ -23,7 +28,7 @@ pub struct QuantityError {
 /// Reads a duration: one or more numbers with a unit each (`us`, `ms`, `s`, `m`, `h`), for instance `1m30s`.
 ///
 /// # Errors
-/// When a number or a unit is missing or unknown.
+/// When a number or a unit is missing or unknown, or when it is longer than [`LONGEST_DURATION`].
 pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
     let fail = || QuantityError { value: text.to_owned(), expected: DURATION_EXPECTED };
     let mut rest = text.trim();
@@ -50,7 +55,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
         seconds += number * unit;
         rest = &rest[letters..];
     }
-    Duration::try_from_secs_f64(seconds).map_err(|_| fail())
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| *duration <= LONGEST_DURATION)
+        .ok_or_else(|| QuantityError { value: text.to_owned(), expected: LONGEST_EXPECTED })
 }
 
 /// Writes a duration the way [`parse_duration`] reads it, in the largest unit that keeps it whole.

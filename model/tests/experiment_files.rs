@@ -160,6 +160,76 @@ fn a_target_must_allow_the_hosts_it_names() {
     assert!(problems.contains("registry.url: `10.9.8.7:80` is not among the target's allowed_hosts"), "{problems}");
 }
 
+#[test]
+fn names_stand_once_in_a_target() {
+    let twice = TARGET
+        .replace("{name: eos-c-2}", "{name: eos-c-1}\n  - {name: eos-c}")
+        .replace(
+            "links:",
+            "links:\n  - {from: gw, to: eos-c, instance: eos-c-1, listen: '127.0.0.1:3', upstream: '127.0.0.1:4'}",
+        )
+        .replace("audits: [", "audits: [{name: books, url: 'http://127.0.0.1:9/b'}, ");
+    let found = parse_target("t.yaml", &twice).unwrap_err().to_string();
+    for expected in [
+        "t.yaml:9:10: services[0].instances[1].name: a second instance named `eos-c/eos-c-1`",
+        "t.yaml:10:6: services[1].name: a second service named `eos-c`",
+        "t.yaml:13:5: links[1]: a second link named `gw -> eos-c-1`",
+        "audits[1].name: a second audit named `books`",
+    ] {
+        assert!(found.contains(expected), "missing: {expected}\nin:\n{found}");
+    }
+    assert_eq!(found.lines().count(), 4, "{found}");
+}
+
+#[test]
+fn faults_on_the_same_thing_must_not_overlap() {
+    let second = |kind: &str, start: &str| {
+        let (name, rest) = match kind {
+            "latency" => ("{link: gw -> eos-c-1}", "parameters: {latency: 1ms}, duration: 1s"),
+            _ => ("{service: eos-c, instance: eos-c-1}", "duration: 1s"),
+        };
+        format!("faults:\n  - {{name: other, kind: {kind}, selector: {name}, start: {start}, {rest}}}")
+    };
+    let on_link = errors(&GOOD.replace("faults:", &second("latency", "15500ms"))).join("\n");
+    assert!(
+        on_link.contains(
+            "faults[0].start: faults `slow` and `other` would both work on link gw -> eos-c-1 at the same time; \
+             expected a start at least 1s after the other's end"
+        ),
+        "{on_link}"
+    );
+    assert!(parse("x.yaml", &GOOD.replace("faults:", &second("latency", "16s")), &World).is_ok());
+    let kill = "faults:\n  - {name: gone, kind: kill, selector: {service: eos-c, instance: eos-c-1}, start: 1s}";
+    let both = second("pause", "50s").replace("faults:", kill);
+    let on_process = errors(&GOOD.replace("faults:", &both)).join("\n");
+    assert!(on_process.contains("`gone` and `other` would both work on process eos-c/eos-c-1"), "{on_process}");
+    let both = second("registry-gap", "50s").replace("faults:", kill);
+    let on_registry = errors(&GOOD.replace("faults:", &both)).join("\n");
+    assert!(!on_registry.contains("would both work"), "{on_registry}");
+}
+
+#[test]
+fn the_end_of_a_fault_is_not_rounded_away() {
+    let late = GOOD.replace("start: 10s", "start: 10s300ms").replace("duration: 60s", "duration: 15s");
+    let found = errors(&late).join("\n");
+    assert!(
+        found.contains(
+            "`slow` would end 15300ms after the start, when the load is over; expected an end within the load's 15s"
+        ),
+        "{found}"
+    );
+}
+
+#[test]
+fn endless_durations_are_refused() {
+    let found = errors(&GOOD.replace(
+        "{rate: 100/s, duration: 60s}",
+        "{rate: 1/s, duration: 10000000000000000000s}, {rate: 1/s, duration: 10000000000000000000s}",
+    ))
+    .join("\n");
+    assert!(found.contains("`10000000000000000000s` is not a duration of at most 720h"), "{found}");
+}
+
 /// Editors and other tools use the committed file; `kennel schema` prints the same.
 #[test]
 fn the_committed_schemas_are_those_of_the_types() {

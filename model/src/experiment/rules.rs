@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::{Experiment, Surroundings, TargetReference, ValidExperiment, host_and_port, select_links};
+use super::overlaps::check_overlaps;
+use super::target_rules::check_target;
+use super::{Experiment, Surroundings, TargetReference, ValidExperiment, select_links};
 use crate::document::Problem;
 use crate::fault::{Fault, FaultKind, SelectorKind};
 use crate::load::LoadProfile;
 use crate::objective::Scope;
 use crate::target::Target;
-use crate::units::DURATION_EXPECTED;
+use crate::units::{DURATION_EXPECTED, format_duration};
 
 impl Experiment {
     /// Checks every rule that the types alone cannot express.
@@ -33,6 +35,9 @@ impl Experiment {
         let requests = self.check_scenarios(surroundings, &mut problems);
         self.check_load(target.as_ref(), &mut problems);
         self.check_faults(target.as_ref(), &mut problems);
+        if let Some(target) = &target {
+            check_overlaps(&self.faults, target, &mut problems);
+        }
         self.check_objectives(&requests, &mut problems);
         if let Some(target) = &target {
             for (at, audit) in self.audits.iter().enumerate() {
@@ -184,11 +189,11 @@ impl Experiment {
                 problems.push(Problem::new(
                     format!("{path}/start"),
                     format!(
-                        "`{}` would end {:.0?} after the start, when the load is over",
+                        "`{}` would end {} after the start, when the load is over",
                         fault.name,
-                        fault.planned_end()
+                        format_duration(fault.planned_end())
                     ),
-                    format!("an end within the load's {:.0?}", self.load.duration()),
+                    format!("an end within the load's {}", format_duration(self.load.duration())),
                 ));
             }
             check_parameters(fault, &path, problems);
@@ -347,62 +352,7 @@ fn check_selector(fault: &Fault, path: &str, target: Option<&Target>, problems: 
     }
 }
 
-/// Checks a target's own rules; `path` is where it stands in the document.
-pub(super) fn check_target(target: &Target, path: &str, problems: &mut Vec<Problem>) {
-    let rules = target.host_rules();
-    let mut url = |field: String, url: &str| match host_and_port(url) {
-        None => problems.push(Problem::new(
-            field,
-            format!("`{url}` is not a URL that can be reached"),
-            "a URL such as http://127.0.0.1:8080",
-        )),
-        Some((host, port))
-            if !rules.iter().any(|rule| rule.host == host && rule.port.is_none_or(|own| own == port)) =>
-        {
-            problems.push(Problem::new(
-                field,
-                format!("`{host}:{port}` is not among the target's allowed_hosts"),
-                format!("one of {}, or a line for it there", names(target.allowed_hosts.iter().map(String::as_str))),
-            ));
-        }
-        Some(_) => {}
-    };
-    url(format!("{path}/base_url"), &target.base_url);
-    for (at, health) in target.health.iter().enumerate() {
-        url(format!("{path}/health/{at}"), health);
-    }
-    for (at, audit) in target.audits.iter().enumerate() {
-        url(format!("{path}/audits/{at}/url"), &audit.url);
-    }
-    if let Some(registry) = &target.registry {
-        url(format!("{path}/registry/url"), &registry.url);
-    }
-    for (at, link) in target.links.iter().enumerate() {
-        if let Some(toxiproxy) = &link.toxiproxy {
-            url(format!("{path}/links/{at}/toxiproxy/api"), &toxiproxy.api);
-        } else {
-            url(format!("{path}/links/{at}/upstream"), &format!("http://{}", link.upstream));
-            url(format!("{path}/links/{at}/listen"), &format!("http://{}", link.listen));
-        }
-    }
-    for (s, service) in target.services.iter().enumerate() {
-        for (i, instance) in service.instances.iter().enumerate() {
-            if let Some(process) = &instance.process
-                && process.pid_file.is_none()
-                && process.listening_port.is_none()
-                && process.command_line.is_none()
-            {
-                problems.push(Problem::new(
-                    format!("{path}/services/{s}/instances/{i}/process"),
-                    "an empty process selector would match everything",
-                    "`pid_file`, `listening_port` or `command_line`",
-                ));
-            }
-        }
-    }
-}
-
-fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let listed: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     if listed.is_empty() { "none".to_owned() } else { listed.join(", ") }
 }
