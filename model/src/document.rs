@@ -268,7 +268,9 @@ fn describe(error: &ValidationError<'_>, schema: &Value, problems: &mut Vec<Prob
             });
             let tag_is_wrong = meant.is_none_or(|errors| errors.iter().any(|e| is_tag_or_type(e, &pointer)));
             if tag_is_wrong {
-                let expected = alternatives(context);
+                let tags = here.map(model_tags).unwrap_or_default();
+                let untagged = instance.is_object() && instance.get("model").is_none();
+                let expected = if untagged && !tags.is_empty() { tags } else { alternatives(context) };
                 let (pointer, message) = tag_problem(context, &pointer, instance);
                 problems.push(Problem::new(pointer, message, expected));
             } else {
@@ -300,8 +302,7 @@ fn describe(error: &ValidationError<'_>, schema: &Value, problems: &mut Vec<Prob
             let name = property.as_str().unwrap_or_default();
             let expected = here
                 .and_then(|s| s.pointer(&format!("/properties/{}", escape(name))))
-                .and_then(|s| expected_by(s, schema))
-                .unwrap_or_else(|| format!("`{name}: …`"));
+                .map_or_else(|| format!("`{name}: …`"), |s| expected_of_missing(name, s, schema));
             problems.push(Problem::new(pointer, format!("missing field `{name}`"), expected));
         }
         kind => {
@@ -317,8 +318,40 @@ fn describe(error: &ValidationError<'_>, schema: &Value, problems: &mut Vec<Prob
                 ValidationErrorKind::Pattern { pattern } if pattern == "^/" => "a path that starts with `/`".to_owned(),
                 _ => expected,
             };
-            problems.push(Problem::new(pointer, format!("{} is not valid here", shown(instance)), expected));
+            problems.push(Problem::new(pointer.as_str(), not_valid(&pointer, instance), expected));
         }
+    }
+}
+
+/// The words among which `model` chooses, as they would be written.
+fn model_tags(at: &Value) -> String {
+    let branches = at["oneOf"].as_array().into_iter().flatten();
+    let words = branches.filter_map(|branch| branch.pointer("/properties/model/const").and_then(Value::as_str));
+    words.map(|word| format!("`model: {word}`")).collect::<Vec<_>>().join(" or ")
+}
+
+/// What a missing field would look like: its words, its quantity, or at least its kind.
+fn expected_of_missing(name: &str, at: &Value, schema: &Value) -> String {
+    let at = follow(at, schema);
+    let words: Vec<Value> =
+        at["oneOf"].as_array().into_iter().flatten().filter_map(|word| word.get("const").cloned()).collect();
+    if !words.is_empty() {
+        return options_list(&words.into());
+    }
+    match (at["type"].as_str(), expected_by(at, schema)) {
+        (_, Some(quantity)) if !is_prose(&quantity) => quantity,
+        (Some("object"), _) => format!("`{name}: …`, a mapping"),
+        (Some("array"), _) => format!("`{name}: …`, a list"),
+        (Some("string"), _) => format!("`{name}: …`, text"),
+        (Some("integer"), _) => format!("`{name}: …`, a whole number"),
+        _ => format!("`{name}: …`"),
+    }
+}
+
+fn not_valid(pointer: &str, value: &Value) -> String {
+    match (value, pointer.rsplit('/').next()) {
+        (Value::Null, Some(field)) if !field.is_empty() => format!("`{field}` is empty"),
+        _ => format!("{} is not valid here", shown(value)),
     }
 }
 
@@ -352,6 +385,9 @@ fn alternatives(context: &[Vec<ValidationError<'static>>]) -> String {
             words.push(word);
         }
     }
+    if words.iter().any(|word| word.starts_with('`')) {
+        words.retain(|word| word != "text");
+    }
     match words.as_slice() {
         [_, _, _, ..] => format!("one of {}", words.join(", ")),
         _ => words.join(" or "),
@@ -361,18 +397,19 @@ fn alternatives(context: &[Vec<ValidationError<'static>>]) -> String {
 fn tag_problem(context: &[Vec<ValidationError<'static>>], pointer: &str, instance: &Value) -> (String, String) {
     let tag = context.iter().flatten().find_map(|error| match error.kind() {
         ValidationErrorKind::Constant { .. } => {
-            Some((error.instance_path().as_str().to_owned(), shown(error.instance())))
+            let at = error.instance_path().as_str();
+            Some((at.to_owned(), not_valid(at, error.instance())))
         }
         _ => None,
     });
     match tag {
-        Some((at, value)) => (at, format!("{value} is not valid here")),
+        Some(found) => found,
         None => match context.iter().flatten().find_map(|error| match error.kind() {
             ValidationErrorKind::Required { property } => property.as_str(),
             _ => None,
         }) {
             Some(missing) if instance.is_object() => (pointer.to_owned(), format!("missing field `{missing}`")),
-            _ => (pointer.to_owned(), format!("{} is not valid here", shown(instance))),
+            _ => (pointer.to_owned(), not_valid(pointer, instance)),
         },
     }
 }

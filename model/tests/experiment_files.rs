@@ -79,7 +79,7 @@ faults:
 ",
     );
     let expected = [
-        "x.yaml:1:1: missing field `target`; expected A target by name or in full",
+        "x.yaml:1:1: missing field `target`; expected `target: …`",
         "x.yaml:1:1: version: `2` is not valid here; expected at most 1",
         "x.yaml:3:1: targt: unknown field `targt`; expected one of version, name, description, target",
         "x.yaml:4:31: load.stages[0].rate: `fast` is not valid here; expected a rate such as 150/s or 600/m",
@@ -228,6 +228,18 @@ fn endless_durations_are_refused() {
     ))
     .join("\n");
     assert!(found.contains("`10000000000000000000s` is not a duration of at most 720h"), "{found}");
+}
+
+#[test]
+fn missing_and_empty_fields_say_what_belongs_there() {
+    let found = errors(&GOOD.replace("    kind: latency\n", "").replace("    start: 10s\n", "")).join("\n");
+    assert!(found.contains("missing field `kind`; expected one of `latency`, `kill`, `pause`"), "{found}");
+    assert!(found.contains("missing field `start`; expected a duration such as 200ms"), "{found}");
+    let found = errors(&GOOD.replace("kind: latency", "kind:").replace("name: demo\n", "")).join("\n");
+    assert!(found.contains("faults[0].kind: `kind` is empty; expected one of `latency`, `kill`"), "{found}");
+    assert!(found.contains("missing field `name`; expected `name: …`, text"), "{found}");
+    let found = errors(&GOOD.replace("  model: open\n", "")).join("\n");
+    assert!(found.contains("missing field `model`; expected `model: open` or `model: closed`"), "{found}");
 }
 
 /// Editors and other tools use the committed file; `kennel schema` prints the same.
