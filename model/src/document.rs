@@ -96,8 +96,16 @@ impl Document {
                 expected: expected.to_owned(),
             }],
         };
-        let nodes = MarkedYaml::load_from_str(source)
-            .map_err(|e| fail(e.marker().line(), e.marker().col() + 1, format!("not YAML: {}", e.info()), ""))?;
+        let nodes = MarkedYaml::load_from_str(source).map_err(|e| {
+            let (line, column) = (e.marker().line(), e.marker().col() + 1);
+            let rest = source.lines().nth(line.saturating_sub(1)).map(|l| l.chars().skip(column - 1).collect());
+            match rest.as_ref().and_then(|rest: &String| rest.split_once(':')) {
+                Some((key, _)) if e.info().contains("duplicated key") => {
+                    fail(line, column, format!("a second `{}` in this mapping", key.trim()), "each key once")
+                }
+                _ => fail(line, column, format!("not YAML: {}", e.info()), ""),
+            }
+        })?;
         let [node] = nodes.as_slice() else {
             let expected = "one YAML document";
             return Err(fail(1, 1, format!("the file holds {} documents", nodes.len()), expected));

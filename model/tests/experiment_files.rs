@@ -149,6 +149,8 @@ fn the_wrong_model_and_a_bad_objective_are_explained() {
 fn syntax_errors_are_placed() {
     let found = errors("version: 1\nname: [demo\n").join("\n");
     assert!(found.starts_with("x.yaml:") && found.contains("not YAML"), "{found}");
+    let found = errors("version: 1\nload: {}\nname: a\nload: {}\n").join("\n");
+    assert!(found.contains("x.yaml:4:1: a second `load` in this mapping; expected each key once"), "{found}");
     let found = errors("").join("\n");
     assert!(found.contains("x.yaml:1:1"), "{found}");
 }
