@@ -128,9 +128,11 @@ fn faults(faults: &[FaultView]) -> Table {
         let effect = fault.effect.map_or_else(
             || fault.detail.clone(),
             |effect| {
-                let recovered = effect
-                    .recovered_after_s
-                    .map_or_else(|| "not recovered".to_owned(), |s| format!("recovered after {s:.0} s"));
+                let recovered = match effect.recovered_after_s {
+                    Some(seconds) => format!("recovered after {seconds:.0} s"),
+                    None if effect.observed_after_s < 3 => "recovery not observed".to_owned(),
+                    None => "not recovered".to_owned(),
+                };
                 format!(
                     "p50 {:.1} → {:.1} ms, p99 {:.0} → {:.0} ms, {} failed ({:.2} %), {recovered}",
                     effect.p50_before,
