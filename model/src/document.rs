@@ -156,52 +156,38 @@ impl Document {
         }
     }
 
-    /// Checks the document against `schema` and decodes it.
-    ///
-    /// # Errors
-    /// Every violation of the schema; or, where the schema is content, what the decoder says.
-    pub fn decode<T: DeserializeOwned>(&self, schema: &Value) -> Result<T, Problems> {
+    /// The document's value.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// Everything that `schema` and the grammars of single values have against a value.
+    #[must_use]
+    pub fn violations(&self, value: &Value, schema: &Value) -> Vec<Problem> {
         let mut problems = Vec::new();
         match jsonschema::validator_for(schema) {
             Ok(validator) => {
-                for error in validator.iter_errors(&self.value) {
+                for error in validator.iter_errors(value) {
                     describe(&error, schema, &mut problems);
                 }
             }
             Err(error) => problems.push(Problem::new("", format!("the schema itself is broken: {error}"), "")),
         }
-        // Values whose grammar a schema cannot express (objectives, rates) fail here, one at a time, so each is also
-        // tried alone to list them all.
-        if problems.is_empty() {
-            match serde_json::from_value(self.value.clone()) {
-                Ok(decoded) => return Ok(decoded),
-                Err(error) => problems.extend(self.grammar_problems(&error)),
-            }
-        } else {
-            problems.extend(self.objective_problems());
-        }
-        Err(self.place(problems))
-    }
-
-    fn grammar_problems(&self, error: &serde_json::Error) -> Vec<Problem> {
-        let found = self.objective_problems();
-        if found.is_empty() { vec![Problem::new("", error.to_string(), "")] } else { found }
-    }
-
-    fn objective_problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        for field in ["objectives", "steady_state", "guards"] {
-            for (at, text) in self.value[field].as_array().into_iter().flatten().enumerate() {
-                if let Some(Err(error)) = text.as_str().map(str::parse::<crate::objective::Objective>) {
-                    problems.push(Problem::new(
-                        format!("/{field}/{at}"),
-                        format!("`{}`: {}", error.text, error.problem),
-                        crate::objective::OBJECTIVE_EXPECTED,
-                    ));
-                }
-            }
-        }
+        problems.extend(objective_problems(value));
         problems
+    }
+
+    /// Checks the document against `schema` and decodes it.
+    ///
+    /// # Errors
+    /// Every violation of the schema and of the grammars of single values; or what the decoder says.
+    pub fn decode<T: DeserializeOwned>(&self, schema: &Value) -> Result<T, Vec<Problem>> {
+        let problems = self.violations(&self.value, schema);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        serde_json::from_value(self.value.clone()).map_err(|error| vec![Problem::new("", error.to_string(), "")])
     }
 
     /// Gives `value` back when there are no problems.
@@ -236,6 +222,23 @@ impl Document {
         placed.dedup();
         Problems { file: self.file.clone(), problems: placed }
     }
+}
+
+/// What is wrong with the objectives of a document, whose grammar a schema cannot express.
+fn objective_problems(value: &Value) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for field in ["objectives", "steady_state", "guards"] {
+        for (at, text) in value[field].as_array().into_iter().flatten().enumerate() {
+            if let Some(Err(error)) = text.as_str().map(str::parse::<crate::objective::Objective>) {
+                problems.push(Problem::new(
+                    format!("/{field}/{at}"),
+                    format!("`{}`: {}", error.text, error.problem),
+                    crate::objective::OBJECTIVE_EXPECTED,
+                ));
+            }
+        }
+    }
+    problems
 }
 
 fn place(node: &MarkedYaml<'_>) -> (usize, usize) {

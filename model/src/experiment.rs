@@ -6,6 +6,7 @@
 
 mod overlaps;
 mod rules;
+mod salvage;
 mod target_rules;
 
 use schemars::JsonSchema;
@@ -17,6 +18,8 @@ use crate::load::LoadProfile;
 use crate::objective::Objective;
 use crate::scenario::Scenario;
 use crate::target::{HostRule, Target};
+
+use self::salvage::{Salvaged, salvage};
 
 /// An experiment as written in a file, version 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -122,7 +125,7 @@ pub struct Builtin {
 /// Every problem in it, placed.
 pub fn parse_target(file: &str, source: &str) -> Result<Target, Problems> {
     let document = Document::parse(file, source)?;
-    let target: Target = document.decode(&crate::schema::target())?;
+    let target: Target = document.decode(&crate::schema::target()).map_err(|problems| document.place(problems))?;
     let mut problems = Vec::new();
     target_rules::check_target(&target, "", &mut problems);
     document.finish(target, problems)
@@ -134,11 +137,21 @@ pub fn parse_target(file: &str, source: &str) -> Result<Target, Problems> {
 /// Every problem in it, placed.
 pub fn parse(file: &str, source: &str, surroundings: &dyn Surroundings) -> Result<ValidExperiment, Problems> {
     let document = Document::parse(file, source)?;
-    let experiment: Experiment = document.decode(&crate::schema::experiment())?;
-    match experiment.validate(source, surroundings) {
-        Ok(valid) => Ok(valid),
-        Err(problems) => Err(document.place(problems)),
-    }
+    let schema = crate::schema::experiment();
+    let problems = match document.decode::<Experiment>(&schema) {
+        Ok(experiment) => match experiment.validate(source, surroundings) {
+            Ok(valid) => return Ok(valid),
+            Err(problems) => problems,
+        },
+        Err(mut problems) => {
+            if let Some(Salvaged { experiment, cuts }) = salvage(&document, &schema) {
+                let (_, broken) = experiment.broken_rules(surroundings, &cuts);
+                problems.extend(broken.into_iter().filter(|problem| !cuts.cover(&problem.pointer)));
+            }
+            problems
+        }
+    };
+    Err(document.place(problems))
 }
 
 /// The declared links that a selector `from -> to` means: `to` is a service or one instance of it.

@@ -94,6 +94,42 @@ faults:
 }
 
 #[test]
+fn errors_of_form_hide_no_errors_of_meaning() {
+    let source = "version: 1
+name: demo
+target: nope
+bogus: 1
+load: { model: open, stages: [{ rate: 5/s, duration: 20s }] }
+scenarios:
+  - { name: orders, builtin: order-system/custmer, weight: 0 }
+faults:
+  - { name: a, kind: latency, selector: { link: gw -> eos-c }, parameters: { latency: 1ms }, start: 18s, duration: 5s, why: x }
+objectives: ['p99(nope) < 5s', 'p99 < 5', 'p99 < 5s during b']
+";
+    let found = errors(source).join("\n");
+    for expected in [
+        "x.yaml:3:1: target: unknown target `nope`",
+        "x.yaml:4:1: bogus: unknown field `bogus`",
+        "scenarios[0].weight: `0` is not valid here; expected at least 1",
+        "scenarios[0].builtin: unknown built-in scenario `order-system/custmer`",
+        "faults[0].why: unknown field `why`",
+        "faults[0].start: `a` would end",
+        "objectives[0]: no scenario sends a request named `nope`",
+        "objectives[1]: `p99 < 5`",
+        "objectives[2]: `during b` names neither",
+    ] {
+        assert!(found.contains(expected), "missing: {expected}\nin:\n{found}");
+    }
+    assert_eq!(found.lines().count(), 9, "{found}");
+
+    // What was cut out for its form breaks no rule of meaning.
+    let found = errors(&GOOD.replace("kind: latency", "kind: latencee").replace("model: open", "model: opne"));
+    assert_eq!(found.len(), 2, "{found:#?}");
+    let found = errors("name: x\naudits: [nope]\ntarget: shop\n").join("\n");
+    assert!(found.contains("offers no audit `nope`") && found.contains("missing field `load`"), "{found}");
+}
+
+#[test]
 fn every_broken_rule_is_listed_with_its_place() {
     let found = errors(
         "version: 1

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::overlaps::check_overlaps;
+use super::salvage::Cuts;
 use super::target_rules::check_target;
 use super::{Experiment, Surroundings, TargetReference, ValidExperiment, select_links};
 use crate::document::Problem;
@@ -18,6 +19,17 @@ impl Experiment {
     /// # Errors
     /// Every broken rule, by JSON pointer into the file.
     pub fn validate(self, source: &str, surroundings: &dyn Surroundings) -> Result<ValidExperiment, Vec<Problem>> {
+        let (target, problems) = self.broken_rules(surroundings, &Cuts::default());
+        match target {
+            Some(target) if problems.is_empty() => {
+                Ok(ValidExperiment { experiment: self, target, source: source.to_owned() })
+            }
+            _ => Err(problems),
+        }
+    }
+
+    /// Every broken rule, and the target if there is one. Rules that need what was cut out are not asked.
+    pub(super) fn broken_rules(&self, surroundings: &dyn Surroundings, cuts: &Cuts) -> (Option<Target>, Vec<Problem>) {
         let mut problems = Vec::new();
         let target = match &self.target {
             TargetReference::Inline(target) => {
@@ -38,7 +50,7 @@ impl Experiment {
         if let Some(target) = &target {
             check_overlaps(&self.faults, target, &mut problems);
         }
-        self.check_objectives(&requests, &mut problems);
+        self.check_objectives(&requests, cuts, &mut problems);
         if let Some(target) = &target {
             for (at, audit) in self.audits.iter().enumerate() {
                 if !target.audits.iter().any(|a| a.name == *audit) {
@@ -51,12 +63,7 @@ impl Experiment {
                 }
             }
         }
-        match target {
-            Some(target) if problems.is_empty() => {
-                Ok(ValidExperiment { experiment: self, target, source: source.to_owned() })
-            }
-            _ => Err(problems),
-        }
+        (target, problems)
     }
 
     fn check_scenarios(&self, surroundings: &dyn Surroundings, problems: &mut Vec<Problem>) -> BTreeSet<String> {
@@ -210,13 +217,14 @@ impl Experiment {
         }
     }
 
-    fn check_objectives(&self, requests: &BTreeSet<String>, problems: &mut Vec<Problem>) {
+    fn check_objectives(&self, requests: &BTreeSet<String>, cuts: &Cuts, problems: &mut Vec<Problem>) {
         let lists = [("objectives", &self.objectives), ("steady_state", &self.steady_state), ("guards", &self.guards)];
         for (field, list) in lists {
             for (at, objective) in list.iter().enumerate() {
                 let path = format!("/{field}/{at}");
                 if let Some(request) = &objective.request
                     && !requests.contains(request)
+                    && !cuts.touch("scenarios")
                 {
                     problems.push(Problem::new(
                         path.clone(),
@@ -226,6 +234,7 @@ impl Experiment {
                 }
                 if let Scope::Fault(name) = &objective.scope
                     && !self.faults.iter().any(|fault| fault.name == *name)
+                    && !cuts.touch("faults")
                 {
                     problems.push(Problem::new(
                         path.clone(),
