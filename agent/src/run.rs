@@ -293,8 +293,13 @@ async fn under_load(
         };
         faults.spawn(life.live());
     }
+    let mut crashed = false;
     let end = loop {
         tokio::select! {
+            Some(Err(error)) = faults.join_next(), if !faults.is_empty() => {
+                crashed = true;
+                break LoadEnd::ByItself { failure: Some(format!("a fault's task crashed: {error}")) };
+            }
             report = prepared.worker.next() => match report {
                 Some(WorkerReport::Frame(frame)) => tell(host, FromAgent::Frame(frame)).await,
                 Some(WorkerReport::Ended) => {
@@ -327,7 +332,6 @@ async fn under_load(
     }
     // A fault that ends by itself (a killed process that is started again) may outlast the load.
     let mut end = end;
-    let mut crashed = false;
     loop {
         tokio::select! {
             over = faults.join_next() => match over {

@@ -7,7 +7,7 @@ use kennel_model::scenario as model;
 
 use crate::builtin::Builtin;
 use crate::client::Client;
-use crate::declared::Declared;
+use crate::declared::{BadHeader, Declared};
 
 /// A scenario that is ready to run: what it does and the names of its requests.
 #[derive(Debug, Clone)]
@@ -30,13 +30,8 @@ pub enum ScriptError {
         builtin: String,
     },
     /// A header of a step cannot be sent.
-    #[error("step `{step}` has the header `{header}`, which cannot be sent over HTTP")]
-    BadHeader {
-        /// Name of the step.
-        step: String,
-        /// The header as written.
-        header: String,
-    },
+    #[error(transparent)]
+    BadHeader(#[from] BadHeader),
 }
 
 impl Script {

@@ -6,8 +6,17 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use kennel_model::scenario::Scenario;
 
-use crate::attack::ScriptError;
 use crate::client::{Abandon, Client, Request};
+
+/// A header of a step cannot be sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("step `{step}` has the header `{header}`, which cannot be sent over HTTP")]
+pub struct BadHeader {
+    /// Name of the step.
+    pub step: String,
+    /// The header as written.
+    pub header: String,
+}
 
 /// A declared scenario with everything parsed that can be parsed ahead of time.
 #[derive(Debug)]
@@ -31,12 +40,12 @@ impl Declared {
     ///
     /// # Errors
     /// When a header cannot be sent over HTTP.
-    pub fn of(scenario: &Scenario) -> Result<Self, ScriptError> {
+    pub fn of(scenario: &Scenario) -> Result<Self, BadHeader> {
         let steps = scenario.steps.iter().map(|step| {
             let headers = step.headers.iter().map(|(name, value)| {
                 match (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str())) {
                     (Ok(name), Ok(value)) => Ok((name, value)),
-                    _ => Err(ScriptError::BadHeader { step: step.name.clone(), header: format!("{name}: {value}") }),
+                    _ => Err(BadHeader { step: step.name.clone(), header: format!("{name}: {value}") }),
                 }
             });
             Ok(Step {
