@@ -11,11 +11,13 @@ use kennel_model::document::Problems;
 use kennel_model::experiment::{self, Surroundings};
 use kennel_model::protocol::{FromAgent, ToAgent};
 use kennel_model::{RunId, ValidExperiment};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::caller::Caller;
+use crate::happenings::{Happening, Happenings};
 use crate::judge::compare::compare;
 use crate::reading;
 use crate::runs::account::{Account, OpenAccount};
@@ -23,6 +25,7 @@ use crate::runs::active::{ActiveRuns, Stop};
 use crate::runs::agents::Agents;
 use crate::runs::driver::{Deadlines, Driver};
 use crate::runs::logbook::Logbook;
+use crate::runs::queue::Queue;
 use crate::store::{Store, StoreError};
 
 /// What a controller needs to know from outside.
@@ -123,13 +126,15 @@ const AGENT_PATIENCE: Duration = Duration::from_secs(60);
 /// Starts, watches, keeps and judges runs. Cheap to clone; all clones are the same controller.
 #[derive(Clone)]
 pub struct Controller {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    config: ControllerConfig,
-    store: Store,
-    agents: Arc<Agents>,
+pub(crate) struct Inner {
+    pub(crate) config: ControllerConfig,
+    pub(crate) store: Store,
+    pub(crate) agents: Arc<Agents>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) happenings: Happenings,
     active: ActiveRuns,
     /// Cancelled when no new run may start.
     shutdown: CancellationToken,
@@ -157,6 +162,8 @@ impl Controller {
             config,
             store,
             agents: Arc::new(Agents::new(AGENT_PATIENCE)),
+            queue: Arc::new(Queue::new()),
+            happenings: Happenings::default(),
             active: ActiveRuns::default(),
             shutdown,
             unattended: CancellationToken::new(),
@@ -190,6 +197,19 @@ impl Controller {
                 () = unattended.cancelled() => {}
             }
         });
+    }
+
+    /// What happens from now on.
+    pub fn happenings(&self) -> broadcast::Receiver<Happening> {
+        self.inner.happenings.listen()
+    }
+
+    /// Notes in the audit log that somebody did something.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn record(&self, caller: &Caller, action: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
+        self.inner.store.record_act(&caller.name, action, subject, detail).await
     }
 
     /// Names of the attached agents.
@@ -232,6 +252,7 @@ impl Controller {
         }
         let driver = Driver {
             agents: Arc::clone(&self.inner.agents),
+            queue: Some(Arc::clone(&self.inner.queue)),
             logbook: Logbook::new(self.inner.store.clone(), reins.live, account),
             experiment,
             raw_log: request.raw_log,
@@ -393,6 +414,7 @@ struct Ended {
 impl Drop for Ended {
     fn drop(&mut self) {
         self.inner.active.remove(self.run);
+        self.inner.happenings.tell(Happening::RunEnded(self.run));
     }
 }
 

@@ -5,12 +5,16 @@
 //! means, `reading` brings back what is over, and [`api`] tells it over HTTP.
 
 pub mod api;
+mod caller;
 mod controller;
+mod happenings;
 mod judge;
 mod reading;
 mod recording;
 mod runs;
 mod store;
 
+pub use caller::Caller;
 pub use controller::{Controller, ControllerConfig, ControllerError, FindError, HaltError, StartError};
+pub use happenings::Happening;
 pub use store::StoreError;

@@ -2,7 +2,7 @@
 //! and the shapes in which the API answers. Nothing here does I/O.
 //!
 //! Modules in the order in which data flows through them: a [`document`] is read and checked against the
-//! [`schema`], becomes an [`experiment`] (with its [`target`], [`scenario`]s, [`load`] profile, [`fault`]s and
+//! [`schema`], becomes a [`suite`] of steps or an [`experiment`] (with its [`target`], [`scenario`]s, [`load`] profile, [`fault`]s and
 //! [`objective`]s), travels in the agent [`protocol`], comes back as [`frame`]s, and is shown as [`api`] views.
 
 pub mod api;
@@ -13,11 +13,15 @@ pub mod frame;
 pub mod load;
 pub mod objective;
 pub mod protocol;
+pub mod role;
 pub mod run;
 pub mod scenario;
 pub mod schema;
+pub mod suite;
 pub mod target;
 pub mod units;
+mod words;
 
 pub use experiment::{Experiment, ValidExperiment};
+pub use role::Role;
 pub use run::{Phase, RunId, RunState, Verdict};

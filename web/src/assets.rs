@@ -17,6 +17,9 @@ use crate::pages::problem::Problem;
 #[folder = "static"]
 struct Files;
 
+/// The one stylesheet that pages ask for; its parts lie in `style/`.
+const STYLESHEET: &str = "style.css";
+
 const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 const ASK_FIRST: &str = "no-cache";
 
@@ -45,9 +48,24 @@ pub(crate) async fn serve(
     Path((digest, path)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let file = Files::get(&path).ok_or(Problem::NoSuchPage)?;
     let current = web.layout.asset("") == format!("/static/{digest}/");
-    Ok(answer(&path, file, if current { FOR_GOOD } else { ASK_FIRST }, &headers))
+    let keep = if current { FOR_GOOD } else { ASK_FIRST };
+    if path == STYLESHEET {
+        return Ok(
+            ([(header::CACHE_CONTROL, keep), (header::CONTENT_TYPE, media_type(&path))], stylesheet()).into_response()
+        );
+    }
+    let file = Files::get(&path).ok_or(Problem::NoSuchPage)?;
+    Ok(answer(&path, file, keep, &headers))
+}
+
+/// Every part of the stylesheet, joined in the order of their names.
+fn stylesheet() -> String {
+    let mut parts: Vec<Cow<'static, str>> = Files::iter().filter(|name| name.starts_with("style/")).collect();
+    parts.sort_unstable();
+    let text =
+        parts.iter().filter_map(|name| Files::get(name)).map(|file| String::from_utf8_lossy(&file.data).into_owned());
+    text.collect()
 }
 
 /// `GET /favicon.ico`, which browsers ask for by themselves.

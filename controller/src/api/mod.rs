@@ -1,14 +1,25 @@
 //! The JSON API under `/api/v1`: one resource per file, its OpenAPI annotation beside its handler.
 
+mod artifacts;
+mod calendars;
 mod compare;
+mod files;
 mod guard;
 mod halt;
 mod health;
+mod imports;
 mod library;
 mod live;
+mod notifications;
+mod people;
 mod problem;
+mod queue;
 mod runs;
+mod schedules;
 mod schema;
+mod suite_runs;
+mod suites;
+mod tests;
 mod validate;
 
 use std::net::SocketAddr;
@@ -54,6 +65,17 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(schema::experiment_schema))
         .routes(routes!(schema::openapi_document))
         .routes(routes!(health::health))
+        .merge(artifacts::routes())
+        .merge(calendars::routes())
+        .merge(files::routes())
+        .merge(imports::routes())
+        .merge(notifications::routes())
+        .merge(people::routes())
+        .merge(queue::routes())
+        .merge(schedules::routes())
+        .merge(suite_runs::routes())
+        .merge(suites::routes())
+        .merge(tests::routes())
         .fallback(no_such_route)
 }
 

@@ -1,4 +1,4 @@
-//! The attached agents: who serves which run, and which run waits for whom. One run at a time per agent and target.
+//! The attached agents: who serves which run, and which run waits for whom. One run at a time per agent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +29,7 @@ pub(crate) enum NoAgent {
 #[error("the agent takes no messages")]
 pub(crate) struct Unreachable;
 
-/// The agents that are attached, the runs that wait for one, and the targets in use.
+/// The agents that are attached and the runs that wait for one.
 #[derive(Debug)]
 pub(crate) struct Agents {
     state: Mutex<State>,
@@ -42,9 +42,6 @@ pub(crate) struct Agents {
 struct State {
     next: u64,
     attached: BTreeMap<u64, Attached>,
-    /// Runs that wait, in order of creation, with their targets.
-    waiting: BTreeMap<RunId, String>,
-    targets: BTreeMap<String, RunId>,
 }
 
 #[derive(Debug)]
@@ -57,13 +54,12 @@ struct Attached {
     notices: Vec<String>,
 }
 
-/// An agent and a target that belong to one run until this is dropped.
+/// An agent that belongs to one run until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Claim {
     agents: Arc<Agents>,
     agent: u64,
     run: RunId,
-    target: String,
     to: mpsc::Sender<ToAgent>,
     /// The agent's name.
     pub(crate) name: String,
@@ -86,7 +82,6 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut state = self.agents.state();
-        state.targets.remove(&self.target);
         if let Some(agent) = state.attached.get_mut(&self.agent)
             && agent.serving.as_ref().is_some_and(|(run, _)| *run == self.run)
         {
@@ -104,19 +99,6 @@ enum Attempt {
     Never(NoAgent),
 }
 
-/// Takes a run off the waiting list, whether it got an agent or gave up.
-struct Waiting<'a> {
-    agents: &'a Agents,
-    run: RunId,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.agents.state().waiting.remove(&self.run);
-        self.agents.changed.send_replace(());
-    }
-}
-
 impl Agents {
     pub(crate) fn new(patience: Duration) -> Self {
         Self { state: Mutex::default(), changed: watch::Sender::new(()), patience }
@@ -131,20 +113,13 @@ impl Agents {
         self.state().attached.values().filter_map(|a| a.description.as_ref()).map(|d| d.name.clone()).collect()
     }
 
-    /// Waits until `target` and an agent that can inject `faults` are free, and takes both.
-    pub(crate) async fn claim(
-        self: &Arc<Self>,
-        run: RunId,
-        target: &str,
-        faults: &BTreeSet<FaultKind>,
-    ) -> Result<Claim, NoAgent> {
+    /// Waits until an agent that can inject `faults` is free, and takes it.
+    pub(crate) async fn claim(self: &Arc<Self>, run: RunId, faults: &BTreeSet<FaultKind>) -> Result<Claim, NoAgent> {
         let mut changed = self.changed.subscribe();
-        self.state().waiting.insert(run, target.to_owned());
-        let _waiting = Waiting { agents: self, run };
         let mut hopeless_since = None;
         loop {
             changed.borrow_and_update();
-            let give_up = match self.try_claim(run, target, faults) {
+            let give_up = match self.try_claim(run, faults) {
                 Attempt::Claimed(claim) => return Ok(*claim),
                 Attempt::Busy => {
                     hopeless_since = None;
@@ -163,13 +138,8 @@ impl Agents {
         }
     }
 
-    fn try_claim(self: &Arc<Self>, run: RunId, target: &str, faults: &BTreeSet<FaultKind>) -> Attempt {
+    fn try_claim(self: &Arc<Self>, run: RunId, faults: &BTreeSet<FaultKind>) -> Attempt {
         let mut state = self.state();
-        let is_first =
-            state.waiting.iter().find(|(_, wanted)| *wanted == target).is_none_or(|(first, _)| *first == run);
-        if state.targets.contains_key(target) || !is_first {
-            return Attempt::Busy;
-        }
         let known = |agent: &Attached| agent.description.clone();
         if !state.attached.values().any(|agent| known(agent).is_some()) {
             return Attempt::Never(NoAgent::Attached { waited: self.patience });
@@ -189,13 +159,11 @@ impl Agents {
             agents: Arc::clone(self),
             agent: *id,
             run,
-            target: target.to_owned(),
             to: agent.to.clone(),
             name: known(agent).map(|description| description.name).unwrap_or_default(),
             notices: std::mem::take(&mut agent.notices),
             inbox,
         };
-        state.targets.insert(target.to_owned(), run);
         Attempt::Claimed(Box::new(claim))
     }
 
@@ -309,9 +277,8 @@ mod tests {
     #[tokio::test]
     async fn a_run_gives_up_when_no_agent_comes() {
         let agents = Arc::new(Agents::new(Duration::from_millis(20)));
-        let error = agents.claim(RunId::new(), "shop", &BTreeSet::new()).await.unwrap_err();
+        let error = agents.claim(RunId::new(), &BTreeSet::new()).await.unwrap_err();
         assert!(error.to_string().starts_with("no agent was attached"), "{error}");
-        assert!(agents.state().waiting.is_empty());
     }
 
     #[tokio::test]
@@ -328,7 +295,7 @@ mod tests {
             claimed = async {
                 let known = agents.changed.subscribe().wait_for(|()| !agents.names().is_empty()).await.map(drop);
                 known.unwrap();
-                agents.claim(RunId::new(), "shop", &wanted).await
+                agents.claim(RunId::new(), &wanted).await
             } => claimed.unwrap_err(),
         };
         assert_eq!(error.to_string(), "no attached agent can inject pause faults");

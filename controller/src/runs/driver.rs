@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::active::Stop;
 use super::agents::{Agents, Claim};
 use super::logbook::Logbook;
+use super::queue::{Job, Queue, Turn};
 use crate::judge::guards;
 use crate::judge::verdict::Ending;
 use crate::store::StoreError;
@@ -58,6 +59,8 @@ impl Deadlines {
 /// Everything a run's driver needs.
 pub(crate) struct Driver {
     pub(crate) agents: Arc<Agents>,
+    /// Where it waits for its target; `None` for a step of a suite that has the target already.
+    pub(crate) queue: Option<Arc<Queue>>,
     pub(crate) experiment: Arc<ValidExperiment>,
     pub(crate) raw_log: Option<String>,
     pub(crate) lease: Duration,
@@ -80,8 +83,8 @@ impl Driver {
     /// Carries the run out, to its verdict.
     pub(crate) async fn drive(mut self) {
         let run = self.id();
-        // The claim outlives the judging: the next run on this target starts when this one is over.
-        let (ending, _claim) = self.carry_out().await;
+        // Turn and claim outlive the judging: the next run on this target starts when this one is over.
+        let (ending, _turn, _claim) = self.carry_out().await;
         match self.logbook.finish(ending).await {
             Ok(summary) => tracing::info!(%run, verdict = ?summary.verdict, "a run is over"),
             // The run stays unfinished in the store, and is marked as interrupted when Kennel starts again.
@@ -93,20 +96,33 @@ impl Driver {
         self.logbook.run()
     }
 
-    async fn carry_out(&mut self) -> (Ending, Option<Claim>) {
+    async fn carry_out(&mut self) -> (Ending, Option<Turn>, Option<Claim>) {
         let faults: BTreeSet<_> = self.experiment.experiment().faults.iter().map(|fault| fault.kind).collect();
-        let target = self.experiment.target().name.clone();
         let id = self.id();
-        let claim = tokio::select! {
-            claim = self.agents.claim(id, &target, &faults) => claim,
+        let job = Job {
+            id,
+            name: self.experiment.experiment().name.clone(),
+            targets: BTreeSet::from([self.experiment.target().name.clone()]),
+            priority: 0,
+        };
+        let (agents, queue) = (Arc::clone(&self.agents), self.queue.clone());
+        let claimed = async {
+            let turn = match queue {
+                Some(queue) => Some(queue.turn(job).await),
+                None => None,
+            };
+            (turn, agents.claim(id, &faults).await)
+        };
+        let (turn, claim) = tokio::select! {
+            claimed = claimed => claimed,
             stop = stopped(&mut self.stop) => {
                 let why = vec![cause(stop).to_owned(), "it had not started".to_owned()];
-                return (Ending::Halted { why }, None);
+                return (Ending::Halted { why }, None, None);
             }
         };
         let mut claim = match claim {
             Ok(claim) => claim,
-            Err(why) => return (error(why.to_string()), None),
+            Err(why) => return (error(why.to_string()), turn, None),
         };
         let ending = match self.conduct(&mut claim).await {
             Ok(ending) => ending,
@@ -119,7 +135,7 @@ impl Driver {
         };
         // An agent that is gone needs no release.
         let _ = claim.send(ToAgent::Release { run: id }).await;
-        (ending, Some(claim))
+        (ending, turn, Some(claim))
     }
 
     /// From the assignment to the end of the audits.

@@ -6,6 +6,7 @@ pub(crate) mod agents;
 pub(crate) mod driver;
 pub(crate) mod logbook;
 pub(crate) mod phases;
+pub(crate) mod queue;
 pub(crate) mod state;
 
 use kennel_model::frame::LatenciesError;

@@ -2,6 +2,8 @@
 //!
 //! Statements are plain SQL with numbered parameters, so that they run on PostgreSQL as they are.
 
+mod audit_log;
+mod files;
 mod frames;
 mod judgements;
 mod records;

@@ -1,6 +1,14 @@
 //! The shapes in which the JSON API answers and which pages and commands show. Times are milliseconds, moments are
 //! RFC 3339 text in UTC, seconds within a run count from the start of its load.
 
+mod files;
+mod notifications;
+mod people;
+mod queue;
+mod results;
+mod schedules;
+mod suites;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +18,14 @@ use crate::document::PlacedProblem;
 use crate::fault::{FaultKind, FaultState};
 use crate::protocol::{AuditVerdict, InvariantReport};
 use crate::run::{Phase, RunId, RunState, Verdict};
+
+pub use files::*;
+pub use notifications::*;
+pub use people::*;
+pub use queue::*;
+pub use results::*;
+pub use schedules::*;
+pub use suites::*;
 
 /// A request to start a run.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

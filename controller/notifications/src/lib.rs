@@ -1,0 +1,1 @@
+//! Telling people: webhooks, chat and mail, each delivery signed, retried and logged.

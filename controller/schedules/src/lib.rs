@@ -1,0 +1,1 @@
+//! When things are due: cron in time zones, blackouts, missed occurrences.

@@ -1,0 +1,10 @@
+//! Channels, rules and deliveries.
+
+use utoipa_axum::router::OpenApiRouter;
+
+use super::ApiState;
+
+/// The routes of this resource.
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+}

@@ -1,0 +1,10 @@
+//! Accounts, sessions, tokens and the audit log.
+
+use utoipa_axum::router::OpenApiRouter;
+
+use super::ApiState;
+
+/// The routes of this resource.
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+}

@@ -1,0 +1,10 @@
+//! Runs of suites: start, read, follow, cancel, run again.
+
+use utoipa_axum::router::OpenApiRouter;
+
+use super::ApiState;
+
+/// The routes of this resource.
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+}

@@ -1,0 +1,10 @@
+//! Suites as they are kept, with how they fared.
+
+use utoipa_axum::router::OpenApiRouter;
+
+use super::ApiState;
+
+/// The routes of this resource.
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+}

@@ -1,0 +1,32 @@
+//! Who asks: a person, a token, or whoever sits at this machine while there are no accounts.
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use kennel_model::Role;
+
+/// Who asks, and what they may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Name for the audit log and the pages.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+}
+
+impl Caller {
+    /// Whoever sits at this machine while there are no accounts.
+    #[must_use]
+    pub fn local() -> Self {
+        Self { name: "local".to_owned(), role: Role::Admin }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(Self::local))
+    }
+}

@@ -1,0 +1,10 @@
+//! Calendars at `/calendars`: blackouts and holidays.
+
+use axum::Router;
+
+use crate::Web;
+
+/// The routes of these pages.
+pub(crate) fn routes() -> Router<Web> {
+    Router::new()
+}

@@ -1,0 +1,10 @@
+//! Results from elsewhere at `/import`.
+
+use axum::Router;
+
+use crate::Web;
+
+/// The routes of these pages.
+pub(crate) fn routes() -> Router<Web> {
+    Router::new()
+}

@@ -1,0 +1,10 @@
+//! Channels, rules and deliveries at `/notifications`.
+
+use axum::Router;
+
+use crate::Web;
+
+/// The routes of these pages.
+pub(crate) fn routes() -> Router<Web> {
+    Router::new()
+}
