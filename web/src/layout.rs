@@ -1,6 +1,34 @@
-//! What the frame around every page needs to know.
+//! What the frame around every page needs to know: the assets' address, the place in the navigation, who looks at it.
 
 use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use kennel_controller::Caller;
+use kennel_model::Role;
+
+tokio::task_local! {
+    /// Who asked for the page that this task writes. Set by [`visit`] for as long as a handler works, so that a page
+    /// need not pass it from its extractors to its template.
+    static VISITOR: Arc<Visitor>;
+}
+
+/// Who looks at a page.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Visitor {
+    /// Who is logged in; nobody on the pages that need no login.
+    pub(crate) caller: Option<Caller>,
+    /// What forms and scripts send along to show that they come from these pages; empty where none is needed.
+    pub(crate) csrf: String,
+}
+
+/// Middleware that lets every page know who asked for it.
+pub(crate) async fn visit(request: Request, next: Next) -> Response {
+    let caller = request.extensions().get::<Caller>().cloned().or_else(|| Some(Caller::local()));
+    let visitor = Visitor { caller, csrf: String::new() };
+    VISITOR.scope(Arc::new(visitor), next.run(request)).await
+}
 
 /// The frame around a page: header, navigation, footer.
 #[derive(Debug, Clone)]
@@ -9,17 +37,19 @@ pub(crate) struct Layout {
     digest: Arc<str>,
     /// Which entry of the navigation is the current page.
     place: &'static str,
+    visitor: Arc<Visitor>,
 }
 
 impl Layout {
     /// The frame of pages whose assets have this digest.
     pub(crate) fn new(digest: String) -> Self {
-        Self { digest: digest.into(), place: "" }
+        Self { digest: digest.into(), place: "", visitor: Arc::default() }
     }
 
-    /// The same frame with an entry of the navigation marked as current.
+    /// The frame for whoever asked, with an entry of the navigation marked as current.
     pub(crate) fn at(&self, place: &'static str) -> Self {
-        Self { digest: Arc::clone(&self.digest), place }
+        let visitor = VISITOR.try_with(Arc::clone).unwrap_or_default();
+        Self { digest: Arc::clone(&self.digest), place, visitor }
     }
 
     /// Whether that entry is the current one.
@@ -32,8 +62,44 @@ impl Layout {
         format!("/static/{}/{path}", self.digest)
     }
 
+    /// Whether the visitor may do what needs this role: `viewer`, `operator` or `admin`. What one may not do is not
+    /// shown.
+    pub(crate) fn may(&self, role: &str) -> bool {
+        let has = self.visitor.caller.as_ref().map(|caller| caller.role);
+        role.parse::<Role>().is_ok_and(|needed| has >= Some(needed))
+    }
+
+    /// What forms send as `_csrf` (`parts/csrf.html`) and scripts as `x-csrf-token` (`csrf.js`).
+    pub(crate) fn csrf(&self) -> &str {
+        &self.visitor.csrf
+    }
+
     /// Version of Kennel.
     pub(crate) fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen_by(role: Option<Role>) -> Layout {
+        let caller = role.map(|role| Caller { name: "ann".to_owned(), role });
+        Layout { visitor: Arc::new(Visitor { caller, csrf: String::new() }), ..Layout::new(String::new()) }
+    }
+
+    #[test]
+    fn a_role_may_do_what_the_roles_before_it_may() {
+        for (has, may) in [
+            (None, [false, false, false]),
+            (Some(Role::Viewer), [true, false, false]),
+            (Some(Role::Operator), [true, true, false]),
+            (Some(Role::Admin), [true, true, true]),
+        ] {
+            let layout = seen_by(has);
+            assert_eq!(["viewer", "operator", "admin"].map(|role| layout.may(role)), may, "{has:?}");
+            assert!(!layout.may("emperor"), "no such role");
+        }
     }
 }

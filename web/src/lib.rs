@@ -68,6 +68,7 @@ pub fn router_bound(controller: Controller, bound: Option<SocketAddr>) -> Router
     let site = pages
         .merge(kennel_controller::api::router_bound(controller, bound))
         .fallback(pages::problem::no_such_page)
-        .layer(from_fn_with_state(layout, pages::problem::render));
+        .layer(from_fn_with_state(layout, pages::problem::render))
+        .layer(from_fn(layout::visit));
     guard_local(site, bound).layer(from_fn(headers::secure))
 }

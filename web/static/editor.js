@@ -1,4 +1,5 @@
 // The experiment editor: line numbers, validating in place, and jumping from a problem to its line.
+import { csrf } from "./csrf.js";
 
 const form = document.getElementById("new-run");
 const text = document.getElementById("experiment");
@@ -51,7 +52,7 @@ form.addEventListener("submit", async (event) => {
   const body = new URLSearchParams(new FormData(form, event.submitter));
   const result = document.getElementById("result");
   try {
-    const answer = await fetch(form.getAttribute("action"), { method: "POST", body });
+    const answer = await fetch(form.getAttribute("action"), { method: "POST", headers: csrf(), body });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     result.replaceWith(document.adoptNode(page.getElementById("result")));
   } catch {

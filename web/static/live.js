@@ -1,5 +1,6 @@
 // Follows a live run over server-sent events: feeds the charts and keeps the rest of the page fresh by taking over
 // the sections that the server renders, so that each table is written in one place only.
+import { csrf } from "./csrf.js";
 import { duration } from "./numbers.js";
 
 const REFRESH_EVERY_MS = 5000;
@@ -152,7 +153,7 @@ function haltInPlace() {
     const button = form.querySelector("#halt");
     showHalting(button);
     try {
-      const answer = await fetch(form.getAttribute("action"), { method: "POST" });
+      const answer = await fetch(form.getAttribute("action"), { method: "POST", headers: csrf() });
       if (!answer.ok) throw new Error(String(answer.status));
     } catch {
       button.disabled = false;

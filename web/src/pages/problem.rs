@@ -143,7 +143,7 @@ pub(crate) async fn render(State(layout): State<Layout>, request: Request, next:
         tracing::error!(path, error = %problem, "a page could not be shown");
     }
     let page = ProblemPage {
-        layout,
+        layout: layout.at(""),
         status: problem.status().as_u16(),
         title: problem.title(),
         what: problem.to_string(),
