@@ -30,6 +30,30 @@ pub(crate) async fn visit(request: Request, next: Next) -> Response {
     VISITOR.scope(Arc::new(visitor), next.run(request)).await
 }
 
+/// An entry of the navigation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// What pages call it by, see [`Layout::at`].
+    pub(crate) name: &'static str,
+    /// What people read.
+    pub(crate) title: &'static str,
+    /// Where it leads.
+    pub(crate) href: &'static str,
+    /// The letter that leads there after `g`.
+    pub(crate) key: char,
+}
+
+/// The navigation, in the order of use.
+const PLACES: [Place; 7] = [
+    Place { name: "runs", title: "Runs", href: "/", key: 'r' },
+    Place { name: "suites", title: "Suites", href: "/suites", key: 's' },
+    Place { name: "failing", title: "Failing", href: "/failing", key: 'f' },
+    Place { name: "schedules", title: "Schedules", href: "/schedules", key: 'd' },
+    Place { name: "queue", title: "Queue", href: "/queue", key: 'q' },
+    Place { name: "experiments", title: "Experiments", href: "/experiments", key: 'e' },
+    Place { name: "settings", title: "Settings", href: "/settings", key: 'c' },
+];
+
 /// The frame around a page: header, navigation, footer.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
@@ -55,6 +79,12 @@ impl Layout {
     /// Whether that entry is the current one.
     pub(crate) fn is_at(&self, place: &str) -> bool {
         self.place == place
+    }
+
+    /// The entries of the navigation.
+    #[expect(clippy::unused_self, reason = "templates reach it through the layout")]
+    pub(crate) fn places(&self) -> [Place; 7] {
+        PLACES
     }
 
     /// Address of an asset; another one whenever any asset changes, so browsers may keep it for good.

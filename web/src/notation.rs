@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use kennel_model::api::{FaultEffect, FaultView, RequestRow, RunSummary};
+use kennel_model::api::{FaultEffect, FaultView, Outcome, RequestRow, RunSummary};
 use kennel_model::fault::FaultState;
 use kennel_model::protocol::AuditVerdict;
 use kennel_model::run::Verdict;
@@ -189,6 +189,17 @@ pub(crate) fn verdict_glyph(verdict: &Verdict) -> &'static str {
         Verdict::Invalid => "⊘",
         Verdict::Halted => "■",
         Verdict::Error => "!",
+    }
+}
+
+/// The sign of an outcome, so that it does not hang on colour.
+#[allow(dead_code, reason = "until the first page shows an outcome")]
+pub(crate) fn outcome_glyph(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed => "✓",
+        Outcome::Failed => "✕",
+        Outcome::Error => "!",
+        Outcome::Skipped => "–",
     }
 }
 

@@ -48,7 +48,6 @@ const reset = document.getElementById("zoom-out");
 document.addEventListener("kennel:zoom", (event) => (reset.hidden = event.detail === null));
 reset.addEventListener("click", () => group.zoomTo(null));
 chosen.addEventListener("change", () => form.requestSubmit());
-for (const control of document.querySelectorAll("[data-needs-script]")) control.hidden = false;
 
 Promise.all([load(page.dataset.a), load(page.dataset.b)])
   .then((loaded) => {

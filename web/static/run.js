@@ -140,7 +140,6 @@ const reset = document.getElementById("zoom-out");
 document.addEventListener("kennel:zoom", (event) => (reset.hidden = event.detail === null));
 reset.addEventListener("click", () => group.zoomTo(null));
 
-for (const control of document.querySelectorAll("[data-needs-script]")) control.hidden = false;
 
 load().catch((problem) => {
   run.known = true;

@@ -22,11 +22,20 @@ export function relative(date, now = new Date()) {
   return days === 1 ? "1 day ago" : `${days} days ago`;
 }
 
+// Names the zone in which moments are shown: Europe/Berlin (UTC+01:00).
+export function nameZone(element) {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const minutes = -new Date().getTimezoneOffset();
+  const offset = `UTC${minutes < 0 ? "−" : "+"}${two(Math.floor(Math.abs(minutes) / 60))}:${two(Math.abs(minutes) % 60)}`;
+  element.textContent = `Times are in ${zone}${minutes === 0 ? "" : ` (${offset})`}`;
+}
+
 export function showTimes(root) {
   for (const element of root.querySelectorAll("time[datetime]")) {
     const date = new Date(element.dateTime);
     if (Number.isNaN(date.getTime())) continue;
-    const text = element.dataset.relative === undefined ? absolute(date) : relative(date);
+    // What lies ahead is not "just now": it is written in full.
+    const text = element.dataset.relative === undefined || date > Date.now() + 5000 ? absolute(date) : relative(date);
     if (element.textContent !== text) element.textContent = text;
     element.title = full.format(date);
   }
