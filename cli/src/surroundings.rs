@@ -55,6 +55,18 @@ impl Surroundings for Known {
             .map_err(|problems| format!("a valid declaration: {problems}"))
     }
 
+    fn targets(&self) -> Vec<Target> {
+        let files = std::fs::read_dir(&self.targets).into_iter().flatten().flatten();
+        let names = files.filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(".yaml")?.to_owned()));
+        let mut known = self.own.clone();
+        for name in names {
+            if let (false, Ok(target)) = (known.iter().any(|target| target.name == name), self.target(&name)) {
+                known.push(target);
+            }
+        }
+        known
+    }
+
     fn builtins(&self) -> Vec<Builtin> {
         kennel_scenarios::builtin::described()
     }

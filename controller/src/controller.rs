@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use kennel_model::api::{ComparisonView, LibraryEntry, LiveEvent, RunDetail, RunSummary, SeriesView, StartRun};
+use kennel_model::api::{ComparisonView, FileKind, LibraryEntry, LiveEvent, RunDetail, RunSummary, SeriesView, StartRun};
 use kennel_model::document::Problems;
 use kennel_model::experiment::{self, Surroundings};
 use kennel_model::protocol::{FromAgent, ToAgent};
@@ -27,6 +27,7 @@ use crate::runs::driver::{Deadlines, Driver};
 use crate::runs::logbook::Logbook;
 use crate::runs::queue::Queue;
 use crate::store::{Store, StoreError};
+use crate::surroundings::KeptTargets;
 
 /// What a controller needs to know from outside.
 #[derive(Clone)]
@@ -135,6 +136,8 @@ pub(crate) struct Inner {
     pub(crate) agents: Arc<Agents>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) happenings: Happenings,
+    /// The surroundings in `config`, to be told of changed targets.
+    pub(crate) kept_targets: Arc<KeptTargets>,
     active: ActiveRuns,
     /// Cancelled when no new run may start.
     shutdown: CancellationToken,
@@ -152,14 +155,18 @@ impl Controller {
     ///
     /// # Errors
     /// When the data directory or the store cannot be used, or another Kennel uses it.
-    pub async fn open(config: ControllerConfig, shutdown: CancellationToken) -> Result<Self, ControllerError> {
+    pub async fn open(mut config: ControllerConfig, shutdown: CancellationToken) -> Result<Self, ControllerError> {
         let lock = own(&config.data_dir)?;
         let store = Store::open(&config.data_dir.join("kennel.db")).await?;
         for run in store.mark_interrupted().await? {
             tracing::warn!(%run, "a run was interrupted when Kennel last stopped");
         }
+        let targets = store.files(FileKind::Target).await?;
+        let kept_targets = Arc::new(KeptTargets::new(Arc::clone(&config.surroundings), &targets));
+        config.surroundings = Arc::clone(&kept_targets) as Arc<dyn Surroundings + Send + Sync>;
         let inner = Arc::new(Inner {
             config,
+            kept_targets,
             store,
             agents: Arc::new(Agents::new(AGENT_PATIENCE)),
             queue: Arc::new(Queue::new()),

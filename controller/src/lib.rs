@@ -7,14 +7,17 @@
 pub mod api;
 mod caller;
 mod controller;
+mod files;
 mod happenings;
 mod judge;
 mod reading;
 mod recording;
 mod runs;
 mod store;
+mod surroundings;
 
 pub use caller::Caller;
 pub use controller::{Controller, ControllerConfig, ControllerError, FindError, HaltError, StartError};
+pub use files::{FileError, FoundExperiment};
 pub use happenings::Happening;
 pub use store::StoreError;

@@ -106,6 +106,11 @@ pub trait Surroundings {
     /// A sentence that says why there is none and what would help.
     fn target(&self, name: &str) -> Result<Target, String>;
 
+    /// Every declared target that can be read, for choices.
+    fn targets(&self) -> Vec<Target> {
+        Vec::new()
+    }
+
     /// Names of compiled scenarios with the request names each of them measures.
     fn builtins(&self) -> Vec<Builtin>;
 }

@@ -59,6 +59,15 @@ impl FaultKind {
         }
     }
 
+    /// The parameters it takes, by field, and whether it needs them.
+    #[must_use]
+    pub fn parameters(self) -> &'static [(&'static str, bool)] {
+        match self {
+            Self::Latency => &[("latency", true), ("jitter", false)],
+            Self::Kill | Self::Pause | Self::RegistryGap => &[],
+        }
+    }
+
     /// Whether the fault lasts, and so needs a duration. A kill is over once the process runs again.
     #[must_use]
     pub fn lasts(self) -> bool {

@@ -11,6 +11,7 @@ pub mod experiment;
 pub mod fault;
 pub mod frame;
 pub mod load;
+pub mod naming;
 pub mod objective;
 pub mod protocol;
 pub mod role;

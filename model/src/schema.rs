@@ -4,6 +4,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use crate::experiment::Experiment;
+use crate::suite::Suite;
 use crate::target::Target;
 
 /// JSON Schema (draft 2020-12) of an experiment file, version 1.
@@ -16,4 +17,10 @@ pub fn experiment() -> Value {
 #[must_use]
 pub fn target() -> Value {
     SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Target>().to_value()
+}
+
+/// JSON Schema (draft 2020-12) of a suite file, version 1.
+#[must_use]
+pub fn suite() -> Value {
+    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Suite>().to_value()
 }

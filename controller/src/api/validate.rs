@@ -1,29 +1,30 @@
-//! Checking an experiment without running it.
+//! Checking a file without running or saving it.
 
 use axum::Json;
 use axum::extract::State;
-use kennel_model::api::{ApiProblem, StartRun, ValidView};
+use axum::http::StatusCode;
+use kennel_model::api::{ApiProblem, FileKind, ValidView, ValidateFile};
 
 use super::ApiState;
-use super::problem::{Body, Refusal};
+use super::problem::{Body, Refusal, problem};
 
-/// Check an experiment
+/// Check an experiment, a suite or a target
 #[utoipa::path(
-    post, path = "/validate", tag = "experiments", request_body = StartRun,
+    post, path = "/validate", tag = "files", request_body = ValidateFile,
     responses(
         (status = 200, body = ValidView),
         (status = 400, description = "The body is not JSON", body = ApiProblem),
-        (status = 422, description = "The experiment or the body is not valid", body = ApiProblem),
+        (status = 422, description = "The file or the body is not valid", body = ApiProblem),
     )
 )]
 pub(super) async fn validate(
     State(state): State<ApiState>,
-    Body(request): Body<StartRun>,
+    Body(request): Body<ValidateFile>,
 ) -> Result<Json<ValidView>, Refusal> {
-    let valid = state.controller.validate(&request).await?;
-    Ok(Json(ValidView {
-        name: valid.experiment().name.clone(),
-        target: valid.target().name.clone(),
-        planned_s: valid.experiment().load.duration().as_secs_f64(),
-    }))
+    let kind = request.kind.unwrap_or(FileKind::Experiment);
+    let Some(source) = request.source.or(request.experiment) else {
+        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "missing field `source`: the file's text"));
+    };
+    let file = request.file.unwrap_or_else(|| format!("{kind}.yaml"));
+    Ok(Json(state.controller.check_file(kind, &file, &source).await?))
 }

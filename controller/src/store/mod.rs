@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+pub(crate) use files::{Change, Draft, summary_of};
 pub(crate) use judgements::Judgement;
 pub(crate) use runs::now;
 

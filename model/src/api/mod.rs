@@ -374,14 +374,16 @@ pub struct HaltView {
     pub halted: Vec<RunId>,
 }
 
-/// What a valid experiment comes to.
+/// What a valid file comes to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ValidView {
-    /// Name of the experiment.
+    /// What the file says.
+    pub kind: FileKind,
+    /// Its name.
     pub name: String,
-    /// Name of the target.
+    /// Name of the target; empty for a suite without one.
     pub target: String,
-    /// Planned length of the load in seconds.
+    /// Planned length of the load in seconds; 0 where there is no load.
     pub planned_s: f64,
 }
 

@@ -42,6 +42,10 @@ impl Surroundings for World {
         }
     }
 
+    fn targets(&self) -> Vec<Target> {
+        self.target("shop").into_iter().collect()
+    }
+
     fn builtins(&self) -> Vec<Builtin> {
         Vec::new()
     }
