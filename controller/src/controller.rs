@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use kennel_model::api::{ComparisonView, FileKind, LibraryEntry, LiveEvent, RunDetail, RunSummary, SeriesView, StartRun};
+use kennel_model::api::{
+    ComparisonView, FileKind, LibraryEntry, LiveEvent, RunDetail, RunSummary, SeriesView, StartRun,
+};
 use kennel_model::document::Problems;
 use kennel_model::experiment::{self, Surroundings};
 use kennel_model::protocol::{FromAgent, ToAgent};

@@ -284,8 +284,7 @@ impl Controller {
             None => self.file_versions(kind, name).await?.first().map_or(0, |last| last.version),
         };
         let old = self.file_version(kind, name, version).await?;
-        let message =
-            if request.message.is_empty() { format!("version {version} restored") } else { request.message };
+        let message = if request.message.is_empty() { format!("version {version} restored") } else { request.message };
         // It may come from the time before the file was renamed.
         let source = match naming::field(&old.source, "name") {
             Some(written) if written != name => naming::renamed(&old.source, name).unwrap_or(old.source),
@@ -433,12 +432,16 @@ fn difference(kind: FileKind, name: String, (from, left): (u32, &str), (to, righ
                 left: old(old_index + at),
                 right: new(new_index + at),
             })),
-            DiffOp::Delete { old_index, old_len, .. } => rows.extend(
-                (0..old_len).map(|at| DiffRow { change: LineChange::Removed, left: old(old_index + at), right: None }),
-            ),
-            DiffOp::Insert { new_index, new_len, .. } => rows.extend(
-                (0..new_len).map(|at| DiffRow { change: LineChange::Added, left: None, right: new(new_index + at) }),
-            ),
+            DiffOp::Delete { old_index, old_len, .. } => rows.extend((0..old_len).map(|at| DiffRow {
+                change: LineChange::Removed,
+                left: old(old_index + at),
+                right: None,
+            })),
+            DiffOp::Insert { new_index, new_len, .. } => rows.extend((0..new_len).map(|at| DiffRow {
+                change: LineChange::Added,
+                left: None,
+                right: new(new_index + at),
+            })),
             DiffOp::Replace { old_index, old_len, new_index, new_len } => {
                 rows.extend((0..old_len.max(new_len)).map(|at| {
                     let left = (at < old_len).then(|| old(old_index + at)).flatten();

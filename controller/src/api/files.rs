@@ -360,9 +360,10 @@ async fn surroundings(State(state): State<ApiState>) -> Result<Json<Surroundings
 impl From<FileError> for Refusal {
     fn from(error: FileError) -> Self {
         let status = match &error {
-            FileError::Invalid(_) | FileError::Name(_) | FileError::OtherName { .. } | FileError::NoPlainName { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            FileError::Invalid(_)
+            | FileError::Name(_)
+            | FileError::OtherName { .. }
+            | FileError::NoPlainName { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             FileError::NotFound { .. } => StatusCode::NOT_FOUND,
             FileError::Conflict { .. } | FileError::Taken { .. } => StatusCode::CONFLICT,
             FileError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,

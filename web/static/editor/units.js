@@ -24,11 +24,11 @@ export function duration(value) {
   return ms < 1000 ? `${ms}ms` : `${ms / 1000}s`;
 }
 
-// Events per second of a rate, or null when it is none.
+// Events per second of a rate, or null when it is none. A number alone is one per second.
 export function perSecond(text) {
-  const found = /^\s*([0-9]+(?:\.[0-9]+)?)\s*\/\s*(s|sec|second|m|min|minute|h|hour)\s*$/.exec(String(text ?? ""));
+  const found = /^\s*([0-9]+(?:\.[0-9]+)?)\s*(?:\/\s*(s|m|min|h))?\s*$/.exec(String(text ?? ""));
   if (!found) return null;
-  const unit = found[2][0];
+  const unit = (found[2] ?? "s")[0];
   return Number(found[1]) / (unit === "s" ? 1 : unit === "m" ? 60 : 3600);
 }
 
