@@ -8,7 +8,7 @@ use kennel_model::api::{
     KnownScenario, LineChange, RestoreFile, SaveFile, SurroundingsView, ValidView,
 };
 use kennel_model::document::{Document, PlacedProblem, Problem, Problems};
-use kennel_model::experiment::{self, Surroundings as _};
+use kennel_model::experiment;
 use kennel_model::fault::{FaultKind, SelectorKind};
 use kennel_model::naming::{self, NAME_EXPECTED, NameError};
 use similar::{ChangeTag, DiffOp, TextDiff};
@@ -422,8 +422,8 @@ fn difference(kind: FileKind, name: String, (from, left): (u32, &str), (to, righ
             text: text.trim_end_matches(['\n', '\r']).to_owned(),
         })
     };
-    let old = |index: usize| line(diff.old_slices().get(index).copied(), index);
-    let new = |index: usize| line(diff.new_slices().get(index).copied(), index);
+    let old = |index: usize| line(diff.old_slice(index), index);
+    let new = |index: usize| line(diff.new_slice(index), index);
     let mut rows = Vec::new();
     for op in diff.ops() {
         match *op {
