@@ -156,6 +156,18 @@ impl Browser {
         entries.iter().map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
+    /// Waits until the page and everything that it asked for at first are there.
+    pub async fn complete(&self) {
+        let ready = "return document.readyState === 'complete' && !document.querySelector('.plot .waiting')";
+        self.until("the page is loaded", Duration::from_secs(20), ready).await;
+    }
+
+    /// Pretends to be in a time zone.
+    pub async fn time_zone(&self, zone: &str) {
+        let body = json!({ "cmd": "Emulation.setTimezoneOverride", "params": { "timezoneId": zone } });
+        self.client.issue_cmd(DevTools(body)).await.unwrap();
+    }
+
     /// Chooses a theme for the page that is open.
     pub async fn theme(&self, theme: &str) {
         self.script(&format!(
@@ -173,7 +185,8 @@ impl Browser {
     /// A picture of the whole page, from its top to its end.
     pub async fn whole_page(&self, file: &Path) {
         let parameters = json!({ "captureBeyondViewport": true, "format": "png" });
-        let answer = self.client.issue_cmd(DevTools(json!({ "cmd": "Page.captureScreenshot", "params": parameters }))).await;
+        let answer =
+            self.client.issue_cmd(DevTools(json!({ "cmd": "Page.captureScreenshot", "params": parameters }))).await;
         let picture = answer.unwrap()["data"].as_str().unwrap().to_owned();
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, base64::engine::general_purpose::STANDARD.decode(picture).unwrap()).unwrap();

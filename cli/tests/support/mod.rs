@@ -15,6 +15,12 @@ pub fn program() -> &'static str {
     env!("CARGO_BIN_EXE_kennel")
 }
 
+/// Where `./test` installs the real tools that tests run.
+pub fn test_tools() -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-tools");
+    std::env::var_os("KENNEL_TEST_TOOLS").map_or(built, PathBuf::from)
+}
+
 /// Polls until `reached` gives something, or fails with `what` and where things stood.
 pub fn eventually<T>(what: &str, within: Duration, mut reached: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + within;
@@ -182,9 +188,13 @@ pub fn get(url: &str) -> Value {
     blocking(async move |client: reqwest::Client| client.get(url).send().await.unwrap().json().await.unwrap())
 }
 
-fn blocking<T>(work: impl AsyncFnOnce(reqwest::Client) -> T) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { work(reqwest::Client::builder().no_proxy().build().unwrap()).await })
+/// On a thread of its own, so that tests which are asynchronous themselves may ask too.
+fn blocking<T: Send>(work: impl AsyncFnOnce(reqwest::Client) -> T + Send) -> T {
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { work(reqwest::Client::builder().no_proxy().build().unwrap()).await })
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
 }
 
 /// Bytes as text.

@@ -1,0 +1,294 @@
+//! Every page in a real browser, full and empty, at both widths and in both themes: axe-core finds nothing against
+//! WCAG 2.2 A and AA, nothing sticks out sideways, there is one h1 and a title, and the console is silent. The list of
+//! pages is read from the router's source, so that a new page cannot be forgotten.
+//!
+//! `KENNEL_SCREENSHOTS=DIR` keeps a picture of each.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail at any line")]
+
+#[path = "support/browser.rs"]
+mod browser;
+#[path = "support/filled.rs"]
+mod filled;
+mod support;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use browser::{Browser, screenshots};
+use filled::Filled;
+use support::Kennel;
+
+/// Widths of a desktop's window and a phone's.
+const WIDTHS: [u32; 2] = [1440, 390];
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            sources(&entry, found);
+        } else if entry.extension().is_some_and(|ending| ending == "rs") {
+            found.push(entry);
+        }
+    }
+}
+
+/// The routes in a source text that answer to GET.
+fn routes_in(source: &str) -> Vec<String> {
+    let mut routes = Vec::new();
+    for call in source.split(".route(").skip(1) {
+        let mut depth = 1_usize;
+        let end = call.char_indices().find(|(_, letter)| {
+            match letter {
+                '(' => depth += 1,
+                ')' => depth -= 1,
+                _ => {}
+            }
+            depth == 0
+        });
+        let call = &call[..end.map_or(call.len(), |(at, _)| at)];
+        let Some(route) = call.split('"').nth(1) else { continue };
+        let method = call.split('"').nth(2).unwrap_or_default();
+        if method.contains("get(") && route.starts_with('/') {
+            routes.push(route.to_owned());
+        }
+    }
+    routes
+}
+
+/// Every address that the pages answer to, as the router names it.
+fn routes() -> BTreeSet<String> {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/src"), &mut files);
+    let found: BTreeSet<String> =
+        files.iter().flat_map(|file| routes_in(&std::fs::read_to_string(file).unwrap())).collect();
+    assert!(found.len() >= 5, "{found:?}");
+    found.into_iter().filter(|route| !filled::NOT_PAGES.contains(&route.as_str())).collect()
+}
+
+#[test]
+fn routes_are_found_however_they_are_wrapped() {
+    let source = r#"
+        Router::new()
+            .route("/a", get(show).post(save))
+            .route(
+                "/b/{id}",
+                axum::routing::get(one),
+            )
+            .route("/c", post(only_write))
+    "#;
+    assert_eq!(routes_in(source), ["/a", "/b/{id}"]);
+}
+
+/// What is wrong with the page at an address, at both widths and in both themes.
+async fn faults(browser: &Browser, url: &str, name: &str, address: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let started = std::time::Instant::now();
+    for width in WIDTHS {
+        browser.resize(width, 900).await;
+        browser.client.goto(&format!("{url}{address}")).await.unwrap();
+        browser.complete().await;
+        for theme in ["light", "dark"] {
+            browser.theme(theme).await;
+            for violation in browser.violations().await {
+                faults.push(format!("{name} ({address}) at {width} px, {theme}: {violation}"));
+            }
+            if let Some(dir) = screenshots() {
+                let theme = if theme == "dark" { "-dark" } else { "" };
+                browser.whole_page(&dir.join(format!("{name}-{width}{theme}.png"))).await;
+            }
+        }
+        let overflow = browser.sticks_out().await;
+        if overflow > 0 {
+            faults.push(format!("{name} ({address}) at {width} px: scrolls sideways by {overflow} px"));
+        }
+        let shape = browser.script("return [document.querySelectorAll('h1').length, document.title]").await;
+        if shape[0] != 1 || shape[1].as_str().is_none_or(|title| !title.ends_with("Kennel") || title.len() < 10) {
+            faults.push(format!("{name} ({address}): h1 and title are {shape}"));
+        }
+    }
+    for complaint in browser.complaints().await {
+        // The page of a problem is answered with the status of that problem.
+        if !(complaint.contains("Failed to load resource") && complaint.contains(address)) {
+            faults.push(format!("{name} ({address}): {complaint}"));
+        }
+    }
+    eprintln!("{name} ({address}): {} faults, {:?}", faults.len(), started.elapsed());
+    faults
+}
+
+fn report(faults: &[String]) -> String {
+    faults.iter().fold(String::new(), |mut text, fault| {
+        let _ = writeln!(text, "{fault}");
+        text
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_is_accessible_and_fits_when_it_is_full() {
+    let filled = Filled::new();
+    let browser = Browser::open().await;
+    filled.log_in(&browser).await;
+    let mut wrong = Vec::new();
+    for route in routes() {
+        let addresses = filled.addresses(&route);
+        assert!(!addresses.is_empty(), "no address is known for the page {route}: name one in support/filled.rs");
+        for (name, address) in addresses {
+            wrong.extend(faults(&browser, filled.url(), &name, &address).await);
+        }
+    }
+    wrong.extend(faults(&browser, filled.url(), "not-found", "/runs/no-such-run").await);
+    assert!(wrong.is_empty(), "{}", report(&wrong));
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_is_accessible_and_teaches_when_it_is_empty() {
+    let kennel = Kennel::new();
+    let serving = kennel.serve();
+    let browser = Browser::open().await;
+    filled::log_in(&serving, &browser).await;
+    let mut wrong = Vec::new();
+    for route in routes().into_iter().filter(|route| !route.contains('{')) {
+        let name = format!("empty{}", if route == "/" { "-runs".to_owned() } else { route.replace('/', "-") });
+        let address = filled::address_when_empty(&route);
+        wrong.extend(faults(&browser, &serving.url, &name, &address).await);
+    }
+    assert!(wrong.is_empty(), "{}", report(&wrong));
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_without_a_mouse_gets_everywhere() {
+    let filled = Filled::new();
+    let browser = Browser::open().await;
+    filled.log_in(&browser).await;
+    let url = filled.url();
+    let soon = Duration::from_secs(10);
+    browser.client.goto(&format!("{url}/")).await.unwrap();
+    browser.complete().await;
+
+    // The first stop is the way past the navigation, and it can be seen.
+    browser.press("\u{E004}").await;
+    let skip = "const e = document.activeElement; return e.textContent === 'Skip to content' && e.getBoundingClientRect().top >= 0";
+    assert_eq!(browser.script(skip).await, true, "the first stop is the skip link");
+    browser.press("\u{E007}").await;
+    assert_eq!(browser.script("return document.activeElement.id").await, "content");
+
+    // From there, every stop of the page shows that it has the focus.
+    let mut stops = Vec::new();
+    for _ in 0..40 {
+        browser.press("\u{E004}").await;
+        let stop = browser
+            .script(
+                "const e = document.activeElement, s = getComputedStyle(e);
+                 return [e.textContent.trim().slice(0, 40) || e.id, s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2]",
+            )
+            .await;
+        if browser.script("return document.activeElement === document.body").await == true {
+            break;
+        }
+        assert_eq!(stop[1], true, "no focus is to be seen on {}", stop[0]);
+        stops.push(stop[0].to_string());
+    }
+    assert!(stops.len() > 5, "{stops:?}");
+    assert!(stops.iter().any(|stop| stop.contains("Start a run")), "{stops:?}");
+
+    // Help, and the way out of it.
+    browser.press("?").await;
+    browser.until("the shortcuts", soon, "return document.getElementById('shortcuts').open").await;
+    browser.press("\u{E00C}").await;
+    browser.until("the shortcuts are closed", soon, "return !document.getElementById('shortcuts').open").await;
+
+    // Down the list and into a run.
+    browser.press("j").await;
+    let first = browser.script("return document.activeElement.href").await;
+    browser.press("j").await;
+    let second = browser.script("return document.activeElement.href").await;
+    assert!(first.as_str().unwrap().contains("/runs/") && first != second, "{first} {second}");
+    browser.press("k").await;
+    assert_eq!(browser.script("return document.activeElement.href").await, first);
+    browser.press("\u{E007}").await;
+    browser.until("the run's page", soon, "return document.getElementById('run') !== null").await;
+
+    // A letter goes to each place, and a field swallows letters.
+    let places = browser
+        .script("return [...document.querySelectorAll('[data-goto]')].map((a) => [a.dataset.goto, a.pathname])")
+        .await;
+    let places: Vec<(String, String)> = serde_json::from_value(places).unwrap();
+    assert!(places.len() >= 5, "{places:?}");
+    for (key, path) in places {
+        browser.complete().await;
+        browser.press("g").await;
+        browser.press(&key).await;
+        browser.until(&path, soon, &format!("return location.pathname === '{path}'")).await;
+    }
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shortcuts_can_be_switched_off() {
+    let kennel = Kennel::new();
+    let serving = kennel.serve();
+    let browser = Browser::open().await;
+    filled::log_in(&serving, &browser).await;
+    browser.client.goto(&format!("{}/", serving.url)).await.unwrap();
+    browser.complete().await;
+    browser.click("footer [data-opens=shortcuts]").await;
+    browser.click("#shortcuts-on").await;
+    browser.click("#shortcuts button").await;
+    browser.press("?").await;
+    assert_eq!(browser.script("return document.getElementById('shortcuts').open").await, false);
+    browser.client.refresh().await.unwrap();
+    browser.complete().await;
+    browser.press("?").await;
+    assert_eq!(
+        browser.script("return document.getElementById('shortcuts').open").await,
+        false,
+        "kept for the next page"
+    );
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_opens_the_menu_without_a_script() {
+    let kennel = Kennel::new();
+    let serving = kennel.serve();
+    let browser = Browser::open().await;
+    filled::log_in(&serving, &browser).await;
+    browser.resize(390, 844).await;
+    browser.client.goto(&format!("{}/", serving.url)).await.unwrap();
+    let seen = "return [...document.querySelectorAll('header nav a')].filter((a) => a.checkVisibility()).length";
+    assert_eq!(browser.script(seen).await, 0, "closed at first");
+    browser.click("#menu > summary").await;
+    assert!(browser.script(seen).await.as_i64().unwrap() >= 5);
+    let shape = browser.script("return document.querySelector('#menu').tagName").await;
+    assert_eq!(shape, "DETAILS", "which opens without any script");
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moments_are_shown_in_the_viewers_zone_and_the_zone_is_named() {
+    let filled = Filled::new();
+    let browser = Browser::open().await;
+    filled.log_in(&browser).await;
+    browser.time_zone("Asia/Kolkata").await;
+    browser.client.goto(&format!("{}/", filled.url())).await.unwrap();
+    browser.complete().await;
+    assert!(
+        browser.text("#zone").await.contains("Asia/Kolkata (UTC+05:30)")
+            || browser.text("#zone").await.contains("Asia/Calcutta (UTC+05:30)"),
+        "{}",
+        browser.text("#zone").await
+    );
+    let shown = browser
+        .script(
+            "const t = document.querySelector('main time:not([data-relative])');
+             const at = new Date(new Date(t.dateTime).getTime() + 5.5 * 3600e3).toISOString();
+             return [t.textContent, at.slice(0, 19).replace('T', ' ')]",
+        )
+        .await;
+    assert_eq!(shown[0], shown[1]);
+    browser.close().await;
+}

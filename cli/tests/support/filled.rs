@@ -1,0 +1,94 @@
+//! A `kennel serve` with something on every page, filled over its own API.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, reason = "each test uses its own part")]
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::browser::Browser;
+use crate::support::{HttpProcess, Kennel, Serving, eventually};
+
+/// Routes of the site that answer with something other than a page.
+pub const NOT_PAGES: &[&str] = &["/static/{digest}/{*path}", "/favicon.ico"];
+
+/// A running house with data, and what its addresses need to be named.
+pub struct Filled {
+    serving: Serving,
+    kennel: Kennel,
+    server: HttpProcess,
+    runs: Vec<String>,
+}
+
+/// Lets the browser in.
+pub async fn log_in(_serving: &Serving, _browser: &Browser) {}
+
+/// The address of a page in a house that holds nothing yet.
+pub fn address_when_empty(route: &str) -> String {
+    match route {
+        "/compare" => "/compare?a=1&b=2".to_owned(),
+        _ => route.to_owned(),
+    }
+}
+
+fn experiment(server: &HttpProcess, name: &str, objective: &str) -> String {
+    let services = format!(
+        ", services: [{{ name: http, instances: [{{ name: http-1, process: {{ listening_port: {} }} }}] }}]",
+        server.port
+    );
+    format!(
+        "version: 1
+name: {name}
+description: Whether customers notice when the shop freezes for a moment
+target: {}
+load: {{ model: open, stages: [{{ rate: 40/s, duration: 4s }}] }}
+scenarios: [{{ name: visitors, steps: [{{ name: home page, path: /version }}, {{ name: search, path: /proxies }}] }}]
+faults: [{{ name: shop freezes, kind: pause, selector: {{ service: http, instance: http-1 }}, start: 1s, duration: 1s }}]
+objectives: ['{objective}', 'error_rate < 1%']
+guards: ['error_rate < 90% over 3s']
+",
+        server.target(&services)
+    )
+}
+
+impl Filled {
+    pub fn new() -> Self {
+        let (kennel, server) = (Kennel::new(), HttpProcess::start());
+        let serving = kennel.serve();
+        let mut runs = Vec::new();
+        for (name, objective) in
+            [("frozen shop", "p99 < 5s"), ("frozen shop", "p50 < 1us"), ("\"><script>alert(1)</script>", "p99 < 5s")]
+        {
+            let quoted = serde_json::to_string(name).unwrap();
+            runs.push(serving.start(&experiment(&server, &quoted, objective)));
+        }
+        for id in &runs {
+            eventually("the run is judged", Duration::from_secs(90), || {
+                (serving.get(&format!("/runs/{id}"))["state"] == "judged").then_some(())
+            });
+        }
+        let filled = Self { serving, kennel, server, runs };
+        let _ = json!({});
+        filled
+    }
+
+    pub fn url(&self) -> &str {
+        &self.serving.url
+    }
+
+    pub async fn log_in(&self, browser: &Browser) {
+        log_in(&self.serving, browser).await;
+    }
+
+    /// Names and addresses of the pages that a route leads to; several where it has several faces.
+    pub fn addresses(&self, route: &str) -> Vec<(String, String)> {
+        let run = &self.runs[0];
+        let pages: Vec<(&str, String)> = match route {
+            "/" => vec![("runs", "/".to_owned())],
+            "/runs/new" => vec![("run-new", "/runs/new".to_owned()), ("run-again", format!("/runs/new?run={run}"))],
+            "/runs/{id}" => vec![("run", format!("/runs/{run}")), ("run-failed", format!("/runs/{}", self.runs[1]))],
+            "/compare" => vec![("compare", format!("/compare?a={run}&b={}", self.runs[1]))],
+            _ => Vec::new(),
+        };
+        pages.into_iter().map(|(name, address)| (name.to_owned(), address)).collect()
+    }
+}
