@@ -129,6 +129,7 @@ proptest! {
         report.add_test_suite(suite);
         let cases = read(None, report.to_string().unwrap().as_bytes()).unwrap();
         prop_assert_eq!(&cases[0].test.name, name.trim());
-        prop_assert_eq!(&cases[0].message, quick_junit::XmlString::new(&message).as_str().trim());
+        let expected = quick_junit::XmlString::new(&message);
+        prop_assert_eq!(&cases[0].message, expected.as_str().trim());
     }
 }
