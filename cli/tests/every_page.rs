@@ -292,3 +292,35 @@ async fn moments_are_shown_in_the_viewers_zone_and_the_zone_is_named() {
     assert_eq!(shown[0], shown[1]);
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_printed_as_a_report() {
+    let filled = Filled::new();
+    let browser = Browser::open().await;
+    filled.log_in(&browser).await;
+    for (name, address) in filled.reports() {
+        browser.client.goto(&format!("{}{address}", filled.url())).await.unwrap();
+        browser.complete().await;
+        browser.theme("dark").await;
+        // Narrow as a sheet of paper.
+        browser.resize(720, 1000).await;
+        browser.print_media(true).await;
+        let seen = "return [...document.querySelectorAll('.bar, .tabs, .filters, .button, .as-command, .crumbs, footer button')]
+                      .filter((e) => e.checkVisibility()).map((e) => e.outerHTML)";
+        assert_eq!(browser.script(seen).await, serde_json::json!([]), "{name}: nothing to click on is printed");
+        let kept = "return [document.querySelector('h1').checkVisibility(),
+                            [...document.querySelectorAll('main table')].filter((t) => t.checkVisibility()).length,
+                            getComputedStyle(document.body).backgroundColor]";
+        let kept = browser.script(kept).await;
+        assert_eq!((&kept[0], &kept[2]), (&true.into(), &"rgb(255, 255, 255)".into()), "{name}: {kept}");
+        assert!(kept[1].as_u64().unwrap() >= 1, "{name}: its tables are printed");
+        // Charts are drawn anew for the new width a moment later.
+        let fits = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
+        browser.until(&format!("{name} is as wide as the paper"), Duration::from_secs(5), fits).await;
+        if let Some(dir) = screenshots() {
+            browser.whole_page(&dir.join(format!("{name}-paper.png"))).await;
+        }
+        browser.print_media(false).await;
+    }
+    browser.close().await;
+}

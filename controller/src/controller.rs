@@ -28,7 +28,7 @@ use crate::runs::agents::Agents;
 use crate::runs::driver::{Deadlines, Driver};
 use crate::runs::logbook::Logbook;
 use crate::runs::queue::Queue;
-use crate::store::{Store, StoreError};
+use crate::store::{RunFilter, Store, StoreError};
 use crate::surroundings::KeptTargets;
 
 /// What a controller needs to know from outside.
@@ -299,7 +299,15 @@ impl Controller {
     /// # Errors
     /// When the store cannot be read.
     pub async fn runs(&self, limit: u32, before: Option<RunId>) -> Result<Vec<RunSummary>, StoreError> {
-        let mut runs = self.inner.store.list_runs(limit, before).await?;
+        self.runs_where(limit, &RunFilter { before, ..RunFilter::default() }).await
+    }
+
+    /// Runs, newest first, as the filter wants them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn runs_where(&self, limit: u32, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
+        let mut runs = self.inner.store.list_runs(limit, filter).await?;
         for run in &mut runs {
             // Never ahead of what reading the run itself tells.
             if let Some(account) = self.inner.active.account(run.id) {

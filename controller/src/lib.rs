@@ -20,4 +20,4 @@ pub use caller::Caller;
 pub use controller::{Controller, ControllerConfig, ControllerError, FindError, HaltError, StartError};
 pub use files::{FileError, FoundExperiment};
 pub use happenings::Happening;
-pub use store::StoreError;
+pub use store::{RunFilter, StoreError};

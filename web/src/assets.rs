@@ -51,9 +51,13 @@ pub(crate) async fn serve(
     let current = web.layout.asset("") == format!("/static/{digest}/");
     let keep = if current { FOR_GOOD } else { ASK_FIRST };
     if path == STYLESHEET {
-        return Ok(
-            ([(header::CACHE_CONTROL, keep), (header::CONTENT_TYPE, media_type(&path))], stylesheet()).into_response()
-        );
+        // It is made of all its parts, so the digest over everything tells one from another.
+        let tag = format!("\"{}\"", web.layout.digest());
+        let about = [(header::CACHE_CONTROL, keep.to_owned()), (header::ETAG, tag)];
+        if is_known(&headers, &about[1].1) {
+            return Ok((StatusCode::NOT_MODIFIED, about).into_response());
+        }
+        return Ok((about, [(header::CONTENT_TYPE, media_type(&path))], stylesheet()).into_response());
     }
     let file = Files::get(&path).ok_or(Problem::NoSuchPage)?;
     Ok(answer(&path, file, keep, &headers))
@@ -80,12 +84,16 @@ fn answer(path: &str, file: EmbeddedFile, keep: &'static str, headers: &HeaderMa
         let _ = write!(tag, "{byte:02x}");
     }
     tag.push('"');
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
     let about = [(header::CACHE_CONTROL, keep.to_owned()), (header::ETAG, tag)];
-    if known {
+    if is_known(headers, &about[1].1) {
         return (StatusCode::NOT_MODIFIED, about).into_response();
     }
     (about, [(header::CONTENT_TYPE, media_type(path))], file.data).into_response()
+}
+
+/// Whether the browser has what this tag stands for.
+fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes())
 }
 
 fn media_type(path: &str) -> &'static str {

@@ -87,6 +87,11 @@ impl Layout {
         PLACES
     }
 
+    /// Digest of all assets.
+    pub(crate) fn digest(&self) -> &str {
+        &self.digest
+    }
+
     /// Address of an asset; another one whenever any asset changes, so browsers may keep it for good.
     pub(crate) fn asset(&self, path: &str) -> String {
         format!("/static/{}/{path}", self.digest)

@@ -4,6 +4,7 @@
 //! number and moment by [`notation`]. Scripts, styles and the chart library come from [`assets`]. Scripts ask the same
 //! JSON API as everybody else; it is merged in here.
 
+mod address;
 mod assets;
 mod headers;
 mod layout;

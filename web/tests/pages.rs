@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use kennel_model::api::{LibraryEntry, LiveEvent};
-use kennel_model::{RunId, RunState};
+use kennel_model::{RunId, RunState, Verdict};
 use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
@@ -120,6 +120,38 @@ async fn older_runs_are_a_page_away() {
     let rest = get(&house, next).await;
     assert_eq!(rest.body.matches("class=\"run-row").count(), 2, "{}", rest.body);
     rest.holds(&[&format!("data-run-id=\"{}\"", ids[0])]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn runs_are_found_by_name_and_verdict_and_the_choice_stays_in_the_address() {
+    let house = house().await;
+    let odd = house.run(&experiment("100% _odd_ & <b>", 4)).await;
+    for _ in 0..51 {
+        house.start(&experiment("Many shoppers", 4)).await;
+    }
+    let page = get(&house, "/?name=many+SHOPPERS&verdict=").await;
+    page.holds(&["value=\"many SHOPPERS\""]);
+    assert_eq!(page.body.matches("class=\"run-row").count(), 50);
+    let next =
+        page.body.split("rel=\"next\" href=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("older runs");
+    assert!(next.contains("name=many"), "{next}");
+    let rest = get(&house, &next.replace("&#38;", "&").replace("&amp;", "&")).await;
+    assert_eq!(rest.body.matches("class=\"run-row").count(), 1, "{}", rest.body);
+    assert!(!rest.body.contains(&odd.to_string()));
+
+    // What stands for anything in SQL stands for itself here.
+    for (query, found) in
+        [("name=100%25+_odd_", 1), ("name=_00", 0), ("name=%25", 1), ("name=shop&verdict=nonsense", 50)]
+    {
+        let page = get(&house, &format!("/?{query}")).await;
+        assert_eq!(page.body.matches("class=\"run-row").count(), found, "{query}");
+    }
+    let verdict = house.controller.run(odd).await.expect("a store").expect("a run").summary.verdict.expect("a verdict");
+    let other = if verdict == Verdict::Halted { Verdict::Passed } else { Verdict::Halted };
+    assert_eq!(get(&house, &format!("/?name=odd&verdict={verdict}")).await.body.matches("class=\"run-row").count(), 1);
+    let none = get(&house, &format!("/?name=odd&verdict={other}")).await;
+    none.holds(&["No run is like that", "href=\"/\""]);
     house.close().await;
 }
 

@@ -168,6 +168,12 @@ impl Browser {
         self.client.issue_cmd(DevTools(body)).await.unwrap();
     }
 
+    /// Shows the page as it is printed, or as it is on a screen again.
+    pub async fn print_media(&self, on: bool) {
+        let body = json!({ "cmd": "Emulation.setEmulatedMedia", "params": { "media": if on { "print" } else { "" } } });
+        self.client.issue_cmd(DevTools(body)).await.unwrap();
+    }
+
     /// Chooses a theme for the page that is open.
     pub async fn theme(&self, theme: &str) {
         self.script(&format!(

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::browser::Browser;
 use crate::support::{HttpProcess, Kennel, Serving, eventually};
 
@@ -66,9 +64,7 @@ impl Filled {
                 (serving.get(&format!("/runs/{id}"))["state"] == "judged").then_some(())
             });
         }
-        let filled = Self { serving, kennel, server, runs };
-        let _ = json!({});
-        filled
+        Self { serving, kennel, server, runs }
     }
 
     pub fn url(&self) -> &str {
@@ -77,6 +73,11 @@ impl Filled {
 
     pub async fn log_in(&self, browser: &Browser) {
         log_in(&self.serving, browser).await;
+    }
+
+    /// Names and addresses of the pages that are made to be printed.
+    pub fn reports(&self) -> Vec<(String, String)> {
+        vec![("run".to_owned(), format!("/runs/{}", self.runs[0]))]
     }
 
     /// Names and addresses of the pages that a route leads to; several where it has several faces.

@@ -3,12 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use kennel_model::Verdict;
 use kennel_model::api::{ApiProblem, RunDetail, RunSummary, SeriesView, StartRun, Started};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::ApiState;
 use super::problem::{Body, Path, Query, Refusal, problem};
+use crate::RunFilter;
 
 /// Runs in a list unless asked otherwise.
 const PAGE: u32 = 50;
@@ -24,6 +26,10 @@ pub(super) struct Page {
     limit: Option<u32>,
     /// List runs older than this one.
     before: Option<String>,
+    /// List runs whose experiment or target has this in its name.
+    name: Option<String>,
+    /// List runs that came to this.
+    verdict: Option<Verdict>,
 }
 
 /// Start a run
@@ -61,7 +67,8 @@ pub(super) async fn list(
         None => None,
     };
     let limit = page.limit.unwrap_or(PAGE).min(LONGEST_PAGE);
-    Ok(Json(state.controller.runs(limit, before).await?))
+    let filter = RunFilter { before, name: page.name.unwrap_or_default(), verdict: page.verdict };
+    Ok(Json(state.controller.runs_where(limit, &filter).await?))
 }
 
 /// Read a run: measurements, faults, objectives, audits, verdict

@@ -19,6 +19,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 pub(crate) use files::{Change, Draft, summary_of};
 pub(crate) use judgements::Judgement;
+pub use runs::RunFilter;
 pub(crate) use runs::now;
 
 /// Connections that read at the same time.

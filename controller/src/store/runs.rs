@@ -21,6 +21,29 @@ pub(crate) fn now() -> String {
     now.round(Unit::Millisecond).unwrap_or(now).to_string()
 }
 
+/// Which runs to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    /// Those that are older than this one.
+    pub before: Option<RunId>,
+    /// Those whose experiment or target has this in its name, in any case; all when empty.
+    pub name: String,
+    /// Those that came to this.
+    pub verdict: Option<Verdict>,
+}
+
+impl RunFilter {
+    /// The name as a pattern for `LIKE` with `\` before what stands for itself; empty for any.
+    fn pattern(&self) -> String {
+        let name = self.name.trim().to_lowercase();
+        if name.is_empty() {
+            return name;
+        }
+        let literal = name.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        format!("%{literal}%")
+    }
+}
+
 impl Store {
     /// Keeps a new run, queued.
     pub(crate) async fn insert_run(&self, id: RunId, experiment: &ValidExperiment) -> Result<RunSummary, StoreError> {
@@ -122,13 +145,18 @@ impl Store {
         Ok(marked)
     }
 
-    /// Runs, newest first, older than `before`.
-    pub(crate) async fn list_runs(&self, limit: u32, before: Option<RunId>) -> Result<Vec<RunSummary>, StoreError> {
+    /// Runs, newest first, as the filter wants them.
+    pub(crate) async fn list_runs(&self, limit: u32, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
         // Every UUID sorts before `g`.
-        let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
-        let rows = sqlx::query("SELECT * FROM runs WHERE id < $1 ORDER BY id DESC LIMIT $2")
+        let before = filter.before.map_or_else(|| "g".to_owned(), |id| id.to_string());
+        let statement = "SELECT * FROM runs WHERE id < $1 AND ($3 = '' OR verdict = $3) \
+                         AND ($4 = '' OR lower(name) LIKE $4 ESCAPE '\\' OR lower(target) LIKE $4 ESCAPE '\\') \
+                         ORDER BY id DESC LIMIT $2";
+        let rows = sqlx::query(statement)
             .bind(before)
             .bind(i64::from(limit))
+            .bind(filter.verdict.map_or("", Verdict::word))
+            .bind(filter.pattern())
             .fetch_all(&self.reader)
             .await
             .map_err(StoreError::database("list runs"))?;

@@ -4,10 +4,12 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Html;
 use jiff::Timestamp;
-use kennel_model::RunId;
+use kennel_controller::RunFilter;
+use kennel_model::Verdict;
 use kennel_model::api::{LibraryEntry, RunSummary};
 use serde::Deserialize;
 
+use crate::address::with_choices;
 use crate::layout::Layout;
 use crate::pages::fill;
 use crate::pages::problem::Problem;
@@ -26,14 +28,34 @@ struct RunsPage<'a> {
     now: Timestamp,
     /// Whether newer runs than these exist.
     paged: bool,
-    /// The last run shown, where older ones exist.
-    older: Option<RunId>,
+    /// Address of the next page, where older runs exist.
+    older: String,
+    /// Address of the first page, unless this is it.
+    newest: String,
+    /// What is searched for.
+    name: String,
+    /// What the runs shown came to, if only some are.
+    verdict: Option<Verdict>,
+    verdicts: &'static [Verdict],
+}
+
+impl RunsPage<'_> {
+    /// Whether only some runs are wanted.
+    fn is_filtered(&self) -> bool {
+        !self.name.is_empty() || self.verdict.is_some()
+    }
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Wanted {
     /// Show runs older than this one.
     before: Option<String>,
+    /// Show runs whose experiment or target has this in its name.
+    #[serde(default)]
+    name: String,
+    /// Show runs that came to this.
+    #[serde(default)]
+    verdict: String,
 }
 
 /// `GET /`
@@ -42,19 +64,34 @@ pub(crate) async fn show(State(web): State<Web>, Query(wanted): Query<Wanted>) -
         Some(text) => Some(web.controller.find_run(text).await?),
         None => None,
     };
-    let mut runs = web.controller.runs(PAGE + 1, before).await?;
+    let name = wanted.name.trim().to_owned();
+    // A word that is no verdict wants any, as the form says with an empty one.
+    let verdict: Option<Verdict> = wanted.verdict.parse().ok();
+    let filter = RunFilter { before, name: name.clone(), verdict };
+    let mut runs = web.controller.runs_where(PAGE + 1, &filter).await?;
     let more = runs.len() > PAGE as usize;
     runs.truncate(PAGE as usize);
-    let older = if more { runs.last().map(|run| run.id) } else { None };
+    let older = runs.last().filter(|_| more).map_or_else(String::new, |run| {
+        let verdict = verdict.map_or("", Verdict::word);
+        with_choices("/", &[("before", &run.id.to_string()), ("name", &name), ("verdict", verdict)])
+    });
     runs.sort_by_key(|run| run.state.is_over());
     let library = web.controller.library();
     let demo = library.iter().find(|entry| entry.name.contains("demo")).or(library.first());
     fill(&RunsPage {
         layout: web.layout.at("runs"),
-        demo: demo.filter(|_| runs.is_empty() && before.is_none()),
+        demo: demo.filter(|_| runs.is_empty() && filter == RunFilter::default()),
         runs,
         now: Timestamp::now(),
         paged: before.is_some(),
         older,
+        newest: if before.is_some() {
+            with_choices("/", &[("name", &name), ("verdict", verdict.map_or("", Verdict::word))])
+        } else {
+            String::new()
+        },
+        name,
+        verdict,
+        verdicts: Verdict::ALL,
     })
 }
