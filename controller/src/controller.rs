@@ -22,6 +22,7 @@ use crate::caller::Caller;
 use crate::happenings::{Happening, Happenings};
 use crate::judge::compare::compare;
 use crate::reading;
+use crate::results::inbox;
 use crate::runs::account::{Account, OpenAccount};
 use crate::runs::active::{ActiveRuns, Stop};
 use crate::runs::agents::Agents;
@@ -180,6 +181,8 @@ impl Controller {
             links: TaskTracker::new(),
             _lock: lock,
         });
+        // Weak, as below.
+        inner.links.spawn(inbox::watch(Arc::downgrade(&inner), inner.shutdown.clone()));
         // Weak: this task must not keep the data directory owned once every controller is dropped.
         let (shutdown, unattended) = (inner.shutdown.clone(), inner.unattended.clone());
         let weak = Arc::downgrade(&inner);

@@ -5,6 +5,7 @@
 //! means, `reading` brings back what is over, and [`api`] tells it over HTTP.
 
 pub mod api;
+mod artifacts;
 mod caller;
 mod controller;
 mod files;
@@ -12,12 +13,15 @@ mod happenings;
 mod judge;
 mod reading;
 mod recording;
+mod results;
 mod runs;
 mod store;
 mod surroundings;
 
+pub use artifacts::{ArtifactError, ArtifactSource};
 pub use caller::Caller;
 pub use controller::{Controller, ControllerConfig, ControllerError, FindError, HaltError, StartError};
 pub use files::{FileError, FoundExperiment};
 pub use happenings::Happening;
+pub use results::{Failures, ImportError, ImportRequest, JoinError, MuteError, NoteError};
 pub use store::{RunFilter, StoreError};

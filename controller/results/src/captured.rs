@@ -67,8 +67,10 @@ impl Captured {
         }
         self.head.push_str(&self.tail);
         let text = self.head.trim_end();
-        let text = text.trim_start_matches(['\n', '\r']);
-        clean(text).into_owned()
+        // Blank lines before the first that says something; that one keeps its indentation.
+        let blank = text.len() - text.trim_start().len();
+        let start = text[..blank].rfind('\n').map_or(0, |at| at + 1);
+        clean(&text[start..]).into_owned()
     }
 }
 

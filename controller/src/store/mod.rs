@@ -2,12 +2,19 @@
 //!
 //! Statements are plain SQL with numbered parameters, so that they run on PostgreSQL as they are.
 
+mod artifacts;
 mod audit_log;
 mod files;
 mod frames;
+mod imports;
 mod judgements;
+mod matrix;
+mod mutes;
+mod notes;
 mod records;
+mod results;
 mod runs;
+mod standings;
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +25,9 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 pub(crate) use files::{Change, Draft, summary_of};
+pub(crate) use imports::IMPORT_STEP;
 pub(crate) use judgements::Judgement;
+pub(crate) use notes::Subject;
 pub use runs::RunFilter;
 pub(crate) use runs::now;
 

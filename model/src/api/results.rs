@@ -439,3 +439,52 @@ pub struct Imported {
     /// Results that were read, every attempt counted.
     pub results: u32,
 }
+
+words! {
+    /// In which order tests are listed.
+    #[derive(Default)]
+    TestOrder {
+        /// By suite, class and name.
+        #[default]
+        Name = "name",
+        /// Those that broke last first.
+        Newest = "newest",
+        /// Those that have failed longest first.
+        Oldest = "oldest",
+        /// The flakiest first.
+        Flaky = "flaky",
+        /// The slowest first.
+        Slowest = "slowest",
+        /// Those whose mute ends first.
+        Expiry = "expiry",
+    }
+}
+
+/// Which tests are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TestFilter {
+    /// Of this suite.
+    pub suite: Option<String>,
+    /// With this text in name, class, parameters, last failure or notes.
+    pub text: Option<String>,
+    /// With this tag.
+    pub label: Option<String>,
+    /// That ended so last.
+    pub outcome: Option<Outcome>,
+    /// Muted, or not.
+    pub muted: Option<bool>,
+    /// That fail.
+    pub failing: bool,
+    /// That are called flaky.
+    pub flaky: bool,
+    /// That fail with this fingerprint.
+    pub fingerprint: Option<String>,
+    /// That have failed since this run or a later one.
+    pub since: Option<RunId>,
+    /// In which order.
+    pub order: TestOrder,
+    /// Most tests to list.
+    pub limit: u32,
+    /// How many to pass over.
+    pub offset: u32,
+}
