@@ -304,6 +304,7 @@ async fn a_run_is_printed_as_a_report() {
         browser.theme("dark").await;
         // Narrow as a sheet of paper.
         browser.resize(720, 1000).await;
+        browser.script("dispatchEvent(new Event('beforeprint'))").await;
         browser.print_media(true).await;
         let seen = "return [...document.querySelectorAll('.bar, .tabs, .filters, .button, .as-command, .crumbs, footer button')]
                       .filter((e) => e.checkVisibility()).map((e) => e.outerHTML)";
