@@ -104,6 +104,8 @@ def fill(database, runs, suites, tests_per_suite, seed=7):
             )
             tests[name].append(cursor.lastrowid)
 
+    histories = {test: [] for of in tests.values() for test in of}
+
     # Runs of suites: seven of ten. Each test has its own inclination to fail.
     failing = {test: (0.5 if rng.random() < 0.02 else 0.15 if rng.random() < 0.05 else 0.003) for of in tests.values() for test in of}
     suite_runs = runs - experiments
@@ -144,6 +146,18 @@ def fill(database, runs, suites, tests_per_suite, seed=7):
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             results,
         )
+        db.executemany(
+            "INSERT INTO test_history (test, suite_run, outcome, on_retry, duration_ms) VALUES (?, ?, ?, 0, ?)",
+            [(result[1], identity, result[4], result[5]) for result in results],
+        )
+        for result in results:
+            histories[result[1]].append((identity, result[4], result[5], result[6], result[7]))
+    name_of = {test: name for name, of in tests.items() for test in of}
+    db.executemany(
+        "INSERT INTO test_standings (test, suite, outcome, last_run, duration_ms, fingerprint, message, failing_since, failing_runs, "
+        "last_passed, flaky, score, strip) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(test, name_of[test], *standing(history)) for test, history in histories.items() if history],
+    )
     for index in range(min(runs, 5000)):
         db.execute(
             "INSERT INTO audit_log (at, who, action, subject, detail) VALUES (?, ?, ?, ?, ?)",
@@ -152,6 +166,28 @@ def fill(database, runs, suites, tests_per_suite, seed=7):
     db.commit()
     db.execute("ANALYZE")
     db.close()
+
+
+def standing(history):
+    """A test as its runs left it, from its results in order."""
+    streak = []
+    for result in reversed(history):
+        if result[1] == "passed":
+            break
+        if result[1] == "failed":
+            streak.append(result)
+    failures = [result for result in history if result[1] == "failed"]
+    passes = [result[0] for result in history if result[1] == "passed"]
+    last = history[-30:]
+    judged = [result[1] for result in last if result[1] != "skipped"]
+    changes = sum(one != other for one, other in zip(judged, judged[1:]))
+    score = changes / len(judged) if judged else 0.0
+    run, outcome, duration, _, _ = history[-1]
+    return (
+        outcome, run, duration, failures[-1][4] if failures else None, failures[-1][3] if failures else "",
+        streak[-1][0] if streak else None, len(streak), passes[-1] if passes else None, int(changes >= 3), score,
+        json.dumps([{"run": result[0], "outcome": result[1], "on_retry": False} for result in last]),
+    )
 
 
 def routes():
