@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use kennel_model::api::FileKind;
 use reference_system::SystemCommand;
 
 use crate::places::DataArgument;
@@ -100,6 +101,11 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The experiments, suites and targets that Kennel keeps, with their versions
+    File {
+        #[command(subcommand)]
+        command: FileCommand,
+    },
     /// Stop load and revert every fault, of one run or of all
     Halt {
         /// The run; all when absent
@@ -131,6 +137,70 @@ pub(crate) enum Command {
         /// The agent's undo journal
         #[arg(long)]
         journal: PathBuf,
+    },
+}
+
+/// What to do with kept files. KIND is experiment, suite or target.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FileCommand {
+    /// List files of a kind
+    List {
+        kind: FileKind,
+        /// Those that were removed and can be restored
+        #[arg(long)]
+        removed: bool,
+        /// Print the list as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a file
+    Get {
+        kind: FileKind,
+        name: String,
+        /// An earlier version
+        #[arg(long)]
+        version: Option<u32>,
+        /// Print it as JSON, with its version and author
+        #[arg(long)]
+        json: bool,
+    },
+    /// Save a file as a new version
+    Put {
+        kind: FileKind,
+        name: String,
+        /// Where its text is; `-` for the standard input
+        file: PathBuf,
+        /// Why
+        #[arg(long, short)]
+        message: Option<String>,
+        /// The version that was changed, 0 for a new file; another current one refuses
+        #[arg(long)]
+        expected: Option<u32>,
+        /// Print the saved version as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the versions of a file, newest first
+    History {
+        kind: FileKind,
+        name: String,
+        /// Print the list as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what changed between two versions: the last two unless told otherwise
+    Diff {
+        kind: FileKind,
+        name: String,
+        /// The earlier version; 0 is the empty file
+        #[arg(long)]
+        from: Option<u32>,
+        /// The other
+        #[arg(long)]
+        to: Option<u32>,
+        /// Print the difference as JSON, also side by side
+        #[arg(long)]
+        json: bool,
     },
 }
 

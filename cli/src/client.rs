@@ -87,6 +87,11 @@ impl Client {
         self.decode(self.send(Method::POST, path, Some(body)).await?).await
     }
 
+    /// Puts and decodes the answer.
+    pub(crate) async fn put<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Failure> {
+        self.decode(self.send(Method::PUT, path, Some(body)).await?).await
+    }
+
     /// Posts; the answer has nothing to say.
     pub(crate) async fn tell(&self, path: &str) -> Result<(), Failure> {
         self.send(Method::POST, path, None::<&()>).await.map(|_| ())

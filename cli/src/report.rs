@@ -79,7 +79,8 @@ fn verdict_text(verdict: Verdict) -> String {
     verdict.word().to_uppercase()
 }
 
-fn table(header: &[&str], numbers_from: usize) -> Table {
+/// A table whose columns from `numbers_from` on hold numbers.
+pub(crate) fn table(header: &[&str], numbers_from: usize) -> Table {
     let mut table = Table::new();
     table.load_style(LINES).set_content_arrangement(ContentArrangement::Dynamic).set_header(header.to_vec());
     for (at, column) in table.column_iter_mut().enumerate() {

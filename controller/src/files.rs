@@ -303,9 +303,23 @@ impl Controller {
             version => self.file_version(kind, name, version).await.map(|file| file.source),
         };
         let (left, right) = (text(from).await?, text(to).await?);
+        self.text_diff(kind, name, (from, left), (to, right)).await
+    }
+
+    /// What differs between two texts of a file, each with the version it is or would be.
+    ///
+    /// # Errors
+    /// When Kennel is shutting down.
+    pub async fn text_diff(
+        &self,
+        kind: FileKind,
+        name: &str,
+        (from, left): (u32, String),
+        (to, right): (u32, String),
+    ) -> Result<FileDiff, FileError> {
         let name = name.to_owned();
         let compared = tokio::task::spawn_blocking(move || difference(kind, name, (from, &left), (to, &right))).await;
-        compared.map_err(|error| FileError::Store(StoreError::broken("difference of two versions")(error)))
+        compared.map_err(|error| FileError::Store(StoreError::broken("difference of two texts")(error)))
     }
 
     /// What files may refer to.

@@ -11,9 +11,88 @@ pub struct LibraryFile {
     pub source: &'static str,
 }
 
-/// Every experiment of the library.
-pub const EXPERIMENTS: &[LibraryFile] = &[LibraryFile {
-    name: "demo",
-    description: "A minute of orders on the reference system while a link slows down, an order service dies and another vanishes from the registry",
-    source: include_str!("../library/experiments/demo.yaml"),
-}];
+/// Every experiment of the library, the one to begin with first.
+pub const EXPERIMENTS: &[LibraryFile] = &[
+    LibraryFile {
+        name: "demo",
+        description: "A minute of orders on the reference system while a link slows down, an order service dies and another vanishes from the registry",
+        source: include_str!("../library/experiments/demo.yaml"),
+    },
+    LibraryFile {
+        name: "smoke",
+        description: "Any HTTP system: half a minute of small, steady load, to see that it answers in time",
+        source: include_str!("../library/experiments/smoke.yaml"),
+    },
+    LibraryFile {
+        name: "find the knee",
+        description: "Any HTTP system: the rate climbs in one long ramp until it bends",
+        source: include_str!("../library/experiments/knee.yaml"),
+    },
+    LibraryFile {
+        name: "slow link",
+        description: "The reference system while one link slows down in two steps: does the slowness stay where it is?",
+        source: include_str!("../library/experiments/slow-link.yaml"),
+    },
+    LibraryFile {
+        name: "kill and recover",
+        description: "The reference system while an order service is killed under load: who notices, and is all well afterwards?",
+        source: include_str!("../library/experiments/kill-and-recover.yaml"),
+    },
+    LibraryFile {
+        name: "soak",
+        description: "The reference system under one hour of quiet load: leaks, drift, and what happens once in a while",
+        source: include_str!("../library/experiments/soak.yaml"),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use kennel_model::experiment::{Builtin, Surroundings, parse, parse_target};
+    use kennel_model::target::Target;
+
+    use super::*;
+
+    /// What the library refers to of the reference system, under the names that it has there.
+    struct World;
+
+    impl Surroundings for World {
+        fn target(&self, name: &str) -> Result<Target, String> {
+            let source = "
+name: reference-system
+base_url: http://127.0.0.1:1
+allowed_hosts: ['127.0.0.1']
+services:
+  - name: eos-c
+    instances:
+      - { name: eos-c-1, process: { listening_port: 2, supervised: true } }
+      - { name: eos-c-2, process: { listening_port: 3, supervised: true } }
+links: [{ from: eos-c, to: eus, listen: '127.0.0.1:4', upstream: '127.0.0.1:5' }]
+registry: { kind: reference-system, url: 'http://127.0.0.1:6' }
+audits: [{ name: books, url: 'http://127.0.0.1:7/audit' }]
+limits: { max_rate: 5000/s, faults: [latency, kill, pause, registry-gap] }
+";
+            if name == "reference-system" {
+                parse_target("reference-system.yaml", source).map_err(|problems| problems.to_string())
+            } else {
+                Err("`reference-system`".to_owned())
+            }
+        }
+
+        fn builtins(&self) -> Vec<Builtin> {
+            crate::builtin::described()
+        }
+    }
+
+    #[test]
+    fn every_experiment_of_the_library_is_valid_and_has_its_own_name() {
+        let mut names = BTreeSet::new();
+        for file in EXPERIMENTS {
+            let valid = parse(file.name, file.source, &World).unwrap_or_else(|problems| panic!("{problems}"));
+            assert_eq!(valid.experiment().name, file.name);
+            assert!(!valid.experiment().description.is_empty() && file.source.starts_with('#'), "{}", file.name);
+            assert!(names.insert(file.name), "{} twice", file.name);
+        }
+    }
+}

@@ -6,6 +6,7 @@
 
 mod address;
 mod assets;
+mod file_starts;
 mod headers;
 mod layout;
 mod notation;
@@ -57,8 +58,10 @@ pub fn router_bound(controller: Controller, bound: Option<SocketAddr>) -> Router
         .merge(pages::people::routes())
         .merge(pages::queue::routes())
         .merge(pages::schedules::routes())
+        .merge(pages::suite_editor::routes())
         .merge(pages::suite_runs::routes())
         .merge(pages::suites::routes())
+        .merge(pages::targets::routes())
         .merge(pages::tests::routes())
         .route("/static/{digest}/{*path}", get(assets::serve))
         .route("/favicon.ico", get(assets::favicon))

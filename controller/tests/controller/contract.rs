@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::stage::{DEADLINE, Stage, experiment};
 
-const ROUTES: [(&str, &str); 13] = [
+const ROUTES: [(&str, &str); 25] = [
     ("get", "/api/v1/runs"),
     ("post", "/api/v1/runs"),
     ("get", "/api/v1/runs/{id}"),
@@ -27,6 +27,18 @@ const ROUTES: [(&str, &str); 13] = [
     ("get", "/api/v1/schema"),
     ("get", "/api/v1/openapi.json"),
     ("get", "/api/v1/health"),
+    ("get", "/api/v1/files/{kind}"),
+    ("post", "/api/v1/files/{kind}"),
+    ("get", "/api/v1/files/{kind}/{name}"),
+    ("put", "/api/v1/files/{kind}/{name}"),
+    ("delete", "/api/v1/files/{kind}/{name}"),
+    ("post", "/api/v1/files/{kind}/{name}/rename"),
+    ("post", "/api/v1/files/{kind}/{name}/restore"),
+    ("get", "/api/v1/files/{kind}/{name}/versions"),
+    ("get", "/api/v1/files/{kind}/{name}/versions/{version}"),
+    ("get", "/api/v1/files/{kind}/{name}/diff"),
+    ("get", "/api/v1/files/{kind}/{name}/download"),
+    ("get", "/api/v1/surroundings"),
 ];
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 
 mod contract;
 mod endings;
+mod files;
 mod interruption;
 mod lifecycle;
 mod stage;

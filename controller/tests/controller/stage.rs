@@ -96,7 +96,10 @@ impl Stage {
     }
 
     pub(crate) async fn with_lease(lease: Duration) -> Self {
-        let dir = TempDir::new().unwrap();
+        Self::on(TempDir::new().unwrap(), lease).await
+    }
+
+    async fn on(dir: TempDir, lease: Duration) -> Self {
         let controller = open(dir.path(), lease).await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}/api/v1", listener.local_addr().unwrap());
@@ -128,6 +131,25 @@ impl Stage {
     pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let answer = self.client.post(format!("{}{path}", self.base)).json(body).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> (u16, Value) {
+        let answer = self.client.put(format!("{}{path}", self.base)).json(body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> u16 {
+        self.client.delete(format!("{}{path}", self.base)).send().await.unwrap().status().as_u16()
+    }
+
+    /// The data directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The same data directory with another controller on it.
+    pub(crate) async fn reopened(self) -> Self {
+        Self::on(self.close().await, LEASE).await
     }
 
     /// The run once it is over.

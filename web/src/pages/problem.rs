@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
-use kennel_controller::{FindError, HaltError, StoreError};
+use kennel_controller::{FileError, FindError, HaltError, StoreError};
 use kennel_model::RunId;
 
 use crate::layout::Layout;
@@ -28,6 +28,12 @@ pub(crate) enum Problem {
         /// Runs that may have been meant.
         matches: Vec<RunId>,
     },
+    /// No file of this name is kept.
+    #[error("{what}")]
+    NoSuchFile {
+        /// What was asked for.
+        what: String,
+    },
     /// What was asked for makes no sense.
     #[error("{what}")]
     Unusable {
@@ -48,7 +54,7 @@ impl Problem {
     /// The answer's status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchPage | Self::NoSuchRun { .. } => StatusCode::NOT_FOUND,
+            Self::NoSuchPage | Self::NoSuchRun { .. } | Self::NoSuchFile { .. } => StatusCode::NOT_FOUND,
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unusable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Broken { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -60,6 +66,7 @@ impl Problem {
             Self::NoSuchPage => "Page not found",
             Self::WrongMethod => "Not possible here",
             Self::NoSuchRun { .. } => "Run not found",
+            Self::NoSuchFile { .. } => "File not found",
             Self::Unusable { .. } => "That does not work",
             Self::Broken { .. } => "Kennel failed",
         }
@@ -69,6 +76,7 @@ impl Problem {
         match self {
             Self::NoSuchPage | Self::WrongMethod => "Check the address, or go on from the list of runs.",
             Self::NoSuchRun { .. } => "It may lie in another data directory. All runs of this one are in the list.",
+            Self::NoSuchFile { .. } => "It may have been renamed or removed: the list also shows what was removed.",
             Self::Unusable { next, .. } => next,
             Self::Broken { .. } => {
                 "Load the page again. If it fails again, look at what Kennel logged, and whether its disk is full."
@@ -87,6 +95,20 @@ impl From<PathRejection> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         Self::Broken { what: error.to_string() }
+    }
+}
+
+impl From<FileError> for Problem {
+    fn from(error: FileError) -> Self {
+        let what = format!("{error}.");
+        match error {
+            FileError::NotFound { .. } => Self::NoSuchFile { what },
+            FileError::Store(error) => error.into(),
+            FileError::Conflict { .. } | FileError::Taken { .. } => {
+                Self::Unusable { what, next: "Load the page again and look at what is there now." }
+            }
+            _ => Self::Unusable { what, next: "Open the file in the editor and mend it there." },
+        }
     }
 }
 

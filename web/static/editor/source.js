@@ -1,6 +1,6 @@
 // The YAML text, which is the one truth: reading it, and changing single values in it so that comments and whatever
 // else was written stay as they are.
-import { Document, isMap, isScalar, isSeq, parseDocument } from "../vendor/yaml-2.9.1/yaml.min.js";
+import { Document, isMap, isScalar, isSeq, parseDocument, visit } from "../vendor/yaml-2.9.1/yaml.min.js";
 
 export class Source {
   constructor(text, order = []) {
@@ -171,7 +171,26 @@ export class Source {
       flowCollectionPadding: !/[:\-[,] *\{[^\s}]/.test(this.text),
       indent: /^[^\s#-][^\n]*:[ \t]*\n {4}\S/m.test(this.text) ? 4 : 2,
     });
+    const tight = /\[[^\s\]]/.test(this.text);
     this.read(text);
+    if (tight) this.tighten();
+  }
+
+  // Takes the spaces within brackets out again, where none were before.
+  tighten() {
+    const spaces = [];
+    const whole = this.text;
+    visit(this.doc, {
+      Seq(_, node) {
+        if (!node.flow || !node.range) return;
+        const [start, end] = node.range;
+        const inner = whole.slice(start, end);
+        if (inner.startsWith("[ ") && inner.endsWith(" ]") && !inner.includes("\n")) spaces.push(start + 1, end - 2);
+      },
+    });
+    let text = whole;
+    for (const at of spaces.sort((a, b) => b - a)) text = text.slice(0, at) + text.slice(at + 1);
+    if (spaces.length > 0) this.read(text);
   }
 
   // How wide folded texts are, so that they stay folded where they were; 0 for no folding.
