@@ -3,13 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail at any line")]
 
+#[path = "support/browser.rs"]
+mod browser;
 mod support;
 
 use std::time::Duration;
 
+use browser::Browser;
 use fantoccini::actions::{InputSource as _, MOUSE_BUTTON_LEFT, MouseActions, PointerAction};
 use serde_json::{Value, json};
-use support::browser::Browser;
 use support::{Kennel, Serving};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -63,10 +65,8 @@ const COMMENTS: [&str; 4] = [
 ];
 
 fn put(serving: &Serving, kind: &str, name: &str, source: &str) {
-    let url = format!("{}/api/v1/files/{kind}/{name}", serving.url);
-    let body = json!({ "source": source });
-    let status = support::put(&url, &body);
-    assert_eq!(status, 200, "{kind} {name}");
+    let (status, answer) = serving.put(&format!("/files/{kind}/{name}"), &json!({ "source": source }));
+    assert_eq!(status, 200, "{answer:#}");
 }
 
 async fn open(browser: &Browser, url: &str) {

@@ -8,7 +8,8 @@ mod support;
 
 use std::time::Duration;
 
-use kennel_model::api::LibraryEntry;
+use kennel_controller::Caller;
+use kennel_model::api::{FileKind, LibraryEntry, SaveFile};
 use support::scripted_agent::Script;
 use support::{House, experiment};
 
@@ -38,6 +39,7 @@ async fn main() {
     let house = House::open(script, port, library.to_vec()).await;
     println!("http://{}", house.address);
     if !empty {
+        keep_files(&house).await;
         house.run(&experiment("order-demo", 120)).await;
         house.run(&experiment("<script>alert(1)</script>", 20)).await;
         house.run(&experiment("order-demo", 120)).await;
@@ -46,4 +48,18 @@ async fn main() {
     }
     let _ = tokio::signal::ctrl_c().await;
     house.close().await;
+}
+
+/// Keeps an experiment in three versions, a target and a suite.
+async fn keep_files(house: &House) {
+    let save = async |kind: FileKind, source: String, message: &str| {
+        let request = SaveFile { source, message: message.to_owned(), expected: None };
+        house.controller.save_file(&Caller::local(), kind, None, request).await.expect("a valid file");
+    };
+    for (seconds, message) in [(60, "first try"), (120, "longer, to see the recovery"), (160, "")] {
+        save(FileKind::Experiment, format!("# Asked for by support.\n{}", experiment("order-demo", seconds)), message)
+            .await;
+    }
+    save(FileKind::Target, "name: store\nbase_url: http://127.0.0.1:9\nallowed_hosts: ['127.0.0.1']\nservices:\n  - name: db\n    instances: [{ name: db-1, process: { listening_port: 9, supervised: true } }]\nlinks: [{ from: web, to: db, listen: '127.0.0.1:1', upstream: '127.0.0.1:2' }]\nlimits: { max_rate: 100/s, faults: [latency, kill] }\n".to_owned(), "").await;
+    save(FileKind::Suite, "version: 1\nname: nightly\ndescription: Every night before the delivery\ntarget: store\nsteps:\n  - { name: home answers, check: { url: /, expect: { status: 200, within: 2s } } }\n  - { name: load, experiment: order-demo, retries: 1 }\n  - name: together\n    parallel:\n      - { name: settle, wait: 10s }\n      - { name: look, check: { url: /health, expect: { contains: [ok] } } }\n".to_owned(), "").await;
 }

@@ -3,11 +3,40 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::browser::Browser;
 use crate::support::{HttpProcess, Kennel, Serving, eventually};
 
 /// Routes of the site that answer with something other than a page.
 pub const NOT_PAGES: &[&str] = &["/static/{digest}/{*path}", "/favicon.ico"];
+
+/// The name, as it stands in addresses, under which a file of each kind is kept.
+const FILE: &str = "kept%20%3Cb%3Efile%3C%2Fb%3E";
+
+/// Keeps an experiment, a target and a suite, in two versions each.
+fn keep_files(serving: &Serving, server: &HttpProcess) {
+    let name = json!("kept <b>file</b>").to_string();
+    let keep = |kind: &str, source: &str| {
+        for source in [source.to_owned(), format!("{source}# a second thought\n")] {
+            let (status, answer) = serving
+                .put(&format!("/files/{kind}/{FILE}"), &json!({ "source": source, "message": "a <i>reason</i>" }));
+            assert_eq!(status, 200, "{answer:#}");
+        }
+    };
+    let port = server.port;
+    let target = format!(
+        "name: {name}\nbase_url: http://127.0.0.1:{port}\nallowed_hosts: ['127.0.0.1']\nservices: [{{ name: a, instances: [{{ name: a-1, process: {{ listening_port: {port}, supervised: true }} }}] }}]\nlinks: [{{ from: a, to: b, listen: '127.0.0.1:1', upstream: '127.0.0.1:2' }}]\nlimits: {{ faults: [latency, pause, kill] }}\n"
+    );
+    keep("target", &target);
+    keep("experiment", &experiment(server, &name, "p99(home page) < 5s during steady"));
+    keep(
+        "suite",
+        &format!(
+            "version: 1\nname: {name}\ntarget: {name}\nparameters: [{{ name: path, default: / }}]\nsteps:\n  - {{ name: home, check: {{ url: '${{path}}', expect: {{ status: 200 }} }} }}\n  - {{ name: load, experiment: {name} }}\n  - {{ name: together, parallel: [{{ name: one, wait: 1s }}, {{ name: two, wait: 1s }}] }}\n"
+        ),
+    );
+}
 
 /// A running house with data, and what its addresses need to be named.
 pub struct Filled {
@@ -64,6 +93,7 @@ impl Filled {
                 (serving.get(&format!("/runs/{id}"))["state"] == "judged").then_some(())
             });
         }
+        keep_files(&serving, &server);
         Self { serving, kennel, server, runs }
     }
 
@@ -87,6 +117,20 @@ impl Filled {
             "/" => vec![("runs", "/".to_owned())],
             "/runs/new" => vec![("run-new", "/runs/new".to_owned()), ("run-again", format!("/runs/new?run={run}"))],
             "/runs/{id}" => vec![("run", format!("/runs/{run}")), ("run-failed", format!("/runs/{}", self.runs[1]))],
+            "/experiments" => vec![("experiments", "/experiments".to_owned())],
+            "/experiments/new" => vec![
+                ("experiment-new", "/experiments/new".to_owned()),
+                ("experiment-template", "/experiments/new?template=demo".to_owned()),
+            ],
+            "/experiments/{name}/edit" => vec![("experiment-edit", format!("/experiments/{FILE}/edit"))],
+            "/experiments/{name}/history" => vec![("experiment-history", format!("/experiments/{FILE}/history"))],
+            "/targets" => vec![("targets", "/targets".to_owned())],
+            "/targets/new" => vec![("target-new", "/targets/new".to_owned())],
+            "/targets/{name}/edit" => vec![("target-edit", format!("/targets/{FILE}/edit"))],
+            "/targets/{name}/history" => vec![("target-history", format!("/targets/{FILE}/history"))],
+            "/suites/new" => vec![("suite-new", "/suites/new".to_owned())],
+            "/suites/{name}/edit" => vec![("suite-edit", format!("/suites/{FILE}/edit"))],
+            "/suites/{name}/history" => vec![("suite-history", format!("/suites/{FILE}/history"))],
             "/compare" => vec![("compare", format!("/compare?a={run}&b={}", self.runs[1]))],
             _ => Vec::new(),
         };

@@ -167,6 +167,7 @@ async fn save(
     if is_new
         && let Some(written) = naming::field(&request.source, "name")
         && written != name
+        && naming::check_name(&written).is_ok()
     {
         // What else is wrong with it is told first.
         state.controller.check_file(kind, &name, &request.source).await?;

@@ -178,7 +178,10 @@ async fn a_bad_experiment_is_refused_whole_with_every_problem_placed() {
     }
     assert_eq!(stage.get("/runs").await.1, json!([]));
     let (status, valid) = stage.post("/validate", &json!({"experiment": experiment("")})).await;
-    assert_eq!((status, valid), (200, json!({"name": "checkout", "target": "shop", "planned_s": 16.0})));
+    assert_eq!(
+        (status, valid),
+        (200, json!({"kind": "experiment", "name": "checkout", "target": "shop", "planned_s": 16.0}))
+    );
     stage.close().await;
 }
 

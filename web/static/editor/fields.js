@@ -1,5 +1,8 @@
 // The fields of the form: each shows one value of the YAML, writes it back, and says what is wrong with it.
-import { h } from "./view.js";
+import { h, s } from "./view.js";
+
+// No font can be relied on to have a sign for copies.
+const COPY = s("svg", { viewBox: "0 0 16 16", width: 15, height: 15 }, s("path", { d: "M5.5 5.5h8v8h-8zM10.5 5V2.5h-8v8H5", fill: "none", stroke: "currentColor", "stroke-width": "1.4" }));
 
 export function idOf(path) {
   return `f-${path.join("-").replace(/[^\w-]/g, "_")}`;
@@ -155,7 +158,7 @@ export function button(label, act, { small, glyph, disabled, primary, id, class:
       title: small ? label : undefined,
       on: { click: act },
     },
-    glyph ? h("span", { "aria-hidden": "true" }, glyph) : null,
+    glyph ? h("span", { class: "sign", "aria-hidden": "true" }, glyph) : null,
     small ? null : label,
   );
 }
@@ -174,7 +177,7 @@ export function itemButtons(ctx, path, index, count, what, { copy } = {}) {
     { class: "item-buttons" },
     button(`Move ${what} up`, () => moved(index - 1), { small: true, glyph: "↑", disabled: index === 0, id: `${id}-up` }),
     button(`Move ${what} down`, () => moved(index + 1), { small: true, glyph: "↓", disabled: index === count - 1, id: `${id}-down` }),
-    copy ? button(`Duplicate ${what}`, copy, { small: true, glyph: "⧉" }) : null,
+    copy ? button(`Duplicate ${what}`, copy, { small: true, glyph: COPY }) : null,
     button(
       `Remove ${what}`,
       () => {
