@@ -20,6 +20,7 @@ use crate::scenario::Scenario;
 use crate::target::{HostRule, Target};
 
 use self::salvage::{Salvaged, salvage};
+pub(crate) use self::target_rules::check_target;
 
 /// An experiment as written in a file, version 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -113,6 +114,19 @@ pub trait Surroundings {
 
     /// Names of compiled scenarios with the request names each of them measures.
     fn builtins(&self) -> Vec<Builtin>;
+
+    /// The text of the experiment of this name, or the names that exist.
+    ///
+    /// # Errors
+    /// A sentence that says what would help.
+    fn experiment(&self, _name: &str) -> Result<String, String> {
+        Err("an experiment that Kennel keeps or ships; none is known here".to_owned())
+    }
+
+    /// Names of the test commands that agents with these labels offer; `None` when that is not known here.
+    fn commands(&self, _labels: &[String]) -> Option<Vec<String>> {
+        None
+    }
 }
 
 /// A compiled scenario as other rooms need to know it.

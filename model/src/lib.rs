@@ -3,9 +3,10 @@
 //!
 //! Modules in the order in which data flows through them: a [`document`] is read and checked against the
 //! [`schema`], becomes a [`suite`] of steps or an [`experiment`] (with its [`target`], [`scenario`]s, [`load`] profile, [`fault`]s and
-//! [`objective`]s), travels in the agent [`protocol`], comes back as [`frame`]s, and is shown as [`api`] views.
+//! [`objective`]s), travels in the agent [`protocol`] to an agent with its [`command`]s, comes back as [`frame`]s, and is shown as [`api`] views.
 
 pub mod api;
+pub mod command;
 pub mod document;
 pub mod experiment;
 pub mod fault;

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::Outcome;
+use crate::command::OfferedCommand;
 use crate::experiment::ValidExperiment;
 use crate::fault::{FaultKind, FaultState};
 use crate::frame::Frame;
 use crate::run::RunId;
+use crate::suite::Check;
+use crate::target::Target;
 
 /// From the controller to an agent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,6 +41,58 @@ pub enum ToAgent {
     Release {
         /// The run.
         run: RunId,
+    },
+    /// Carry out a step of a suite, beside whatever else goes on. Answered by [`FromAgent::StepDone`], with
+    /// [`FromAgent::StepLog`] and [`FromAgent::StepFile`] before it.
+    Step(Box<StepAssignment>),
+    /// End a step now. Answered by its [`FromAgent::StepDone`].
+    StopStep {
+        /// The step.
+        step: StepId,
+    },
+}
+
+/// One attempt of one step of one run of a suite.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StepId {
+    /// The suite's run.
+    pub run: RunId,
+    /// Where the step stands in the suite (`steps/3/parallel/0`).
+    pub path: String,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+}
+
+/// A step that an agent is to carry out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepAssignment {
+    /// Which.
+    pub step: StepId,
+    /// What to do.
+    pub task: StepTask,
+    /// How long it may take at most.
+    pub timeout: Duration,
+    /// How long it may go on without hearing from the controller.
+    pub lease: Duration,
+}
+
+/// What a step asks of an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "kebab-case")]
+pub enum StepTask {
+    /// Send one request and look at its answer.
+    Check {
+        /// The request, and what is expected.
+        check: Box<Check>,
+        /// The only place it may go to.
+        target: Box<Target>,
+    },
+    /// Run a command that the agent's configuration names.
+    Command {
+        /// Its name.
+        command: String,
+        /// Arguments to append.
+        arguments: Vec<String>,
     },
 }
 
@@ -103,10 +159,94 @@ pub enum FromAgent {
         /// One line for each.
         reverted: Vec<String>,
     },
+    /// A step's log grew.
+    StepLog {
+        /// The step.
+        step: StepId,
+        /// What was added.
+        text: String,
+    },
+    /// A file that a step left behind.
+    StepFile {
+        /// The step.
+        step: StepId,
+        /// The file.
+        file: StepFile,
+    },
+    /// A step is over.
+    StepDone {
+        /// The step.
+        step: StepId,
+        /// How it went.
+        report: StepReport,
+    },
+}
+
+/// A file that a step left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepFile {
+    /// Its path below the folder in which it was found.
+    pub name: String,
+    /// What it is for.
+    pub kind: StepFileKind,
+    /// What is in it.
+    #[serde(with = "base64_bytes")]
+    pub content: Vec<u8>,
+}
+
+/// What a file of a step is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepFileKind {
+    /// It tells how each test went.
+    Results,
+    /// It is to be kept.
+    Artifact,
+}
+
+/// How a step went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Whether it did what was asked; a command that ended with another exit code than 0 has failed.
+    pub outcome: Outcome,
+    /// What went wrong, or what was done, in a sentence or a few.
+    pub message: String,
+    /// What was asserted of a check's answer, one by one.
+    pub assertions: Vec<Assertion>,
+    /// Whether a command reached its end by itself, so that its result files can be believed.
+    pub ran_to_its_end: bool,
+}
+
+/// One assertion with what came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Assertion {
+    /// What was looked at (`status`, `header content-type`, `/items/0/name`).
+    pub what: String,
+    /// What should have come.
+    pub expected: String,
+    /// What came.
+    pub actual: String,
+    /// Whether that is as expected.
+    pub holds: bool,
+}
+
+/// Bytes as base64 (RFC 4648) where the protocol travels as text.
+mod base64_bytes {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
 }
 
 /// Who an agent is and what it can do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AgentDescription {
     /// Unique name.
     pub name: String,
@@ -116,6 +256,12 @@ pub struct AgentDescription {
     pub host: String,
     /// Fault kinds it can inject.
     pub faults: Vec<FaultKind>,
+    /// Words by which suites choose it.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Test commands that its configuration names.
+    #[serde(default)]
+    pub commands: Vec<OfferedCommand>,
 }
 
 /// A fault's step from one state to another.

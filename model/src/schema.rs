@@ -3,6 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use crate::command::AgentFile;
 use crate::experiment::Experiment;
 use crate::suite::Suite;
 use crate::target::Target;
@@ -23,4 +24,10 @@ pub fn target() -> Value {
 #[must_use]
 pub fn suite() -> Value {
     SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Suite>().to_value()
+}
+
+/// JSON Schema (draft 2020-12) of an agent's configuration.
+#[must_use]
+pub fn agent() -> Value {
+    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<AgentFile>().to_value()
 }

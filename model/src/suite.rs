@@ -1,14 +1,31 @@
 //! Suites: ordered steps of experiments, functional checks, external test commands and waits, in one file.
+//!
+//! [`parse`] reads a file, puts parameters in their places and reports every error, each with its place. What comes out
+//! is a [`ValidSuite`], which nothing else makes.
 
-use std::collections::BTreeMap;
+mod parameters;
+mod rules;
+mod salvage;
+mod step_rules;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::experiment::TargetReference;
+use crate::api::StepKind;
+use crate::document::{Document, Problems};
+use crate::experiment::{Surroundings, TargetReference, ValidExperiment};
+use crate::target::Target;
 use crate::units::Span;
 use crate::words::words;
+
+pub use self::parameters::BadParameter;
+use self::salvage::{Salvaged, salvage};
+
+/// Most steps of one `parallel`.
+pub const MOST_PARALLEL: usize = 16;
 
 /// A suite as written in a file, version 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -183,6 +200,199 @@ pub enum StatusRule {
     Exact(u16),
     /// `1xx` to `5xx`.
     Class(String),
+}
+
+/// The part of a suite in which a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// It prepares.
+    SetUp,
+    /// It is what the suite is about.
+    Steps,
+    /// It cleans up.
+    TearDown,
+}
+
+impl Section {
+    /// In the order in which they run.
+    pub const ALL: [Self; 3] = [Self::SetUp, Self::Steps, Self::TearDown];
+
+    /// Its name in files and paths.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::SetUp => "set_up",
+            Self::Steps => "steps",
+            Self::TearDown => "tear_down",
+        }
+    }
+}
+
+impl Suite {
+    /// The steps of one section.
+    #[must_use]
+    pub fn section(&self, section: Section) -> &[Step] {
+        match section {
+            Section::SetUp => &self.set_up,
+            Section::Steps => &self.steps,
+            Section::TearDown => &self.tear_down,
+        }
+    }
+
+    /// Every step with its path (`steps/3`, `steps/3/parallel/0`), in the order in which they stand.
+    #[must_use]
+    pub fn all_steps(&self) -> Vec<(String, &Step)> {
+        let mut all = Vec::new();
+        for section in Section::ALL {
+            for (at, step) in self.section(section).iter().enumerate() {
+                let path = format!("{}/{at}", section.word());
+                all.push((path.clone(), step));
+                for (within, inner) in step.parallel.iter().flatten().enumerate() {
+                    all.push((format!("{path}/parallel/{within}"), inner));
+                }
+            }
+        }
+        all
+    }
+}
+
+impl Step {
+    /// What it does; of several actions the first, and a wait when it has none (no valid step has).
+    #[must_use]
+    pub fn kind(&self) -> StepKind {
+        match self {
+            Self { experiment: Some(_), .. } => StepKind::Experiment,
+            Self { check: Some(_), .. } => StepKind::Check,
+            Self { command: Some(_), .. } => StepKind::Command,
+            Self { parallel: Some(_), .. } => StepKind::Parallel,
+            _ => StepKind::Wait,
+        }
+    }
+}
+
+impl StatusRule {
+    /// Whether a status is what is wanted.
+    #[must_use]
+    pub fn allows(&self, status: u16) -> bool {
+        match self {
+            Self::Exact(wanted) => *wanted == status,
+            Self::Class(class) => class.bytes().next().is_some_and(|digit| u16::from(digit - b'0') == status / 100),
+        }
+    }
+}
+
+impl std::fmt::Display for StatusRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(status) => status.fmt(f),
+            Self::Class(class) => class.fmt(f),
+        }
+    }
+}
+
+/// A suite whose every rule was checked, with its parameters in their places.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidSuite {
+    suite: Suite,
+    target: Option<Target>,
+    experiments: BTreeMap<String, ValidExperiment>,
+    parameters: BTreeMap<String, String>,
+    source: String,
+}
+
+impl ValidSuite {
+    /// The suite, with values where parameters stood.
+    #[must_use]
+    pub fn suite(&self) -> &Suite {
+        &self.suite
+    }
+
+    /// The target that checks go to.
+    #[must_use]
+    pub fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
+    /// The experiment of the step at a path.
+    #[must_use]
+    pub fn experiment(&self, path: &str) -> Option<&ValidExperiment> {
+        self.experiments.get(path)
+    }
+
+    /// The value of every parameter.
+    #[must_use]
+    pub fn parameters(&self) -> &BTreeMap<String, String> {
+        &self.parameters
+    }
+
+    /// The file's text as it was written.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Names of every target that some step touches.
+    #[must_use]
+    pub fn targets(&self) -> BTreeSet<String> {
+        let experiments = self.experiments.values().map(|experiment| experiment.target().name.clone());
+        self.target.iter().map(|target| target.name.clone()).chain(experiments).collect()
+    }
+}
+
+/// Reads and checks a suite's file whole, with its parameters' defaults.
+///
+/// # Errors
+/// Every problem in it, placed.
+pub fn parse(file: &str, source: &str, surroundings: &dyn Surroundings) -> Result<ValidSuite, Problems> {
+    parse_with(file, source, &BTreeMap::new(), surroundings)
+}
+
+/// Reads and checks a suite's file whole, with other values for some of its parameters.
+///
+/// # Errors
+/// Every problem in it, placed; what is wrong with a value stands at its parameter's declaration.
+pub fn parse_with(
+    file: &str,
+    source: &str,
+    values: &BTreeMap<String, String>,
+    surroundings: &dyn Surroundings,
+) -> Result<ValidSuite, Problems> {
+    let document = Document::parse(file, source)?;
+    let schema = crate::schema::suite();
+    let problems = match document.decode::<Suite>(&schema) {
+        Ok(suite) => {
+            let checked = rules::check(suite, values, surroundings, false);
+            if checked.problems.is_empty() {
+                return Ok(ValidSuite {
+                    suite: checked.suite,
+                    target: checked.target,
+                    experiments: checked.experiments,
+                    parameters: checked.parameters,
+                    source: source.to_owned(),
+                });
+            }
+            checked.problems
+        }
+        Err(mut problems) => {
+            if let Some(Salvaged { suite, cuts }) = salvage(&document, &schema) {
+                let found = rules::check(suite, values, surroundings, cuts.touch_parameters()).problems;
+                problems.extend(found.into_iter().filter(|problem| !cuts.cover(&problem.pointer)));
+            }
+            problems
+        }
+    };
+    Err(document.place(problems))
+}
+
+/// The values of a suite's parameters, given some.
+///
+/// # Errors
+/// What is wrong with each.
+pub fn values_of(
+    suite: &Suite,
+    given: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Vec<BadParameter>> {
+    parameters::values(&suite.parameters, given)
 }
 
 fn get() -> String {

@@ -283,12 +283,15 @@ fn missing_and_empty_fields_say_what_belongs_there() {
 /// Editors and other tools use the committed file; `kennel schema` prints the same.
 #[test]
 fn the_committed_schemas_are_those_of_the_types() {
-    for (name, schema) in
-        [("experiment", kennel_model::schema::experiment()), ("target", kennel_model::schema::target())]
-    {
+    for (name, schema) in [
+        ("experiment", kennel_model::schema::experiment()),
+        ("target", kennel_model::schema::target()),
+        ("suite", kennel_model::schema::suite()),
+        ("agent", kennel_model::schema::agent()),
+    ] {
         let path = format!("{}/../docs/schema/{name}.json", env!("CARGO_MANIFEST_DIR"));
         let committed: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        let hint = if name == "target" { "kennel schema --target" } else { "kennel schema" };
+        let hint = if name == "experiment" { "kennel schema".to_owned() } else { format!("kennel schema --{name}") };
         assert_eq!(committed, schema, "docs/schema/{name}.json is stale: write the output of `{hint}` there");
     }
 }

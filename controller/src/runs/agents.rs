@@ -286,8 +286,7 @@ mod tests {
         let agents = Arc::new(Agents::new(Duration::from_millis(20)));
         let (to, _keep) = mpsc::channel(1);
         let (tell, from) = mpsc::channel(1);
-        let hello =
-            AgentDescription { name: "a".into(), version: "1".into(), host: "h".into(), faults: vec![FaultKind::Kill] };
+        let hello = AgentDescription { name: "a".into(), faults: vec![FaultKind::Kill], ..AgentDescription::default() };
         tell.send(FromAgent::Hello(hello)).await.unwrap();
         let wanted = BTreeSet::from([FaultKind::Pause]);
         let error = tokio::select! {

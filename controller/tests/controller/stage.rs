@@ -210,6 +210,7 @@ impl Agent {
             version: "0".into(),
             host: "here".into(),
             faults: FaultKind::ALL.to_vec(),
+            ..AgentDescription::default()
         };
         agent.tell(FromAgent::Hello(hello)).await;
         agent

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::command::OfferedCommand;
+use crate::protocol::Assertion;
 use crate::run::{RunId, Verdict};
+use crate::suite::Parameter;
 use crate::words::words;
 
 /// A request to run a suite: one that Kennel keeps, by name, or a file's text.
@@ -168,6 +171,138 @@ pub struct StepView {
     pub ended_at: Option<String>,
     /// Whether it has a log.
     pub has_log: bool,
+    /// The agent that carried it out.
+    pub agent: Option<String>,
+    /// What was asserted of a check's answer, one by one.
+    pub assertions: Vec<Assertion>,
+}
+
+/// A request to run a suite's run again; its attempts stay together.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RerunSuite {
+    /// What of it; everything unless said otherwise.
+    #[serde(default)]
+    pub which: RerunWhich,
+    /// Paths of the steps to run, for `which: steps`.
+    #[serde(default)]
+    pub steps: Vec<String>,
+    /// Values of parameters that differ from those of the run.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
+}
+
+words! {
+    /// What of a suite's run is run again.
+    #[derive(Default)]
+    RerunWhich {
+        /// Every step.
+        #[default]
+        All = "all",
+        /// Steps that did not pass.
+        Failed = "failed",
+        /// The steps that are named.
+        Steps = "steps",
+    }
+}
+
+/// Which runs of suites to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SuiteRunFilter {
+    /// Of this suite.
+    pub suite: Option<String>,
+    /// That ended so.
+    pub verdict: Option<Verdict>,
+    /// That are there in their life.
+    pub state: Option<StepState>,
+    /// That came about so.
+    pub origin: Option<Origin>,
+    /// That carry this label.
+    pub label: Option<String>,
+    /// That are attempts of this run.
+    pub rerun_of: Option<RunId>,
+    /// Older than this one.
+    pub before: Option<RunId>,
+    /// Most runs to list; 50 when 0.
+    pub limit: u32,
+}
+
+words! {
+    /// Where a suite comes from.
+    SuiteOrigin {
+        /// Kennel keeps it, with its versions.
+        Kept = "kept",
+        /// It ships with Kennel.
+        Library = "library",
+        /// Only its runs are known: it was run from a file or its results were imported.
+        Runs = "runs",
+    }
+}
+
+/// A suite in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SuiteSummary {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// Where it comes from.
+    pub origin: SuiteOrigin,
+    /// Version of its file, where Kennel keeps it.
+    pub version: Option<u32>,
+    /// How many steps it has, those in parallel and set-up and tear-down included.
+    pub steps: u32,
+    /// Why its file cannot be run, where that is so.
+    pub problem: Option<String>,
+    /// Its last runs, newest first.
+    pub last_runs: Vec<SuiteRunSummary>,
+}
+
+/// A suite whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SuiteDetail {
+    /// The suite.
+    #[serde(flatten)]
+    pub summary: SuiteSummary,
+    /// Its file's text; empty where only its runs are known.
+    pub source: String,
+    /// What whoever starts it may change.
+    #[schema(value_type = Vec<Object>)]
+    pub parameters: Vec<Parameter>,
+    /// Values of parameters in its last run that somebody started.
+    pub last_values: BTreeMap<String, String>,
+    /// Its steps, in order.
+    pub plan: Vec<PlannedStep>,
+}
+
+/// A step as a suite's file plans it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlannedStep {
+    /// Where it stands (`steps/3/parallel/0`).
+    pub path: String,
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub kind: StepKind,
+    /// What exactly, in a few words.
+    pub what: String,
+}
+
+/// An attached agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AgentView {
+    /// Its name.
+    pub name: String,
+    /// Version of Kennel.
+    pub version: String,
+    /// The host it is on.
+    pub host: String,
+    /// Words by which suites choose it.
+    pub labels: Vec<String>,
+    /// Test commands that its configuration names.
+    pub commands: Vec<OfferedCommand>,
 }
 
 /// A suite's run with its steps.

@@ -8,7 +8,7 @@ use crate::document::Problem;
 use crate::target::Target;
 
 /// Checks a target's own rules; `path` is where it stands in the document.
-pub(super) fn check_target(target: &Target, path: &str, problems: &mut Vec<Problem>) {
+pub(crate) fn check_target(target: &Target, path: &str, problems: &mut Vec<Problem>) {
     let rules = target.host_rules();
     let mut url = |field: String, url: &str| match host_and_port(url) {
         None => problems.push(Problem::new(

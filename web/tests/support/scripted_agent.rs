@@ -40,6 +40,7 @@ pub(crate) async fn play(script: Script, mut orders: mpsc::Receiver<ToAgent>, re
         version: "0".to_owned(),
         host: "nowhere".to_owned(),
         faults: FaultKind::ALL.to_vec(),
+        ..AgentDescription::default()
     };
     if reports.send(FromAgent::Hello(hello)).await.is_err() {
         return;
