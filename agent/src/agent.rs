@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use kennel_model::command::{AgentFile, OfferedCommand};
 use kennel_model::fault::FaultKind;
 use kennel_model::protocol::{AgentDescription, FromAgent, ToAgent};
 use kennel_model::run::RunId;
@@ -16,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::journal::{self, Journal, JournalError, JournalLock};
 use crate::run::{self, Host, Order};
+use crate::steps::{Bench, Steps};
 use crate::watchdog;
 
 /// How long an earlier agent's watchdog may take to undo what that agent left.
@@ -23,6 +26,9 @@ const LOCK_WITHIN: Duration = Duration::from_secs(15);
 
 /// Folder of raw logs in an agent's data directory.
 pub const RAW_LOGS: &str = "raw";
+
+/// Folder of the fresh folders of test commands in an agent's data directory.
+const STEPS: &str = "steps";
 
 /// What an agent must be told from outside.
 #[derive(Debug, Clone)]
@@ -35,6 +41,10 @@ pub struct AgentConfig {
     pub worker_command: Vec<OsString>,
     /// Command that runs [`crate::watchdog::main`]; `--journal PATH` is appended.
     pub watchdog_command: Vec<OsString>,
+    /// Command that runs [`crate::steps::guard::main`]; limits, program and arguments are appended.
+    pub guard_command: Vec<OsString>,
+    /// Labels, and the only test commands that suites can have run here.
+    pub file: AgentFile,
 }
 
 /// An agent.
@@ -82,6 +92,14 @@ impl Agent {
         tasks.spawn(watchdog::keep(self.config.watchdog_command.clone(), journal_path, watchdog_shutdown.clone()));
         let proxy = FaultProxy::new(CancellationToken::new());
         let (heard_now, heard) = watch::channel(Instant::now());
+        let steps = Steps::new(Bench {
+            agent: self.config.name.clone(),
+            file: Arc::new(self.config.file.clone()),
+            folder: self.config.data_dir.join(STEPS),
+            guard_command: self.config.guard_command.clone(),
+            heard: heard.clone(),
+            to_controller: self.to_controller.clone(),
+        });
         let host = Host {
             agent: self.config.name.clone(),
             worker_command: self.config.worker_command.clone(),
@@ -111,9 +129,14 @@ impl Agent {
                 break;
             };
             heard_now.send_replace(Instant::now());
-            self.obey(message, &host, &mut conducted).await;
+            match message {
+                ToAgent::Step(assignment) => steps.start(*assignment),
+                ToAgent::StopStep { step } => steps.stop(&step),
+                message => self.obey(message, &host, &mut conducted).await,
+            }
         }
         self.shutdown.cancel();
+        steps.end().await;
         if let Some(Conducted { task, .. }) = conducted {
             end_of(task, &host).await;
         }
@@ -129,7 +152,8 @@ impl Agent {
             end_of(over.task, host).await;
         }
         let (run, order) = match message {
-            ToAgent::Heartbeat => return,
+            // Steps of suites are not the run's affair.
+            ToAgent::Heartbeat | ToAgent::Step(_) | ToAgent::StopStep { .. } => return,
             ToAgent::Prepare(assignment) => {
                 let run = assignment.run;
                 if let Some(over) = conducted.take_if(|current| current.is_ending) {
@@ -172,6 +196,8 @@ impl Agent {
             host: nix::unistd::gethostname()
                 .map_or_else(|_| "unknown".to_owned(), |h| h.to_string_lossy().into_owned()),
             faults: FaultKind::ALL.to_vec(),
+            labels: self.config.file.labels.clone(),
+            commands: self.config.file.commands.iter().map(OfferedCommand::from).collect(),
         }
     }
 }

@@ -151,7 +151,7 @@ fn own_pid() -> i32 {
 /// Whether a process is this one, or a load worker or watchdog of the same program.
 fn is_kennel(pid: i32) -> bool {
     let program = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
-    let role = command_line(pid).split(' ').nth(1).is_some_and(|role| matches!(role, "worker" | "watchdog"));
+    let role = command_line(pid).split(' ').nth(1).is_some_and(|role| matches!(role, "worker" | "watchdog" | "guard"));
     pid == own_pid() || (role && program("self").is_some_and(|own| program(&pid.to_string()) == Some(own)))
 }
 

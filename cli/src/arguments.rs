@@ -1,5 +1,6 @@
 //! The command line: commands, flags, help and the meaning of exit codes.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -47,6 +48,10 @@ pub(crate) enum Command {
         /// Address to listen on; only loopback until accounts exist
         #[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], crate::server::DEFAULT_PORT)))]
         listen: SocketAddr,
+        /// Labels and test commands of this machine's agent [default: agent.yaml in the agent's folder of the data
+        /// directory, where there is one]
+        #[arg(long, value_name = "FILE")]
+        agent_config: Option<PathBuf>,
     },
     /// Run an experiment file and exit by its verdict
     Run {
@@ -59,9 +64,14 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Check an experiment file and list every error with line, column and field
+    /// Run suites and look at their runs: run, list, show, rerun
+    Suite {
+        #[command(subcommand)]
+        command: SuiteArguments,
+    },
+    /// Check a file (experiment, suite, target or agent.yaml) and list every error with line, column and field
     Validate {
-        /// The experiment file
+        /// The file
         file: PathBuf,
         /// Print the problems as JSON
         #[arg(long)]
@@ -70,8 +80,14 @@ pub(crate) enum Command {
     /// Print the JSON Schema of experiment files, for editors and checkers
     Schema {
         /// The schema of target files instead
-        #[arg(long)]
+        #[arg(long, group = "kind")]
         target: bool,
+        /// The schema of suite files instead
+        #[arg(long, group = "kind")]
+        suite: bool,
+        /// The schema of agents' configurations instead
+        #[arg(long, group = "kind")]
+        agent: bool,
     },
     /// List runs, newest first
     Runs {
@@ -131,6 +147,26 @@ pub(crate) enum Command {
     /// Generate load; started by an agent
     #[command(hide = true)]
     Worker,
+    /// Hold a test command and leave nothing of it behind; started by an agent
+    #[command(hide = true)]
+    Guard {
+        /// Its limits, as JSON
+        #[arg(long)]
+        limits: String,
+        /// The program and its arguments
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+    /// Become a test command, under its limits; started by a guard
+    #[command(hide = true)]
+    Confine {
+        /// Its limits, as JSON
+        #[arg(long)]
+        limits: String,
+        /// The program and its arguments
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
     /// Undo what a dead agent left behind; started by an agent
     #[command(hide = true)]
     Watchdog {
@@ -202,6 +238,68 @@ pub(crate) enum FileCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SuiteArguments {
+    /// Run a suite, by file or by the name of one that Kennel keeps or ships, and exit by its verdict
+    Run {
+        /// The suite's file, or its name
+        suite: String,
+        /// Give a parameter another value than its default
+        #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parameter)]
+        parameters: Vec<(String, String)>,
+        /// Add a label to the run
+        #[arg(long = "label", value_name = "LABEL")]
+        labels: Vec<String>,
+        /// Print the finished run as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the suites that Kennel knows
+    List {
+        /// Print the list as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a run of a suite: its id, the beginning or end of its id, `last`, `last-1`, …
+    Show {
+        /// The run
+        #[arg(default_value = "last")]
+        run: String,
+        /// Print the run as JSON
+        #[arg(long, conflicts_with = "junit")]
+        json: bool,
+        /// Write its tests as JUnit XML to this file (`-` for standard output)
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
+    },
+    /// Run a run of a suite again, and exit by the new verdict
+    Rerun {
+        /// The run (named as in `show`)
+        #[arg(default_value = "last")]
+        run: String,
+        /// Only the steps that did not pass
+        #[arg(long, conflicts_with = "steps")]
+        failed: bool,
+        /// Only this step, by path (`steps/2`)
+        #[arg(long = "step", value_name = "PATH")]
+        steps: Vec<String>,
+        /// Give a parameter another value than the run had
+        #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parameter)]
+        parameters: Vec<(String, String)>,
+        /// Print the finished run as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Reads `name=value`.
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is no `name=value`")),
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -48,8 +48,9 @@ impl Client {
             return Ok(client);
         }
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server =
-            Server::start(places, address, Vec::new()).await.map_err(|e| Failure::could_not_run(e.to_string()))?;
+        let file = crate::agent_file::read(places, None)?;
+        let server = Server::start(places, address, Vec::new(), file).await;
+        let server = server.map_err(|e| Failure::could_not_run(e.to_string()))?;
         Ok(Self { own: Some(server), ..Self::at("")? }.moved())
     }
 
@@ -65,9 +66,14 @@ impl Client {
         &self.url
     }
 
+    /// The page at a path, if it will still be served when this command is over.
+    pub(crate) fn page_at(&self, path: &str) -> Option<String> {
+        self.own.is_none().then(|| format!("{}{path}", self.url))
+    }
+
     /// The page of a run, if it will still be served when this command is over.
     pub(crate) fn page(&self, run: RunId) -> Option<String> {
-        self.own.is_none().then(|| format!("{}/runs/{run}", self.url))
+        self.page_at(&format!("/runs/{run}"))
     }
 
     /// Ends the connection, and the server if it is this process's own.
@@ -80,6 +86,12 @@ impl Client {
     /// Asks and decodes the answer.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.decode(self.send(Method::GET, path, None::<&()>).await?).await
+    }
+
+    /// Asks for an answer that is text.
+    pub(crate) async fn text(&self, path: &str) -> Result<String, Failure> {
+        let answer = self.send(Method::GET, path, None::<&()>).await?;
+        answer.text().await.map_err(|e| Failure::could_not_run(format!("Kennel at {} broke off: {e}", self.url)))
     }
 
     /// Posts and decodes the answer.

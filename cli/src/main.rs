@@ -1,16 +1,19 @@
 //! The `kennel` command. It parses its arguments, runs one command, and turns the outcome into an exit code.
 
+mod agent_file;
 mod arguments;
 mod client;
 mod commands;
 mod failure;
 mod follow;
+mod follow_suite;
 mod interrupt;
 mod output;
 mod places;
 mod reference_target;
 mod report;
 mod server;
+mod suite_report;
 mod surroundings;
 
 use std::io::IsTerminal as _;
@@ -30,6 +33,11 @@ fn main() -> ExitCode {
             log_to_stderr();
             kennel_agent::watchdog::main(&journal)
         }
+        Command::Guard { limits, command } => {
+            let Ok(program) = std::env::current_exe() else { return ExitCode::from(5) };
+            kennel_agent::steps::guard::main(&limits, &[program.into(), "confine".into()], &command)
+        }
+        Command::Confine { limits, command } => kennel_agent::steps::guard::confine(&limits, &command),
         Command::System { command } => commands::system::run(command, &arguments.data),
         command => {
             log_to_stderr();

@@ -9,7 +9,9 @@ use std::time::Duration;
 use kennel_agent::{Agent, AgentConfig};
 use kennel_controller::{Controller, ControllerConfig, ControllerError};
 use kennel_model::api::LibraryEntry;
+use kennel_model::command::AgentFile;
 use kennel_model::target::Target;
+use kennel_scenarios::library::{self, LibraryFile};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -62,23 +64,28 @@ impl Server {
         places: &Places,
         address: SocketAddr,
         own_targets: Vec<Target>,
+        agent_file: AgentFile,
     ) -> Result<Self, ServerError> {
-        let library = kennel_scenarios::library::EXPERIMENTS.iter().map(|file| LibraryEntry {
-            name: file.name.to_owned(),
-            description: file.description.to_owned(),
-            source: file.source.to_owned(),
-        });
+        let entries = |files: &[LibraryFile]| -> Vec<LibraryEntry> {
+            let entry = |file: &LibraryFile| LibraryEntry {
+                name: file.name.to_owned(),
+                description: file.description.to_owned(),
+                source: file.source.to_owned(),
+            };
+            files.iter().map(entry).collect()
+        };
         let config = ControllerConfig {
             data_dir: places.data().to_owned(),
             surroundings: Arc::new(Known::new(places, own_targets)),
-            library: library.collect(),
+            library: entries(library::EXPERIMENTS),
+            suites: entries(library::SUITES),
             lease: LEASE,
         };
         let controller = Controller::open(config, CancellationToken::new()).await?;
         let listener = TcpListener::bind(address).await.map_err(|cause| ServerError::Listen { address, cause })?;
         let bound = listener.local_addr().map_err(|cause| ServerError::Listen { address, cause })?;
         let agent_shutdown = CancellationToken::new();
-        let agent = start_agent(places, &controller, agent_shutdown.clone()).await?;
+        let agent = start_agent(places, &controller, agent_file, agent_shutdown.clone()).await?;
         let http_shutdown = CancellationToken::new();
         let app = kennel_web::router_bound(controller.clone(), Some(bound));
         let stop = http_shutdown.clone();
@@ -117,6 +124,7 @@ impl Server {
 async fn start_agent(
     places: &Places,
     controller: &Controller,
+    file: AgentFile,
     shutdown: CancellationToken,
 ) -> Result<JoinHandle<Result<(), String>>, ServerError> {
     let program = std::env::current_exe().map_err(ServerError::OwnPath)?;
@@ -126,6 +134,8 @@ async fn start_agent(
         data_dir: places.agent(),
         worker_command: role("worker"),
         watchdog_command: role("watchdog"),
+        guard_command: role("guard"),
+        file,
     };
     let (to_agent, from_controller) = mpsc::channel(64);
     let (to_controller, from_agent) = mpsc::channel(1024);

@@ -67,6 +67,15 @@ impl Surroundings for Known {
         known
     }
 
+    fn experiment(&self, name: &str) -> Result<String, String> {
+        let shipped = kennel_scenarios::library::EXPERIMENTS;
+        let found = shipped.iter().find(|file| file.name == name);
+        found.map(|file| file.source.to_owned()).ok_or_else(|| {
+            let names: Vec<String> = shipped.iter().map(|file| format!("`{}`", file.name)).collect();
+            format!("one of {}, or one that a running Kennel keeps", names.join(", "))
+        })
+    }
+
     fn builtins(&self) -> Vec<Builtin> {
         kennel_scenarios::builtin::described()
     }

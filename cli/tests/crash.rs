@@ -7,6 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use kennel_agent::{Agent, AgentConfig};
+use kennel_model::command::AgentFile;
 use kennel_model::experiment::{self, Builtin, Surroundings, ValidExperiment};
 use kennel_model::fault::FaultState;
 use kennel_model::protocol::{Assignment, FromAgent, ToAgent};
@@ -109,6 +110,8 @@ impl Alone {
             data_dir: dir.to_owned(),
             worker_command: role("worker"),
             watchdog_command: role("watchdog"),
+            guard_command: role("guard"),
+            file: AgentFile::default(),
         };
         let (to_agent, from_controller) = mpsc::channel(16);
         let (to_controller, from_agent) = mpsc::channel(1024);

@@ -30,6 +30,7 @@ use crate::runs::driver::{Deadlines, Driver};
 use crate::runs::logbook::Logbook;
 use crate::runs::queue::Queue;
 use crate::store::{RunFilter, Store, StoreError};
+use crate::suites::active::ActiveSuites;
 use crate::surroundings::KeptTargets;
 
 /// What a controller needs to know from outside.
@@ -41,6 +42,8 @@ pub struct ControllerConfig {
     pub surroundings: Arc<dyn Surroundings + Send + Sync>,
     /// Experiments that ship with Kennel or lie in its data directory.
     pub library: Vec<LibraryEntry>,
+    /// Suites that ship with Kennel.
+    pub suites: Vec<LibraryEntry>,
     /// How long an agent keeps load and faults alive without hearing from here; also how long an agent may be silent
     /// while its load is on. 5 s unless there is a reason.
     pub lease: Duration,
@@ -142,11 +145,12 @@ pub(crate) struct Inner {
     /// The surroundings in `config`, to be told of changed targets.
     pub(crate) kept_targets: Arc<KeptTargets>,
     active: ActiveRuns,
+    pub(crate) suites: ActiveSuites,
     /// Cancelled when no new run may start.
-    shutdown: CancellationToken,
+    pub(crate) shutdown: CancellationToken,
     /// Cancelled when no run is left, so that agents are no longer needed.
     unattended: CancellationToken,
-    drivers: TaskTracker,
+    pub(crate) drivers: TaskTracker,
     links: TaskTracker,
     /// Held as long as this controller owns the data directory.
     _lock: File,
@@ -175,6 +179,7 @@ impl Controller {
             queue: Arc::new(Queue::new()),
             happenings: Happenings::default(),
             active: ActiveRuns::default(),
+            suites: ActiveSuites::default(),
             shutdown,
             unattended: CancellationToken::new(),
             drivers: TaskTracker::new(),
@@ -190,13 +195,16 @@ impl Controller {
             tokio::select! {
                 () = shutdown.cancelled() => {
                     if let Some(inner) = weak.upgrade() {
+                        inner.suites.close();
                         inner.active.stop_all(Stop::Closing);
                     }
                 }
                 () = unattended.cancelled() => {}
             }
         });
-        Ok(Self { inner })
+        let controller = Self { inner };
+        controller.resume_suites().await?;
+        Ok(controller)
     }
 
     /// Takes an agent in: it is given runs from now on, until its link closes.
@@ -250,7 +258,28 @@ impl Controller {
     /// # Errors
     /// When the experiment is not valid, cannot be stored, or Kennel is shutting down.
     pub async fn start_run(&self, request: StartRun) -> Result<RunId, StartError> {
-        let experiment = Arc::new(self.validate(&request).await.map_err(StartError::Invalid)?);
+        let experiment = self.validate(&request).await.map_err(StartError::Invalid)?;
+        self.launch(experiment, request.raw_log, Some(Arc::clone(&self.inner.queue)), Vec::new()).await
+    }
+
+    /// Stores a run for a step of a suite that has the target already, and carries it out as soon as an agent with these
+    /// labels is free.
+    pub(crate) async fn start_within_suite(
+        &self,
+        experiment: ValidExperiment,
+        labels: Vec<String>,
+    ) -> Result<RunId, StartError> {
+        self.launch(experiment, None, None, labels).await
+    }
+
+    async fn launch(
+        &self,
+        experiment: ValidExperiment,
+        raw_log: Option<String>,
+        queue: Option<Arc<Queue>>,
+        labels: Vec<String>,
+    ) -> Result<RunId, StartError> {
+        let experiment = Arc::new(experiment);
         if self.inner.shutdown.is_cancelled() {
             return Err(StartError::Closing);
         }
@@ -264,10 +293,11 @@ impl Controller {
         }
         let driver = Driver {
             agents: Arc::clone(&self.inner.agents),
-            queue: Some(Arc::clone(&self.inner.queue)),
+            queue,
+            labels,
             logbook: Logbook::new(self.inner.store.clone(), reins.live, account),
             experiment,
-            raw_log: request.raw_log,
+            raw_log,
             lease: self.inner.config.lease,
             deadlines: Deadlines::new(self.inner.config.lease),
             stop: reins.stop,
@@ -415,6 +445,7 @@ impl Controller {
     /// Halts what runs, waits until everything has ended, and closes the store.
     pub async fn close(&self) {
         self.inner.shutdown.cancel();
+        self.inner.suites.close();
         self.inner.active.stop_all(Stop::Closing);
         self.inner.drivers.close();
         self.inner.drivers.wait().await;

@@ -1,5 +1,6 @@
 //! Files that Kennel keeps: each change is checked whole, becomes a version, and is recorded with its author.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -485,11 +486,20 @@ fn difference(kind: FileKind, name: String, (from, left): (u32, &str), (to, righ
 }
 
 impl Controller {
-    /// Checks a suite's form, its target, and that its experiments are known.
+    /// Checks a suite whole: its form, its target, its experiments, and the commands that attached agents offer.
     async fn check_suite(&self, file: &str, source: &str) -> Result<ValidView, Problems> {
-        let document = Document::parse(file, source)?;
-        let suite: kennel_model::suite::Suite =
-            document.decode(&kennel_model::schema::suite()).map_err(|problems| document.place(problems))?;
-        Ok(ValidView { kind: FileKind::Suite, name: suite.name, target: String::new(), planned_s: 0.0 })
+        let known = self.known(true).await.map_err(|error| Problems {
+            file: file.to_owned(),
+            problems: vec![PlacedProblem {
+                line: 1,
+                column: 1,
+                field: String::new(),
+                message: format!("what the suite refers to cannot be read: {error}"),
+                expected: String::new(),
+            }],
+        })?;
+        let valid = known.read(file, source, &BTreeMap::new())?;
+        let target = valid.target().map(|target| target.name.clone()).unwrap_or_default();
+        Ok(ValidView { kind: FileKind::Suite, name: valid.suite().name.clone(), target, planned_s: 0.0 })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Modules in the order in which data flows through them: the [`Controller`] takes an experiment, `runs` carries it
 //! out with an attached agent and sums its frames up in a `recording`, `store` keeps everything, `judge` says what it
-//! means, `reading` brings back what is over, and [`api`] tells it over HTTP.
+//! means, `suites` drives runs of suites over all of that, `reading` brings back what is over, and [`api`] tells it over HTTP.
 
 pub mod api;
 mod artifacts;
@@ -16,6 +16,7 @@ mod recording;
 mod results;
 mod runs;
 mod store;
+mod suites;
 mod surroundings;
 
 pub use artifacts::{ArtifactError, ArtifactSource};
@@ -25,3 +26,4 @@ pub use files::{FileError, FoundExperiment};
 pub use happenings::Happening;
 pub use results::{Failures, ImportError, ImportRequest, JoinError, MuteError, NoteError};
 pub use store::{RunFilter, StoreError};
+pub use suites::{CancelSuiteError, LogPart, RerunError, StartSuiteError};

@@ -1,6 +1,6 @@
-//! The experiments that ship with Kennel, embedded in the binary.
+//! The experiments and suites that ship with Kennel, embedded in the binary.
 
-/// An experiment of the library.
+/// An experiment or a suite of the library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LibraryFile {
     /// Its short name.
@@ -45,6 +45,20 @@ pub const EXPERIMENTS: &[LibraryFile] = &[
     },
 ];
 
+/// Every suite of the library.
+pub const SUITES: &[LibraryFile] = &[
+    LibraryFile {
+        name: "smoke",
+        description: "The reference system is ready, shows a menu, and prices an order",
+        source: include_str!("../library/suites/smoke.yaml"),
+    },
+    LibraryFile {
+        name: "nightly",
+        description: "The reference system works, survives the demo experiment's faults, and works afterwards",
+        source: include_str!("../library/suites/nightly.yaml"),
+    },
+];
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -82,6 +96,21 @@ limits: { max_rate: 5000/s, faults: [latency, kill, pause, registry-gap] }
 
         fn builtins(&self) -> Vec<Builtin> {
             crate::builtin::described()
+        }
+
+        fn experiment(&self, name: &str) -> Result<String, String> {
+            let found = EXPERIMENTS.iter().find(|file| file.name == name);
+            found.map(|file| file.source.to_owned()).ok_or_else(|| "one of the library".to_owned())
+        }
+    }
+
+    #[test]
+    fn every_suite_of_the_library_is_valid_and_has_its_own_name() {
+        for file in SUITES {
+            let valid = kennel_model::suite::parse(file.name, file.source, &World);
+            let valid = valid.unwrap_or_else(|problems| panic!("{problems}"));
+            assert_eq!(valid.suite().name, file.name);
+            assert!(!valid.suite().description.is_empty() && file.source.starts_with('#'), "{}", file.name);
         }
     }
 

@@ -72,8 +72,9 @@ async fn with_system(
 ) -> Result<ExitCode, Failure> {
     let target = reference_target::declare(started.state());
     let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let server = match Server::start(places, at(port), vec![target.clone()]).await {
-        Err(ServerError::Listen { .. }) => Server::start(places, at(0), vec![target]).await,
+    let file = crate::agent_file::read(places, None)?;
+    let server = match Server::start(places, at(port), vec![target.clone()], file.clone()).await {
+        Err(ServerError::Listen { .. }) => Server::start(places, at(0), vec![target], file).await,
         other => other,
     };
     let server = server.map_err(|e| Failure::could_not_run(e.to_string()))?;

@@ -10,6 +10,7 @@ mod runs;
 mod schema;
 mod serve;
 mod show;
+mod suite;
 pub(crate) mod system;
 mod validate;
 
@@ -24,10 +25,11 @@ pub(crate) async fn run(command: Command, data: DataArgument) -> Result<ExitCode
     let places = || data.places().map_err(|problem| Failure::bad_input(problem, Vec::new()));
     match command {
         Command::Demo { exit, port, json } => demo::run(&places()?, exit, port, json).await,
-        Command::Serve { listen } => serve::run(&places()?, listen).await,
+        Command::Serve { listen, agent_config } => serve::run(&places()?, listen, agent_config.as_deref()).await,
         Command::Run { file, raw_log, json } => run::run(&places()?, &file, raw_log, json).await,
         Command::Validate { file, json } => validate::run(&places()?, &file, json),
-        Command::Schema { target } => Ok(schema::run(target)),
+        Command::Schema { target, suite, agent } => Ok(schema::run(target, suite, agent)),
+        Command::Suite { command } => suite::run(&places()?, command).await,
         Command::Runs { limit, json } => runs::run(&places()?, limit, json).await,
         Command::Show { run, json } => show::run(&places()?, &run, json).await,
         Command::Compare { a, b, json } => compare::run(&places()?, &a, &b, json).await,
@@ -35,6 +37,10 @@ pub(crate) async fn run(command: Command, data: DataArgument) -> Result<ExitCode
         Command::Halt { run, json } => halt::run(&places()?, run, json).await,
         Command::Proxy { host, port } => proxy::run(&host, port).await,
         // Handled before there is a runtime.
-        Command::System { .. } | Command::Worker | Command::Watchdog { .. } => Ok(ExitCode::SUCCESS),
+        Command::System { .. }
+        | Command::Worker
+        | Command::Guard { .. }
+        | Command::Confine { .. }
+        | Command::Watchdog { .. } => Ok(ExitCode::SUCCESS),
     }
 }

@@ -10,7 +10,7 @@ use kennel_model::api::ApiProblem;
 use kennel_model::document::Problems;
 use serde::de::DeserializeOwned;
 
-use crate::{FindError, HaltError, StartError, StoreError};
+use crate::{CancelSuiteError, FindError, HaltError, RerunError, StartError, StartSuiteError, StoreError};
 
 /// An error answer.
 #[derive(Debug)]
@@ -73,6 +73,46 @@ impl From<FindError> for Refusal {
                 problem(StatusCode::NOT_FOUND, error.to_string())
             }
             FindError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StartSuiteError> for Refusal {
+    fn from(error: StartSuiteError) -> Self {
+        let status = match &error {
+            StartSuiteError::Unknown { .. } | StartSuiteError::NoSuchRun { .. } => StatusCode::NOT_FOUND,
+            StartSuiteError::Closing => StatusCode::SERVICE_UNAVAILABLE,
+            StartSuiteError::Unclear | StartSuiteError::NoSuchStep { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            StartSuiteError::Invalid(_) | StartSuiteError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        match error {
+            StartSuiteError::Invalid(problems) => problems.into(),
+            StartSuiteError::Store(error) => error.into(),
+            error => problem(status, error.to_string()),
+        }
+    }
+}
+
+impl From<CancelSuiteError> for Refusal {
+    fn from(error: CancelSuiteError) -> Self {
+        match error {
+            CancelSuiteError::NotFound { .. } => problem(StatusCode::NOT_FOUND, error.to_string()),
+            CancelSuiteError::AlreadyOver { .. } => problem(StatusCode::CONFLICT, error.to_string()),
+            CancelSuiteError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RerunError> for Refusal {
+    fn from(error: RerunError) -> Self {
+        match error {
+            RerunError::NotFound { .. } => problem(StatusCode::NOT_FOUND, error.to_string()),
+            RerunError::NotOver { .. } | RerunError::Imported { .. } | RerunError::NothingFailed { .. } => {
+                problem(StatusCode::CONFLICT, error.to_string())
+            }
+            RerunError::NoSteps => problem(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+            RerunError::Start(error) => error.into(),
+            RerunError::Store(error) => error.into(),
         }
     }
 }

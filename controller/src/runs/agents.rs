@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use kennel_model::RunId;
 use kennel_model::fault::FaultKind;
-use kennel_model::protocol::{AgentDescription, FromAgent, ToAgent};
+use kennel_model::protocol::{AgentDescription, FromAgent, StepId, ToAgent};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// Messages of an agent that may wait for its run's driver. Frames are large, so few.
 const INBOX: usize = 32;
+/// Messages of an agent that may wait for a step: pieces of its log, mostly.
+const STEP_INBOX: usize = 64;
 /// How long an agent may take to accept a message.
 const SENDING: Duration = Duration::from_secs(5);
 
@@ -22,6 +24,13 @@ pub(crate) enum NoAgent {
     Attached { waited: Duration },
     #[error("no attached agent can inject {} faults", kinds.join(" and "))]
     Capable { kinds: Vec<&'static str> },
+    #[error("no attached agent carries the labels {}", labels.join(", "))]
+    Labelled { labels: Vec<String> },
+    #[error(
+        "no attached agent that fits offers a command `{command}`; its configuration (agent.yaml) must name it{}",
+        if offered.is_empty() { String::new() } else { format!(", as it does {}", offered.join(", ")) }
+    )]
+    Offering { command: String, offered: Vec<String> },
 }
 
 /// An agent did not take a message: its link is closed, or it is stuck.
@@ -50,6 +59,8 @@ struct Attached {
     description: Option<AgentDescription>,
     to: mpsc::Sender<ToAgent>,
     serving: Option<(RunId, mpsc::Sender<FromAgent>)>,
+    /// Steps of suites that it works on, beside its run.
+    steps: BTreeMap<StepId, mpsc::Sender<FromAgent>>,
     /// Things it told outside any run; the next run's warnings.
     notices: Vec<String>,
 }
@@ -92,6 +103,42 @@ impl Drop for Claim {
     }
 }
 
+/// An agent's work on one step of a suite, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct StepLink {
+    agents: Arc<Agents>,
+    agent: u64,
+    step: StepId,
+    to: mpsc::Sender<ToAgent>,
+    /// The agent's name.
+    pub(crate) name: String,
+    /// What it says about this step; ends when its link closes.
+    pub(crate) inbox: mpsc::Receiver<FromAgent>,
+}
+
+impl StepLink {
+    /// Sends a message to the agent.
+    pub(crate) async fn send(&self, message: ToAgent) -> Result<(), Unreachable> {
+        match tokio::time::timeout(SENDING, self.to.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Unreachable),
+        }
+    }
+
+    /// Tells the agent to end the step now.
+    pub(crate) async fn stop(&self) -> Result<(), Unreachable> {
+        self.send(ToAgent::StopStep { step: self.step.clone() }).await
+    }
+}
+
+impl Drop for StepLink {
+    fn drop(&mut self) {
+        if let Some(agent) = self.agents.state().attached.get_mut(&self.agent) {
+            agent.steps.remove(&self.step);
+        }
+    }
+}
+
 enum Attempt {
     Claimed(Box<Claim>),
     /// Everything that could take the run is in use.
@@ -113,13 +160,83 @@ impl Agents {
         self.state().attached.values().filter_map(|a| a.description.as_ref()).map(|d| d.name.clone()).collect()
     }
 
-    /// Waits until an agent that can inject `faults` is free, and takes it.
-    pub(crate) async fn claim(self: &Arc<Self>, run: RunId, faults: &BTreeSet<FaultKind>) -> Result<Claim, NoAgent> {
+    /// What the agents that are there say of themselves.
+    pub(crate) fn descriptions(&self) -> Vec<AgentDescription> {
+        self.state().attached.values().filter_map(|agent| agent.description.clone()).collect()
+    }
+
+    /// Waits until an agent is there that carries all of `labels` and offers `command`, and gives it a step, however much
+    /// else it does.
+    pub(crate) async fn link(
+        self: &Arc<Self>,
+        step: StepId,
+        labels: &[String],
+        command: Option<&str>,
+    ) -> Result<StepLink, NoAgent> {
+        let mut changed = self.changed.subscribe();
+        let deadline = Instant::now() + self.patience;
+        loop {
+            changed.borrow_and_update();
+            let why = match self.try_link(&step, labels, command) {
+                Ok(link) => return Ok(link),
+                // An agent that is there will not learn a command by waiting.
+                Err(why @ NoAgent::Offering { .. }) => return Err(why),
+                Err(why) => why,
+            };
+            if tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
+                return Err(why);
+            }
+        }
+    }
+
+    fn try_link(
+        self: &Arc<Self>,
+        step: &StepId,
+        labels: &[String],
+        command: Option<&str>,
+    ) -> Result<StepLink, NoAgent> {
+        let mut state = self.state();
+        let known = || state.attached.iter().filter_map(|(id, agent)| Some((*id, agent, agent.description.as_ref()?)));
+        if known().next().is_none() {
+            return Err(NoAgent::Attached { waited: self.patience });
+        }
+        let labelled: Vec<_> = known().filter(|(_, _, described)| carries(described, labels)).collect();
+        if labelled.is_empty() {
+            return Err(NoAgent::Labelled { labels: labels.to_vec() });
+        }
+        let offers = |described: &AgentDescription| {
+            command.is_none_or(|command| described.commands.iter().any(|offered| offered.name == command))
+        };
+        let fit = labelled.iter().filter(|(_, _, described)| offers(described));
+        // The one with the least to do.
+        let Some((id, _, described)) = fit.min_by_key(|(_, agent, _)| agent.steps.len()) else {
+            let offered = labelled.iter().flat_map(|(_, _, described)| described.commands.iter());
+            let mut offered: Vec<String> = offered.map(|command| format!("`{}`", command.name)).collect();
+            offered.sort();
+            offered.dedup();
+            return Err(NoAgent::Offering { command: command.unwrap_or_default().to_owned(), offered });
+        };
+        let (id, name) = (*id, described.name.clone());
+        let (inbox_sender, inbox) = mpsc::channel(STEP_INBOX);
+        let Some(agent) = state.attached.get_mut(&id) else {
+            return Err(NoAgent::Attached { waited: self.patience });
+        };
+        agent.steps.insert(step.clone(), inbox_sender);
+        Ok(StepLink { agents: Arc::clone(self), agent: id, step: step.clone(), to: agent.to.clone(), name, inbox })
+    }
+
+    /// Waits until an agent that carries all of `labels` and can inject `faults` is free, and takes it.
+    pub(crate) async fn claim(
+        self: &Arc<Self>,
+        run: RunId,
+        labels: &[String],
+        faults: &BTreeSet<FaultKind>,
+    ) -> Result<Claim, NoAgent> {
         let mut changed = self.changed.subscribe();
         let mut hopeless_since = None;
         loop {
             changed.borrow_and_update();
-            let give_up = match self.try_claim(run, faults) {
+            let give_up = match self.try_claim(run, labels, faults) {
                 Attempt::Claimed(claim) => return Ok(*claim),
                 Attempt::Busy => {
                     hopeless_since = None;
@@ -138,14 +255,19 @@ impl Agents {
         }
     }
 
-    fn try_claim(self: &Arc<Self>, run: RunId, faults: &BTreeSet<FaultKind>) -> Attempt {
+    fn try_claim(self: &Arc<Self>, run: RunId, labels: &[String], faults: &BTreeSet<FaultKind>) -> Attempt {
         let mut state = self.state();
         let known = |agent: &Attached| agent.description.clone();
         if !state.attached.values().any(|agent| known(agent).is_some()) {
             return Attempt::Never(NoAgent::Attached { waited: self.patience });
         }
-        let capable =
-            |agent: &Attached| known(agent).is_some_and(|d| faults.iter().all(|kind| d.faults.contains(kind)));
+        let labelled = |agent: &Attached| known(agent).is_some_and(|d| carries(&d, labels));
+        if !state.attached.values().any(labelled) {
+            return Attempt::Never(NoAgent::Labelled { labels: labels.to_vec() });
+        }
+        let capable = |agent: &Attached| {
+            labelled(agent) && known(agent).is_some_and(|d| faults.iter().all(|kind| d.faults.contains(kind)))
+        };
         if !state.attached.values().any(capable) {
             return Attempt::Never(NoAgent::Capable { kinds: faults.iter().map(|kind| kind.word()).collect() });
         }
@@ -173,7 +295,13 @@ impl Agents {
             let mut state = self.state();
             state.next += 1;
             let id = state.next;
-            let agent = Attached { description: None, to: to.clone(), serving: None, notices: Vec::new() };
+            let agent = Attached {
+                description: None,
+                to: to.clone(),
+                serving: None,
+                steps: BTreeMap::new(),
+                notices: Vec::new(),
+            };
             state.attached.insert(id, agent);
             id
         };
@@ -186,6 +314,10 @@ impl Agents {
 
     async fn route(&self, id: u64, mut from: mpsc::Receiver<FromAgent>) {
         while let Some(message) = from.recv().await {
+            let message = match self.route_step(id, message).await {
+                Some(message) => message,
+                None => continue,
+            };
             let Some(run) = run_of(&message) else {
                 self.note(id, message);
                 continue;
@@ -203,6 +335,23 @@ impl Agents {
                 tracing::debug!(%run, "an agent spoke of a run that it no longer works on");
             }
         }
+    }
+
+    /// Takes a message to the step that it is about; gives back what is about no step.
+    async fn route_step(&self, id: u64, message: FromAgent) -> Option<FromAgent> {
+        let step = match &message {
+            FromAgent::StepLog { step, .. } | FromAgent::StepFile { step, .. } | FromAgent::StepDone { step, .. } => {
+                step
+            }
+            _ => return Some(message),
+        };
+        let inbox = self.state().attached.get(&id).and_then(|agent| agent.steps.get(step).cloned());
+        match inbox {
+            // A run that no longer listens is over; what comes late is of no use.
+            Some(inbox) => drop(inbox.send(message).await),
+            None => tracing::debug!(run = %step.run, path = step.path, "an agent spoke of a step that is over"),
+        }
+        None
     }
 
     fn note(&self, id: u64, message: FromAgent) {
@@ -257,9 +406,17 @@ async fn beat(to: mpsc::Sender<ToAgent>, every: Duration) {
     }
 }
 
+fn carries(agent: &AgentDescription, labels: &[String]) -> bool {
+    labels.iter().all(|label| agent.labels.contains(label))
+}
+
 fn run_of(message: &FromAgent) -> Option<RunId> {
     match message {
-        FromAgent::Hello(_) | FromAgent::Replayed { .. } => None,
+        FromAgent::Hello(_)
+        | FromAgent::Replayed { .. }
+        | FromAgent::StepLog { .. }
+        | FromAgent::StepFile { .. }
+        | FromAgent::StepDone { .. } => None,
         FromAgent::Prepared { run, .. }
         | FromAgent::Refused { run, .. }
         | FromAgent::LoadEnded { run, .. }
@@ -277,7 +434,7 @@ mod tests {
     #[tokio::test]
     async fn a_run_gives_up_when_no_agent_comes() {
         let agents = Arc::new(Agents::new(Duration::from_millis(20)));
-        let error = agents.claim(RunId::new(), &BTreeSet::new()).await.unwrap_err();
+        let error = agents.claim(RunId::new(), &[], &BTreeSet::new()).await.unwrap_err();
         assert!(error.to_string().starts_with("no agent was attached"), "{error}");
     }
 
@@ -294,7 +451,7 @@ mod tests {
             claimed = async {
                 let known = agents.changed.subscribe().wait_for(|()| !agents.names().is_empty()).await.map(drop);
                 known.unwrap();
-                agents.claim(RunId::new(), &wanted).await
+                agents.claim(RunId::new(), &[], &wanted).await
             } => claimed.unwrap_err(),
         };
         assert_eq!(error.to_string(), "no attached agent can inject pause faults");

@@ -61,6 +61,8 @@ pub(crate) struct Driver {
     pub(crate) agents: Arc<Agents>,
     /// Where it waits for its target; `None` for a step of a suite that has the target already.
     pub(crate) queue: Option<Arc<Queue>>,
+    /// Labels that its agent must carry.
+    pub(crate) labels: Vec<String>,
     pub(crate) experiment: Arc<ValidExperiment>,
     pub(crate) raw_log: Option<String>,
     pub(crate) lease: Duration,
@@ -105,13 +107,13 @@ impl Driver {
             targets: BTreeSet::from([self.experiment.target().name.clone()]),
             priority: 0,
         };
-        let (agents, queue) = (Arc::clone(&self.agents), self.queue.clone());
+        let (agents, queue, labels) = (Arc::clone(&self.agents), self.queue.clone(), self.labels.clone());
         let claimed = async {
             let turn = match queue {
                 Some(queue) => Some(queue.turn(job).await),
                 None => None,
             };
-            (turn, agents.claim(id, &faults).await)
+            (turn, agents.claim(id, &labels, &faults).await)
         };
         let (turn, claim) = tokio::select! {
             claimed = claimed => claimed,

@@ -15,6 +15,8 @@ mod records;
 mod results;
 mod runs;
 mod standings;
+mod step_results;
+mod suites;
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,6 +32,8 @@ pub(crate) use judgements::Judgement;
 pub(crate) use notes::Subject;
 pub use runs::RunFilter;
 pub(crate) use runs::now;
+pub(crate) use step_results::StoredResult;
+pub(crate) use suites::StoredSuiteRun;
 
 /// Connections that read at the same time.
 const READERS: u32 = 4;

@@ -45,6 +45,7 @@ pub(crate) async fn open(dir: &Path, lease: Duration) -> Result<Controller, Cont
         data_dir: dir.to_owned(),
         surroundings: Arc::new(World),
         library: vec![entry("quick")],
+        suites: Vec::new(),
         lease,
     };
     Controller::open(config, CancellationToken::new()).await

@@ -111,6 +111,7 @@ impl House {
             data_dir: data_dir.path().to_owned(),
             surroundings: Arc::new(World),
             library,
+            suites: Vec::new(),
             lease: Duration::from_secs(5),
         };
         let controller = Controller::open(config, shutdown.clone()).await.expect("a controller");

@@ -1,0 +1,291 @@
+//! Reading suites and their runs: what is known, how each fared, the live stream, and logs in parts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{Stream, StreamExt as _};
+use jiff::Timestamp;
+use kennel_model::RunId;
+use kennel_model::api::{
+    AgentView, FileKind, Origin, OutcomeCounts, SuiteDetail, SuiteEvent, SuiteOrigin, SuiteRunDetail, SuiteRunFilter,
+    SuiteRunSummary, SuiteSummary,
+};
+use kennel_results::TestName;
+use tokio_stream::wrappers::BroadcastStream;
+
+use super::kept::{Known, name_within};
+use super::log;
+use super::plan::planned;
+use super::step::{Done, Muted};
+use crate::store::StoreError;
+use crate::{ArtifactError, ArtifactSource, Controller, FindError};
+
+/// Runs shown beside a suite.
+const LAST_RUNS: u32 = 20;
+
+/// A part of a step's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPart {
+    /// Where it begins, in bytes.
+    pub from: u64,
+    /// How long the log is by now, in bytes.
+    pub length: u64,
+    /// The part itself, as the step wrote it.
+    pub bytes: Vec<u8>,
+}
+
+impl Controller {
+    /// Every suite that Kennel keeps or ships, and those of which it only has runs, by name.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn suites(&self) -> Result<Vec<SuiteSummary>, StoreError> {
+        let known = self.known(true).await?;
+        let mut last: BTreeMap<String, Vec<SuiteRunSummary>> = BTreeMap::new();
+        for run in self.inner.store.last_suite_runs(LAST_RUNS).await? {
+            last.entry(run.suite.clone()).or_default().push(run);
+        }
+        let mut suites: BTreeMap<String, SuiteSummary> = BTreeMap::new();
+        for file in self.inner.store.files(FileKind::Suite).await? {
+            let summary = summary(&known, &file.name, &file.source, SuiteOrigin::Kept, Some(file.version));
+            suites.insert(file.name, summary);
+        }
+        for entry in &self.inner.config.suites {
+            let name = name_within(&entry.source).unwrap_or_else(|| entry.name.clone());
+            suites.entry(name).or_insert_with_key(|name| {
+                let mut shipped = summary(&known, name, &entry.source, SuiteOrigin::Library, None);
+                if shipped.description.is_empty() {
+                    shipped.description.clone_from(&entry.description);
+                }
+                shipped
+            });
+        }
+        for (name, runs) in last {
+            let suite = suites.entry(name).or_insert_with_key(|name| only_runs(name, &runs));
+            suite.last_runs = runs;
+        }
+        Ok(suites.into_values().collect())
+    }
+
+    /// A suite whole: its file, what whoever starts it may change, its steps and its last runs.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn suite(&self, name: &str) -> Result<Option<SuiteDetail>, StoreError> {
+        let filter = SuiteRunFilter { suite: Some(name.to_owned()), limit: LAST_RUNS, ..SuiteRunFilter::default() };
+        let runs = self.inner.store.suite_runs(&filter).await?;
+        let Some(kept) = self.kept_suite(name).await? else {
+            let summary = only_runs(name, &runs);
+            return Ok((!runs.is_empty()).then(|| SuiteDetail {
+                summary: SuiteSummary { last_runs: runs, ..summary },
+                source: String::new(),
+                parameters: Vec::new(),
+                last_values: BTreeMap::new(),
+                plan: Vec::new(),
+            }));
+        };
+        let known = self.known(true).await?;
+        let origin = if kept.version.is_some() { SuiteOrigin::Kept } else { SuiteOrigin::Library };
+        let read = known.read(name, &kept.source, &BTreeMap::new());
+        let last_values = runs.iter().find(|run| run.origin == Origin::Manual).map(|run| run.parameters.clone());
+        let mut summary = summary(&known, name, &kept.source, origin, kept.version);
+        summary.last_runs = runs;
+        Ok(Some(SuiteDetail {
+            summary,
+            parameters: read.as_ref().map(|suite| suite.suite().parameters.clone()).unwrap_or_default(),
+            last_values: last_values.unwrap_or_default(),
+            plan: read.map(|suite| planned(suite.suite())).unwrap_or_default(),
+            source: kept.source,
+        }))
+    }
+
+    /// Runs of suites, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn suite_runs(&self, filter: &SuiteRunFilter) -> Result<Vec<SuiteRunSummary>, StoreError> {
+        self.inner.store.suite_runs(filter).await
+    }
+
+    /// A run of a suite with its steps.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn suite_run(&self, id: RunId) -> Result<Option<SuiteRunDetail>, StoreError> {
+        // The run first: if it is over by then, its steps are complete.
+        let Some(stored) = self.inner.store.suite_run(id).await? else { return Ok(None) };
+        let steps = self.inner.store.steps_of(id).await?;
+        Ok(Some(SuiteRunDetail { summary: stored.summary, source: stored.source, steps }))
+    }
+
+    /// Every attempt that belongs with a run, the first one first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn attempts_of(&self, run: &SuiteRunSummary) -> Result<Vec<SuiteRunSummary>, StoreError> {
+        let first = run.rerun_of.unwrap_or(run.id);
+        let filter = SuiteRunFilter { rerun_of: Some(first), limit: 100, ..SuiteRunFilter::default() };
+        let mut attempts = self.inner.store.suite_runs(&filter).await?;
+        attempts.reverse();
+        Ok(attempts)
+    }
+
+    /// Finds a run of a suite by its id, the id's unique beginning or end, `last`, or `last-N`.
+    ///
+    /// # Errors
+    /// When nothing matches, several do, or the store cannot be read.
+    pub async fn find_suite_run(&self, text: &str) -> Result<RunId, FindError> {
+        let text = text.trim();
+        let not_found = || FindError::NotFound { text: text.to_owned() };
+        let back = match text.strip_prefix("last") {
+            Some("") => Some(0),
+            Some(rest) => Some(rest.strip_prefix('-').and_then(|n| n.parse().ok()).ok_or_else(not_found)?),
+            None => None,
+        };
+        if let Some(back) = back {
+            return self.inner.store.nth_last_suite_run(back).await?.ok_or_else(not_found);
+        }
+        let digits = text.replace('-', "").to_ascii_lowercase();
+        if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(not_found());
+        }
+        match self.inner.store.suite_runs_like(&digits).await?.as_slice() {
+            [] => Err(not_found()),
+            [run] => Ok(*run),
+            matches => Err(FindError::Ambiguous { text: text.to_owned(), matches: matches.to_vec() }),
+        }
+    }
+
+    /// What happens in a suite's run from now on; ends when the run is over (at once if it is). Whoever reads too slowly
+    /// misses events.
+    pub fn suite_live(&self, id: RunId) -> impl Stream<Item = SuiteEvent> + Send + 'static + use<> {
+        let events = self.inner.suites.watch(id).map(BroadcastStream::new);
+        // An error says that events were missed.
+        futures::stream::iter(events).flatten().filter_map(|event| std::future::ready(event.ok()))
+    }
+
+    /// A part of an attempt's log: at most `most` bytes from `from` on, or the last ones. `None` when there is no log.
+    pub async fn step_log(
+        &self,
+        run: RunId,
+        path: &str,
+        attempt: u32,
+        from: Option<u64>,
+        most: u64,
+    ) -> Result<Option<LogPart>, std::io::Error> {
+        let Some(file) = log::file(&self.inner.config.data_dir, run, path, attempt) else { return Ok(None) };
+        let read = tokio::task::spawn_blocking(move || log::read(&file, from, most)).await?;
+        match read {
+            Ok((from, length, bytes)) => Ok(Some(LogPart { from, length, bytes })),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The attached agents with their labels and the commands that they offer.
+    #[must_use]
+    pub fn agent_views(&self) -> Vec<AgentView> {
+        let described = self.inner.agents.descriptions().into_iter();
+        described
+            .map(|agent| AgentView {
+                name: agent.name,
+                version: agent.version,
+                host: agent.host,
+                labels: agent.labels,
+                commands: agent.commands,
+            })
+            .collect()
+    }
+
+    /// The tests of a run that are muted.
+    pub(super) async fn muted_in(&self, run: RunId, suite: &str) -> Result<Muted, StoreError> {
+        let muted = self.muted_tests(suite, Timestamp::now()).await?;
+        if muted.is_empty() {
+            return Ok(Muted::new());
+        }
+        let results = self.inner.store.step_results(run).await?.into_iter();
+        let named = results.filter(|result| muted.contains(&result.test)).map(|result| TestName {
+            class: result.class,
+            name: result.name,
+            parameters: result.parameters,
+        });
+        Ok(named.collect())
+    }
+
+    /// Keeps what an attempt of a step tested and left behind.
+    pub(super) async fn keep_step_results(
+        &self,
+        run: RunId,
+        path: &str,
+        attempt: u32,
+        done: &Done,
+    ) -> Result<(), ArtifactError> {
+        if !done.tests.is_empty() {
+            self.record_results(run, path, attempt, &done.tests).await?;
+        }
+        for file in &done.artifacts {
+            let source = ArtifactSource::Bytes(&file.content);
+            self.keep_artifact(run, path, attempt, &file.name, media_type(&file.name), source).await?;
+        }
+        Ok(())
+    }
+
+    /// Tests of a run by outcome, and how many failed ones are muted.
+    pub(super) async fn test_counts(&self, run: RunId, suite: &str) -> Result<(OutcomeCounts, u32), StoreError> {
+        let counted = self.inner.store.suite_run(run).await?;
+        let failures = self.failures(run, suite, Timestamp::now()).await?;
+        let muted: BTreeSet<i64> = failures.muted.iter().map(|(_, test)| *test).collect();
+        let muted = u32::try_from(muted.len()).unwrap_or(u32::MAX);
+        Ok((counted.map(|run| run.summary.tests).unwrap_or_default(), muted))
+    }
+}
+
+/// What a file is, by its name.
+fn media_type(name: &str) -> &'static str {
+    match name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).as_deref() {
+        Some("xml") => "application/xml",
+        Some("html" | "htm") => "text/html",
+        Some("json") => "application/json",
+        Some("txt" | "log" | "csv" | "yaml" | "yml") => "text/plain",
+        Some("png") => "image/png",
+        Some("jpg" | "jpeg") => "image/jpeg",
+        _ => "application/octet-stream",
+    }
+}
+
+fn summary(known: &Known, name: &str, source: &str, origin: SuiteOrigin, version: Option<u32>) -> SuiteSummary {
+    let read = known.read(name, source, &BTreeMap::new());
+    let (suite, problem) = match &read {
+        Ok(valid) => (Some(valid.suite()), None),
+        Err(problems) => (
+            None,
+            problems.problems.first().map(|problem| {
+                let more = problems.problems.len() - 1;
+                let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+                format!("line {}: {}{more}", problem.line, problem.message)
+            }),
+        ),
+    };
+    SuiteSummary {
+        name: name.to_owned(),
+        description: suite.map(|suite| suite.description.trim().to_owned()).unwrap_or_default(),
+        labels: suite.map(|suite| suite.labels.clone()).unwrap_or_default(),
+        origin,
+        version,
+        steps: suite.map_or(0, |suite| u32::try_from(suite.all_steps().len()).unwrap_or(u32::MAX)),
+        problem,
+        last_runs: Vec::new(),
+    }
+}
+
+fn only_runs(name: &str, runs: &[SuiteRunSummary]) -> SuiteSummary {
+    SuiteSummary {
+        name: name.to_owned(),
+        description: String::new(),
+        labels: runs.first().map(|run| run.labels.clone()).unwrap_or_default(),
+        origin: SuiteOrigin::Runs,
+        version: None,
+        steps: 0,
+        problem: None,
+        last_runs: Vec::new(),
+    }
+}
