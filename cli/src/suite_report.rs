@@ -1,21 +1,15 @@
 //! How suites and their runs are written on a terminal.
 
-use comfy_table::{ContentArrangement, Table, presets};
 use kennel_model::api::{OutcomeCounts, StepState, SuiteRunDetail, SuiteSummary};
 
-fn table(head: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(head.iter().copied());
-    table
-}
+use crate::report::table;
 
 /// The known suites.
 pub(crate) fn suites(suites: &[SuiteSummary]) -> String {
     if suites.is_empty() {
         return "No suite yet: run a file with `kennel suite run FILE`.".to_owned();
     }
-    let mut table = table(&["suite", "from", "steps", "last verdict", "description"]);
+    let mut table = table(&["suite", "from", "steps", "last verdict", "description"], usize::MAX);
     for suite in suites {
         let last = suite.last_runs.first().map(|run| match run.verdict {
             Some(verdict) => verdict.to_string(),
@@ -41,7 +35,7 @@ pub(crate) fn run(detail: &SuiteRunDetail, page: Option<&str>) -> String {
         out.push_str(&format!(" · attempt {}", run.attempt));
     }
     out.push('\n');
-    let mut table = table(&["step", "attempt", "outcome", "what came of it"]);
+    let mut table = table(&["step", "attempt", "outcome", "what came of it"], usize::MAX);
     for step in &detail.steps {
         let outcome = step.outcome.map_or_else(|| step.state.to_string(), |outcome| outcome.to_string());
         let indent = if step.path.contains("/parallel/") { "  " } else { "" };

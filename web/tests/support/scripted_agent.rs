@@ -15,6 +15,9 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+#[path = "scripted_steps.rs"]
+mod steps;
+
 /// How the agent behaves.
 #[derive(Clone)]
 pub(crate) struct Script {
@@ -40,7 +43,8 @@ pub(crate) async fn play(script: Script, mut orders: mpsc::Receiver<ToAgent>, re
         version: "0".to_owned(),
         host: "nowhere".to_owned(),
         faults: FaultKind::ALL.to_vec(),
-        ..AgentDescription::default()
+        labels: vec!["linux".to_owned(), "robot".to_owned()],
+        commands: steps::commands(),
     };
     if reports.send(FromAgent::Hello(hello)).await.is_err() {
         return;
@@ -59,7 +63,11 @@ pub(crate) async fn play(script: Script, mut orders: mpsc::Receiver<ToAgent>, re
             },
             ToAgent::Halt { run } => FromAgent::Halted { run, took_ms: 12 },
             ToAgent::Audit { run } => FromAgent::Audited { run, audits: audits(&script, assigned.as_deref()) },
-            ToAgent::Heartbeat | ToAgent::Release { .. } => continue,
+            ToAgent::Step(assignment) => {
+                steps::play(&assignment, &reports).await;
+                continue;
+            }
+            ToAgent::Heartbeat | ToAgent::Release { .. } | ToAgent::StopStep { .. } => continue,
         };
         if reports.send(answer).await.is_err() {
             return;
@@ -104,6 +112,7 @@ async fn carry_out(
                     }
                     return FromAgent::Halted { run, took_ms: 12 };
                 }
+                Some(ToAgent::Step(assignment)) => steps::play(&assignment, reports).await,
                 Some(_) => {}
             }
         }
