@@ -13,7 +13,7 @@ use kennel_model::document::Problems;
 use kennel_model::experiment::{self, Surroundings};
 use kennel_model::protocol::{FromAgent, ToAgent};
 use kennel_model::{RunId, ValidExperiment};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::caller::Caller;
 use crate::happenings::{Happening, Happenings};
 use crate::judge::compare::compare;
+use crate::notifications::Notifier;
 use crate::reading;
 use crate::results::inbox;
 use crate::runs::account::{Account, OpenAccount};
@@ -144,6 +145,8 @@ pub(crate) struct Inner {
     pub(crate) happenings: Happenings,
     /// The surroundings in `config`, to be told of changed targets.
     pub(crate) kept_targets: Arc<KeptTargets>,
+    /// Wakes the task that tells people when something that it works with was changed.
+    pub(crate) wake_notifier: Arc<Notify>,
     active: ActiveRuns,
     pub(crate) suites: ActiveSuites,
     /// Cancelled when no new run may start.
@@ -178,6 +181,7 @@ impl Controller {
             agents: Arc::new(Agents::new(AGENT_PATIENCE)),
             queue: Arc::new(Queue::new()),
             happenings: Happenings::default(),
+            wake_notifier: Arc::default(),
             active: ActiveRuns::default(),
             suites: ActiveSuites::default(),
             shutdown,
@@ -202,6 +206,8 @@ impl Controller {
                 () = unattended.cancelled() => {}
             }
         });
+        let notifier = Notifier::new(inner.store.clone(), Arc::clone(&inner.wake_notifier));
+        inner.links.spawn(notifier.work(inner.happenings.listen(), inner.unattended.clone()));
         let controller = Self { inner };
         controller.resume_suites().await?;
         Ok(controller)

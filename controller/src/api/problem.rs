@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use kennel_model::api::ApiProblem;
-use kennel_model::document::Problems;
+use kennel_model::document::{PlacedProblem, Problems};
 use serde::de::DeserializeOwned;
 
 use crate::{CancelSuiteError, FindError, HaltError, RerunError, StartError, StartSuiteError, StoreError};
@@ -22,6 +22,13 @@ pub(super) struct Refusal {
 /// An error answer with one sentence.
 pub(super) fn problem(status: StatusCode, error: impl Into<String>) -> Refusal {
     Refusal { status, body: ApiProblem { error: error.into(), problems: Vec::new() } }
+}
+
+impl Refusal {
+    /// An error answer with what is wrong field by field.
+    pub(super) fn unprocessable(error: impl Into<String>, problems: Vec<PlacedProblem>) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, body: ApiProblem { error: error.into(), problems } }
+    }
 }
 
 impl IntoResponse for Refusal {

@@ -11,6 +11,7 @@ mod judgements;
 mod matrix;
 mod mutes;
 mod notes;
+mod notifications;
 mod records;
 mod results;
 mod runs;
@@ -30,6 +31,9 @@ pub(crate) use files::{Change, Draft, summary_of};
 pub(crate) use imports::IMPORT_STEP;
 pub(crate) use judgements::Judgement;
 pub(crate) use notes::Subject;
+pub(crate) use notifications::{
+    DeliveryFilter, Due, Fault, NewDelivery, NewEvent, Outcome, StandingRow, StoredChannel, StoredRule, Tally, Tried,
+};
 pub use runs::RunFilter;
 pub(crate) use runs::now;
 pub(crate) use step_results::StoredResult;

@@ -1,0 +1,251 @@
+//! What a run that ended, or an occurrence at which nothing ran, has to tell, and whom.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use kennel_model::RunId;
+use kennel_model::api::{MessageLine, MessageSection, NotificationEvent, NotificationSubject, Timing};
+use kennel_notifications::change::{Change, Ended, change};
+use kennel_notifications::message::Message;
+use kennel_notifications::rule::{About, branch_of, matches, told};
+use kennel_notifications::timing::quiet_until;
+
+use super::{Notifier, text};
+use crate::reading;
+use crate::store::{Fault, NewDelivery, NewEvent, Outcome, StandingRow, Store, StoreError, StoredRule};
+
+/// Faults and soundness of a run.
+struct Condition {
+    faults: Vec<Fault>,
+    sound: BTreeSet<String>,
+    /// How many tests passed and failed; absent for experiments.
+    tests: Option<(u64, u64)>,
+}
+
+impl Notifier {
+    /// Works out what every run that ended changed since the last look.
+    pub(super) async fn tell(&self) -> Result<(), StoreError> {
+        loop {
+            let outcomes = self.store.untold_outcomes().await?;
+            let mut is_stuck = true;
+            for outcome in &outcomes {
+                match self.tell_outcome(outcome).await {
+                    Ok(()) => is_stuck = false,
+                    // One run that cannot be read keeps no other from being told of.
+                    Err(error) => tracing::error!(%error, run = %outcome.run, "what a run means cannot be worked out"),
+                }
+            }
+            if is_stuck {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell_outcome(&self, outcome: &Outcome) -> Result<(), StoreError> {
+        let condition = match outcome.kind {
+            NotificationSubject::Suite => suite_condition(&self.store, outcome.run).await?,
+            _ => experiment_condition(&self.store, outcome.run).await?,
+        };
+        let branch = branch_of(&outcome.labels).to_owned();
+        let before = self.store.standing(outcome.kind, &outcome.name, &branch).await?;
+        let ended = Ended {
+            run: outcome.run,
+            at: outcome.ended_at.clone(),
+            verdict: outcome.verdict,
+            faults: condition.faults.iter().map(|fault| fault.key.clone()).collect(),
+            sound: condition.sound.clone(),
+        };
+        let change = change(before.as_ref(), &ended);
+        let about =
+            About { kind: outcome.kind, name: &outcome.name, labels: &outcome.labels, is_step: outcome.is_step };
+        let mut deliveries = Vec::new();
+        if !change.events.is_empty() {
+            for rule in self.store.rules().await? {
+                if rule.rule.timing == Timing::Immediately
+                    && matches(&rule.rule.only, &about)
+                    && let Some(event) = told(&rule.rule, &change.events)
+                {
+                    let message = message(event, outcome, &condition, &change);
+                    deliveries.extend(self.delivery(&rule, &message).await?);
+                }
+            }
+        }
+        let standing = change.standing.clone().map(|standing| StandingRow {
+            kind: outcome.kind,
+            name: outcome.name.clone(),
+            branch,
+            is_step: outcome.is_step,
+            standing,
+        });
+        // What is only an event for those who want every failure is no change that a digest lists.
+        let listed = change.events.iter().filter(|event| **event != NotificationEvent::EveryFailure);
+        let events: Vec<NewEvent> = listed
+            .map(|event| NewEvent {
+                at: outcome.ended_at.clone(),
+                event: *event,
+                kind: outcome.kind,
+                name: outcome.name.clone(),
+                labels: outcome.labels.clone(),
+                is_step: outcome.is_step,
+                title: title(*event, outcome, &condition, &change),
+                link: Some(run_path(outcome.kind, outcome.run)),
+            })
+            .collect();
+        self.store.keep_told(outcome, standing.as_ref(), &events, &deliveries).await
+    }
+
+    /// What a rule sends to say this; nothing while the rule or its channel is not in use.
+    pub(super) async fn delivery(
+        &self,
+        rule: &StoredRule,
+        message: &Message,
+    ) -> Result<Option<NewDelivery>, StoreError> {
+        if !rule.rule.enabled {
+            return Ok(None);
+        }
+        let Some(channel) = self.store.channel(rule.rule.channel).await?.filter(|channel| channel.enabled) else {
+            return Ok(None);
+        };
+        let now = Timestamp::now();
+        let send_at = rule.rule.quiet_hours.as_ref().and_then(|quiet| quiet_until(quiet, now)).unwrap_or(now);
+        let settings = self.store.notification_settings().await?;
+        let id = RunId::new().to_string();
+        let body = channel.destination.render(message, &id, settings.public_url.as_deref());
+        Ok(Some(NewDelivery {
+            channel: channel.id,
+            channel_name: channel.name,
+            rule: Some(rule.id),
+            event: message.event,
+            subject_kind: message.subject_kind,
+            subject: message.subject.clone(),
+            run: message.run,
+            title: message.title.clone(),
+            body: body.map_err(StoreError::broken("channel"))?,
+            send_at: text(send_at),
+            id,
+        }))
+    }
+}
+
+async fn suite_condition(store: &Store, run: RunId) -> Result<Condition, StoreError> {
+    let mut faults = store.failed_tests(run).await?;
+    faults.extend(store.failed_steps(run).await?);
+    Ok(Condition { faults, sound: store.sound_keys(run).await?, tests: Some(store.test_counts(run).await?) })
+}
+
+async fn experiment_condition(store: &Store, run: RunId) -> Result<Condition, StoreError> {
+    let Some(detail) = reading::detail(store, run).await? else {
+        return Ok(Condition { faults: Vec::new(), sound: BTreeSet::new(), tests: None });
+    };
+    let mut faults = Vec::new();
+    let mut sound = BTreeSet::new();
+    for objective in &detail.objectives {
+        let key = format!("{} {}", objective.role, objective.objective);
+        match objective.met {
+            Some(true) => {
+                sound.insert(key);
+            }
+            Some(false) => {
+                let measured = objective.measured.as_deref().unwrap_or("missed");
+                faults.push(Fault { key, text: format!("{}: {measured}", objective.objective), link: None });
+            }
+            None => {}
+        }
+    }
+    for audit in &detail.audits {
+        let key = format!("audit {}", audit.name);
+        match audit.verdict {
+            kennel_model::protocol::AuditVerdict::Valid => {
+                sound.insert(key);
+            }
+            kennel_model::protocol::AuditVerdict::Invalid => {
+                faults.push(Fault { text: key.clone(), key, link: None });
+            }
+            kennel_model::protocol::AuditVerdict::Unknown => {}
+        }
+    }
+    Ok(Condition { faults, sound, tests: None })
+}
+
+fn run_path(kind: NotificationSubject, run: RunId) -> String {
+    match kind {
+        NotificationSubject::Suite => format!("/suite-runs/{run}"),
+        _ => format!("/runs/{run}"),
+    }
+}
+
+/// A suite or experiment as messages name it.
+fn called(outcome: &Outcome) -> String {
+    match branch_of(&outcome.labels) {
+        "" => outcome.name.clone(),
+        branch => format!("{} on {branch}", outcome.name),
+    }
+}
+
+/// So many tests, or objectives.
+fn counted(count: usize, outcome: &Outcome) -> String {
+    let (one, many) = match outcome.kind {
+        NotificationSubject::Suite => ("test or step", "tests or steps"),
+        _ => ("objective", "objectives"),
+    };
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
+}
+
+fn title(event: NotificationEvent, outcome: &Outcome, condition: &Condition, change: &Change) -> String {
+    let name = called(outcome);
+    let faults = counted(condition.faults.len(), outcome);
+    let failed = if condition.faults.is_empty() { String::new() } else { format!(": {faults}") };
+    match event {
+        NotificationEvent::Recovery => format!("{name} passes again"),
+        NotificationEvent::Regression if change.new_faults.is_empty() => format!("{name} has failed{failed}"),
+        NotificationEvent::Regression => {
+            format!("{name}: {} newly failing", counted(change.new_faults.len(), outcome))
+        }
+        NotificationEvent::RunError => format!("{name} could not be carried out"),
+        NotificationEvent::EveryFailure if change.failed_since.is_some() => format!("{name} failed again{failed}"),
+        _ => format!("{name} failed{failed}"),
+    }
+}
+
+fn message(event: NotificationEvent, outcome: &Outcome, condition: &Condition, change: &Change) -> Message {
+    let mut sentences = outcome.reasons.clone();
+    if let Some((passed, failed)) = condition.tests.filter(|(passed, failed)| passed + failed > 0) {
+        sentences.push(format!("{passed} of {} tests passed.", passed + failed));
+    }
+    if let Some(since) = &change.failed_since {
+        let verb = if event == NotificationEvent::Recovery { "It had been failing" } else { "It has been failing" };
+        sentences.push(format!("{verb} since {}.", since.at));
+    }
+    let line = |fault: &Fault| MessageLine { text: fault.text.clone(), link: fault.link.clone() };
+    let (new, old): (Vec<&Fault>, Vec<&Fault>) =
+        condition.faults.iter().partition(|fault| change.new_faults.contains(&fault.key));
+    let mut sections = Vec::new();
+    let old_heading = if new.is_empty() { "Failing" } else { "Failing already before" };
+    let first = event == NotificationEvent::FirstFailure && change.failed_since.is_none();
+    let new_heading = if first && old.is_empty() { "Failing" } else { "Newly failing" };
+    for (heading, faults) in [(new_heading, new), (old_heading, old)] {
+        if !faults.is_empty() {
+            sections
+                .push(MessageSection { heading: heading.to_owned(), lines: faults.into_iter().map(line).collect() });
+        }
+    }
+    if let Some(since) = change.failed_since.as_ref().filter(|since| since.run != outcome.run) {
+        let link = Some(run_path(outcome.kind, since.run));
+        let lines = vec![MessageLine { text: format!("The first run that failed, {}", since.at), link }];
+        sections.push(MessageSection { heading: "Since when".to_owned(), lines });
+    }
+    Message {
+        event,
+        at: outcome.ended_at.clone(),
+        subject_kind: outcome.kind,
+        subject: outcome.name.clone(),
+        branch: branch_of(&outcome.labels).to_owned(),
+        run: Some(outcome.run),
+        verdict: Some(outcome.verdict),
+        title: title(event, outcome, condition, change),
+        sentences,
+        sections,
+        link: Some(run_path(outcome.kind, outcome.run)),
+    }
+}
