@@ -116,3 +116,95 @@ fn ran(tallies: Vec<Tally>, only: &RuleFilter) -> Vec<Ran> {
     }
     ran.into_values().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::arranged;
+    use kennel_model::api::{DeliveryState, NotificationEvent, Secret};
+    use kennel_notifications::destination::Destination;
+
+    async fn notifier() -> (tempfile::TempDir, Notifier) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("kennel.db")).await.unwrap();
+        let slack = Destination::Slack { url: Secret("https://hooks.slack.example/x".to_owned()) };
+        store.save_channel(None, "team", &slack, false, true).await.unwrap();
+        (dir, Notifier::new(store, Arc::default()))
+    }
+
+    fn rule(timing: Timing, only: RuleFilter) -> WriteRule {
+        let events = NotificationEvent::CHOICES.to_vec();
+        WriteRule { channel: 1, events, only, timing, quiet_hours: None, enabled: true }
+    }
+
+    #[tokio::test]
+    async fn a_digest_that_was_due_while_kennel_was_down_comes_once_and_tells_everything_since() {
+        let (_dir, notifier) = notifier().await;
+        let store = &notifier.store;
+        let daily = rule(Timing::Daily { hour: 8, zone: "UTC".to_owned() }, RuleFilter::default());
+        let from = "2026-01-01T08:00:00.000Z";
+        store.save_rule(None, &daily, from, Some("2026-01-02T08:00:00.000Z")).await.unwrap();
+        let suite = |at: &str, verdict| arranged::SuiteRun {
+            suite: "nightly",
+            at: at.to_owned(),
+            verdict,
+            labels: &[],
+            tests: &[("pay", verdict == Verdict::Passed)],
+        };
+        arranged::suite_run(store, suite("2026-01-01T09:00:00.000Z", Verdict::Passed)).await;
+        let failed = arranged::suite_run(store, suite("2026-01-02T09:00:00.000Z", Verdict::Failed)).await;
+        notifier.tell().await.unwrap();
+
+        // Kennel was down for three days.
+        let now: Timestamp = "2026-01-05T10:00:00Z".parse().unwrap();
+        notifier.digest(now).await.unwrap();
+        notifier.digest(now).await.unwrap();
+        let log = store.deliveries(&crate::store::DeliveryFilter { limit: 9, ..Default::default() }).await.unwrap();
+        assert_eq!(log.len(), 1, "{log:?}");
+        assert_eq!((log[0].event, log[0].state), (NotificationEvent::Digest, DeliveryState::Waiting));
+        assert_eq!(log[0].title, "Kennel digest: 1 failing, 2 runs");
+        let body = store.delivery(&log[0].id).await.unwrap().unwrap().body;
+        for part in [
+            "nightly, since 2026-01-02 09:00 UTC: 1 test or objective",
+            "nightly: 2 runs, 1 passed, 1 failed",
+            "nightly failed: 1 test or step",
+        ] {
+            assert!(body.contains(part), "`{part}` is missing in {body}");
+        }
+        assert!(!body.contains(&failed.to_string()), "no links without a public address: {body}");
+        assert_eq!(notifier.next_digest().await.unwrap().as_deref(), Some("2026-01-06T08:00:00.000Z"));
+
+        // The next one tells only what came since, and what still stands.
+        notifier.digest("2026-01-06T08:00:00Z".parse().unwrap()).await.unwrap();
+        let log = store.deliveries(&crate::store::DeliveryFilter { limit: 9, ..Default::default() }).await.unwrap();
+        assert_eq!((log.len(), log[0].title.as_str()), (2, "Kennel digest: 1 failing, 0 runs"));
+    }
+
+    #[tokio::test]
+    async fn a_digest_is_restricted_to_what_its_rule_is_about() {
+        let (_dir, notifier) = notifier().await;
+        let store = &notifier.store;
+        let now = Timestamp::now();
+        for (suite, labels) in [("nightly", ["branch:main"]), ("nightly", ["branch:dev"]), ("hourly", ["branch:main"])]
+        {
+            let run =
+                arranged::SuiteRun { suite, at: text(now), verdict: Verdict::Failed, labels: &labels, tests: &[] };
+            arranged::suite_run(store, run).await;
+        }
+        notifier.tell().await.unwrap();
+        let only = RuleFilter { suite: "nightly".to_owned(), branch: "main".to_owned(), ..RuleFilter::default() };
+        let shown = preview(store, &rule(Timing::Immediately, only), None).await.unwrap();
+        assert!(
+            shown.text.contains("nightly on main, since")
+                && !shown.text.contains("dev")
+                && !shown.text.contains("hourly"),
+            "{}",
+            shown.text
+        );
+        assert_eq!(shown.title, "Kennel digest: 1 failing, 1 run");
+        let all = preview(store, &rule(Timing::Immediately, RuleFilter::default()), None).await.unwrap();
+        assert_eq!(all.title, "Kennel digest: 3 failing, 3 runs");
+    }
+}

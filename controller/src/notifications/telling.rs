@@ -249,3 +249,77 @@ fn message(event: NotificationEvent, outcome: &Outcome, condition: &Condition, c
         link: Some(run_path(outcome.kind, outcome.run)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{DeliveryFilter, arranged};
+    use kennel_model::Verdict;
+    use kennel_model::api::{RuleFilter, Secret, WriteRule};
+    use kennel_notifications::destination::Destination;
+
+    /// Tells of runs of a suite one after the other, by a rule of these events; answers the titles and the last body.
+    async fn told(events: &[NotificationEvent], runs: &[(Verdict, &[(&str, bool)])]) -> (Vec<String>, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("kennel.db")).await.unwrap();
+        let slack = Destination::Slack { url: Secret("https://hooks.slack.example/x".to_owned()) };
+        store.save_channel(None, "team", &slack, false, true).await.unwrap();
+        let rule = WriteRule {
+            channel: 1,
+            events: events.to_vec(),
+            only: RuleFilter::default(),
+            timing: Timing::Immediately,
+            quiet_hours: None,
+            enabled: true,
+        };
+        store.save_rule(None, &rule, "2026-01-01T00:00:00.000Z", None).await.unwrap();
+        let notifier = Notifier::new(store.clone(), Arc::default());
+        for (second, (verdict, tests)) in runs.iter().enumerate() {
+            let at = format!("2026-01-01T00:00:{second:02}.000Z");
+            let run = arranged::SuiteRun { suite: "nightly", at, verdict: *verdict, labels: &["branch:main"], tests };
+            arranged::suite_run(&store, run).await;
+            notifier.tell().await.unwrap();
+            // Looking again tells nothing twice.
+            notifier.tell().await.unwrap();
+        }
+        let mut log = store.deliveries(&DeliveryFilter { limit: 99, ..DeliveryFilter::default() }).await.unwrap();
+        log.reverse();
+        let body = match log.last() {
+            Some(last) => store.delivery(&last.id).await.unwrap().unwrap().body,
+            None => String::new(),
+        };
+        (log.into_iter().map(|entry| entry.title).collect(), body)
+    }
+
+    use NotificationEvent::{EveryFailure, FirstFailure, Recovery, Regression};
+    use Verdict::{Failed, Halted, Passed};
+
+    const GOOD: &[(&str, bool)] = &[("pay", true), ("login", true)];
+    const BAD: &[(&str, bool)] = &[("pay", false), ("login", true)];
+    const WORSE: &[(&str, bool)] = &[("pay", false), ("login", false)];
+
+    #[tokio::test]
+    async fn only_changes_are_told() {
+        let runs = [(Passed, GOOD), (Failed, BAD), (Failed, BAD), (Halted, &[][..]), (Failed, BAD), (Passed, GOOD)];
+        let (titles, _) = told(&[FirstFailure, Recovery, Regression], &runs).await;
+        assert_eq!(titles, ["nightly on main failed: 1 test or step", "nightly on main passes again"]);
+        let (titles, _) = told(&[EveryFailure], &runs).await;
+        assert_eq!(titles.len(), 3, "{titles:?}");
+    }
+
+    #[tokio::test]
+    async fn a_test_that_newly_fails_in_a_failing_suite_is_a_regression_that_names_it() {
+        let (titles, body) = told(&[Regression], &[(Failed, BAD), (Failed, BAD), (Failed, WORSE)]).await;
+        assert_eq!(titles, ["nightly on main: 1 test or step newly failing"]);
+        for part in [
+            "*Newly failing*\\n• shop › login: expected 3, was 4",
+            "*Failing already before*\\n• shop › pay",
+            "The first run that failed",
+            "0 of 2 tests passed.",
+        ] {
+            assert!(body.contains(part), "`{part}` is missing in {body}");
+        }
+    }
+}

@@ -31,6 +31,8 @@ pub(crate) use files::{Change, Draft, summary_of};
 pub(crate) use imports::IMPORT_STEP;
 pub(crate) use judgements::Judgement;
 pub(crate) use notes::Subject;
+#[cfg(test)]
+pub(crate) use notifications::arranged;
 pub(crate) use notifications::{
     DeliveryFilter, Due, Fault, NewDelivery, NewEvent, Outcome, StandingRow, StoredChannel, StoredRule, Tally, Tried,
 };

@@ -1,5 +1,7 @@
 //! Channels, rules and settings of notifications; what is sent lies in [`deliveries`], what it is about in [`outcomes`].
 
+#[cfg(test)]
+pub(crate) mod arranged;
 mod deliveries;
 mod outcomes;
 

@@ -8,4 +8,5 @@ mod endings;
 mod files;
 mod interruption;
 mod lifecycle;
+mod notifications;
 mod stage;
