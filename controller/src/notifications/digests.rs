@@ -146,15 +146,16 @@ mod tests {
         let daily = rule(Timing::Daily { hour: 8, zone: "UTC".to_owned() }, RuleFilter::default());
         let from = "2026-01-01T08:00:00.000Z";
         store.save_rule(None, &daily, from, Some("2026-01-02T08:00:00.000Z")).await.unwrap();
-        let suite = |at: &str, verdict| arranged::SuiteRun {
+        let suite = |at: &str, verdict, tests| arranged::SuiteRun {
             suite: "nightly",
             at: at.to_owned(),
             verdict,
             labels: &[],
-            tests: &[("pay", verdict == Verdict::Passed)],
+            tests,
         };
-        arranged::suite_run(store, suite("2026-01-01T09:00:00.000Z", Verdict::Passed)).await;
-        let failed = arranged::suite_run(store, suite("2026-01-02T09:00:00.000Z", Verdict::Failed)).await;
+        arranged::suite_run(store, suite("2026-01-01T09:00:00.000Z", Verdict::Passed, &[("pay", true)])).await;
+        let failed = suite("2026-01-02T09:00:00.000Z", Verdict::Failed, &[("pay", false)]);
+        let failed = arranged::suite_run(store, failed).await;
         notifier.tell().await.unwrap();
 
         // Kennel was down for three days.
