@@ -57,8 +57,8 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_waiting ON deliveries (next_try_at) WHERE state = 'waiting';
 CREATE INDEX deliveries_by_channel ON deliveries (channel, tried_at);
 
--- What is remembered of a suite or an experiment from one run to the next.
-CREATE TABLE standings (
+-- What is remembered of a suite or an experiment from one run to the next, per branch.
+CREATE TABLE notification_standings (
     kind     TEXT NOT NULL,
     name     TEXT NOT NULL,
     branch   TEXT NOT NULL,

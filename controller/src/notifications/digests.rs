@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use kennel_model::Verdict;
-use kennel_model::api::{DigestView, MessageLine, NotificationSubject, RuleFilter, Timing, WriteRule};
-use kennel_notifications::digest::{Digest, Failing, Ran};
+use kennel_model::api::{
+    DigestView, FlakyView, MessageLine, NotificationSubject, RuleFilter, TestFilter, TestOrder, TestStanding, TestView,
+    Timing, WriteRule,
+};
+use kennel_notifications::digest::{Digest, Failing, Flaky, Muted, Ran};
 use kennel_notifications::message::Message;
 use kennel_notifications::rule::{About, matches};
 use kennel_notifications::timing::next_digest;
@@ -15,6 +18,8 @@ use crate::store::{Store, StoreError, Tally};
 
 /// Most changes that a digest lists.
 const MOST_CHANGES: usize = 200;
+/// Most muted and most flaky tests that a digest lists.
+const MOST_TESTS: u32 = 100;
 
 impl Notifier {
     /// Makes every digest that is due.
@@ -89,9 +94,54 @@ async fn digest(store: &Store, rule: &WriteRule, from: &str, to: &str) -> Result
         ran: ran(store.tallies_between(from, to).await?, only),
         changes,
         failing: failing.collect(),
-        muted: Vec::new(),
-        flaky: Vec::new(),
+        muted: muted(store, only).await?,
+        flaky: flaky(store, only).await?,
     })
+}
+
+/// Tests of what a rule is about; none for a rule about an experiment.
+async fn tests(store: &Store, only: &RuleFilter, filter: TestFilter) -> Result<Vec<TestStanding>, StoreError> {
+    if only.suite.is_empty() && !only.experiment.is_empty() {
+        return Ok(Vec::new());
+    }
+    let suite = Some(only.suite.clone()).filter(|suite| !suite.is_empty());
+    store.listed_tests(&TestFilter { suite, ..filter }).await
+}
+
+async fn muted(store: &Store, only: &RuleFilter) -> Result<Vec<Muted>, StoreError> {
+    let filter = TestFilter { muted: Some(true), order: TestOrder::Expiry, limit: MOST_TESTS, ..TestFilter::default() };
+    let muted = tests(store, only, filter).await?.into_iter().filter_map(|standing| {
+        let mute = standing.mute?;
+        Some(Muted {
+            test: called(&standing.test),
+            link: Some(format!("/tests/{}", standing.test.id)),
+            owner: mute.owner,
+            reason: mute.reason,
+            until: Some(mute.expires_at),
+        })
+    });
+    Ok(muted.collect())
+}
+
+async fn flaky(store: &Store, only: &RuleFilter) -> Result<Vec<Flaky>, StoreError> {
+    let filter = TestFilter { flaky: true, order: TestOrder::Flaky, limit: MOST_TESTS, ..TestFilter::default() };
+    let flaky = tests(store, only, filter).await?.into_iter().map(|standing| {
+        let FlakyView { changes, on_retry, results, .. } = standing.flaky;
+        let retried = if on_retry == 0 { String::new() } else { format!(", {on_retry} passed on a retry") };
+        Flaky {
+            test: called(&standing.test),
+            link: Some(format!("/tests/{}", standing.test.id)),
+            score: format!("{changes} changes between pass and fail in {results} results{retried}"),
+        }
+    });
+    Ok(flaky.collect())
+}
+
+/// A test as messages name it.
+fn called(test: &TestView) -> String {
+    let parts = [&test.class, &test.name, &test.parameters];
+    let parts: Vec<&str> = parts.into_iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+    format!("{}: {}", test.suite, parts.join(" › "))
 }
 
 fn ran(tallies: Vec<Tally>, only: &RuleFilter) -> Vec<Ran> {

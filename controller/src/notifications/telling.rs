@@ -129,8 +129,8 @@ impl Notifier {
 }
 
 async fn suite_condition(store: &Store, run: RunId) -> Result<Condition, StoreError> {
-    let mut faults = store.failed_tests(run).await?;
-    faults.extend(store.failed_steps(run).await?);
+    let mut faults = store.tests_at_fault(run).await?;
+    faults.extend(store.steps_at_fault(run).await?);
     Ok(Condition { faults, sound: store.sound_keys(run).await?, tests: Some(store.test_counts(run).await?) })
 }
 

@@ -8,7 +8,7 @@ use kennel_notifications::change::Standing;
 use sqlx::sqlite::SqliteRow;
 
 use super::{NewDelivery, get};
-use crate::store::{Store, StoreError, count, from_json, to_json};
+use crate::store::{Store, StoreError, count, from_json, now, to_json};
 
 /// Runs looked at in one go.
 const BATCH: i64 = 200;
@@ -85,7 +85,7 @@ impl Store {
         );
         let suites = suites.bind(BATCH).fetch_all(&self.reader).await.map_err(failed())?;
         let statement = format!(
-            "SELECT r.id, r.name, r.verdict, r.reasons, '[]' AS labels, r.ended_at, {IS_STEP} FROM runs r \
+            "SELECT r.id, r.name, r.verdict, r.reasons, r.labels, r.ended_at, {IS_STEP} FROM runs r \
              WHERE r.notified = 0 AND r.state = 'judged' ORDER BY r.ended_at, r.id LIMIT $1"
         );
         let runs = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(BATCH);
@@ -108,20 +108,21 @@ impl Store {
         name: &str,
         branch: &str,
     ) -> Result<Option<Standing>, StoreError> {
-        let text: Option<String> =
-            sqlx::query_scalar("SELECT standing FROM standings WHERE kind = $1 AND name = $2 AND branch = $3")
-                .bind(kind.word())
-                .bind(name)
-                .bind(branch)
-                .fetch_optional(&self.reader)
-                .await
-                .map_err(StoreError::database("read how something stands"))?;
+        let text: Option<String> = sqlx::query_scalar(
+            "SELECT standing FROM notification_standings WHERE kind = $1 AND name = $2 AND branch = $3",
+        )
+        .bind(kind.word())
+        .bind(name)
+        .bind(branch)
+        .fetch_optional(&self.reader)
+        .await
+        .map_err(StoreError::database("read how something stands"))?;
         text.map(|text| from_json("standing", &text)).transpose()
     }
 
     /// Everything that is failing, by name.
     pub(crate) async fn failing_standings(&self) -> Result<Vec<StandingRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM standings WHERE failing = 1 ORDER BY name, branch, kind")
+        let rows = sqlx::query("SELECT * FROM notification_standings WHERE failing = 1 ORDER BY name, branch, kind")
             .fetch_all(&self.reader)
             .await
             .map_err(StoreError::database("read what is failing"))?;
@@ -155,7 +156,7 @@ impl Store {
         sqlx::query(statement).bind(outcome.run.to_string()).execute(&mut *transaction).await.map_err(failed())?;
         if let Some(row) = standing {
             sqlx::query(
-                "INSERT INTO standings (kind, name, branch, standing, failing, is_step) VALUES ($1, $2, $3, $4, $5, $6) \
+                "INSERT INTO notification_standings (kind, name, branch, standing, failing, is_step) VALUES ($1, $2, $3, $4, $5, $6) \
                  ON CONFLICT (kind, name, branch) DO UPDATE SET standing = excluded.standing, \
                  failing = excluded.failing, is_step = excluded.is_step",
             )
@@ -228,7 +229,7 @@ impl Store {
         );
         let suites = suites.bind(from).bind(to).fetch_all(&self.reader).await.map_err(failed())?;
         let statement = format!(
-            "SELECT r.name, r.verdict, '[]' AS labels, {IS_STEP} FROM runs r \
+            "SELECT r.name, r.verdict, r.labels, {IS_STEP} FROM runs r \
              WHERE r.state = 'judged' AND r.ended_at > $1 AND r.ended_at <= $2 ORDER BY r.name"
         );
         let runs = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(from).bind(to);
@@ -248,23 +249,27 @@ impl Store {
         .collect()
     }
 
-    /// Tests of a suite's run that failed at their last attempt.
-    pub(crate) async fn failed_tests(&self, run: RunId) -> Result<Vec<Fault>, StoreError> {
+    /// Tests of a suite's run that failed and are not muted.
+    pub(crate) async fn tests_at_fault(&self, run: RunId) -> Result<Vec<Fault>, StoreError> {
         let rows = sqlx::query(
-            "SELECT t.id, t.class, t.name, t.parameters, r.message FROM test_results r JOIN tests t ON t.id = r.test \
-             WHERE r.suite_run = $1 AND r.outcome IN ('failed', 'error') AND r.attempt = \
-             (SELECT MAX(l.attempt) FROM test_results l WHERE l.suite_run = r.suite_run AND l.test = r.test) \
+            "SELECT t.id, t.class, t.name, t.parameters, (SELECT r.message FROM test_results r \
+             WHERE r.suite_run = h.suite_run AND r.test = h.test AND r.outcome IN ('failed', 'error') \
+             ORDER BY r.attempt DESC LIMIT 1) AS message FROM test_history h JOIN tests t ON t.id = h.test \
+             WHERE h.suite_run = $1 AND h.outcome IN ('failed', 'error') \
+             AND NOT EXISTS (SELECT 1 FROM mutes m WHERE m.test = h.test AND m.expires_at > $2) \
              ORDER BY t.class, t.name, t.parameters",
         )
         .bind(run.to_string())
+        .bind(now())
         .fetch_all(&self.reader)
         .await
         .map_err(StoreError::database("read failed tests"))?;
         let read = |row: &SqliteRow| {
-            let (id, message): (i64, String) = (get(row, "id")?, get(row, "message")?);
+            let id: i64 = get(row, "id")?;
             let parts = [get::<String>(row, "class")?, get(row, "name")?, get(row, "parameters")?];
             let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
             let mut text = parts.join(" › ");
+            let message: String = get::<Option<String>>(row, "message")?.unwrap_or_default();
             if let Some(first) = message.lines().find(|line| !line.trim().is_empty()) {
                 text.push_str(&format!(": {}", first.trim()));
             }
@@ -274,7 +279,7 @@ impl Store {
     }
 
     /// Steps of a suite's run that failed at their last attempt and that no failed test stands for.
-    pub(crate) async fn failed_steps(&self, run: RunId) -> Result<Vec<Fault>, StoreError> {
+    pub(crate) async fn steps_at_fault(&self, run: RunId) -> Result<Vec<Fault>, StoreError> {
         let rows = sqlx::query(
             "SELECT s.name, s.message FROM steps s WHERE s.suite_run = $1 AND s.outcome IN ('failed', 'error') \
              AND s.kind <> 'parallel' \
@@ -295,17 +300,15 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// Keys of the tests and steps of a suite's run that passed at their last attempt.
+    /// Keys of the tests and steps of a suite's run that passed.
     pub(crate) async fn sound_keys(&self, run: RunId) -> Result<BTreeSet<String>, StoreError> {
         let failed = || StoreError::database("read passed tests");
-        let tests: Vec<i64> = sqlx::query_scalar(
-            "SELECT r.test FROM test_results r WHERE r.suite_run = $1 AND r.outcome = 'passed' AND r.attempt = \
-             (SELECT MAX(l.attempt) FROM test_results l WHERE l.suite_run = r.suite_run AND l.test = r.test)",
-        )
-        .bind(run.to_string())
-        .fetch_all(&self.reader)
-        .await
-        .map_err(failed())?;
+        let tests: Vec<i64> =
+            sqlx::query_scalar("SELECT test FROM test_history WHERE suite_run = $1 AND outcome = 'passed'")
+                .bind(run.to_string())
+                .fetch_all(&self.reader)
+                .await
+                .map_err(failed())?;
         let steps: Vec<String> =
             sqlx::query_scalar("SELECT s.name FROM steps s WHERE s.suite_run = $1 AND s.outcome = 'passed'")
                 .bind(run.to_string())
