@@ -53,7 +53,7 @@ impl Notifier {
         Self { store, wake, courier: Arc::default(), forgotten_at: None }
     }
 
-    /// Works until `stop`. What is being sent then is sent again after the next start.
+    /// Works until `stop`, or until its controller is dropped. What is being sent then is sent again after the next start.
     pub(crate) async fn work(mut self, mut happenings: broadcast::Receiver<Happening>, stop: CancellationToken) {
         let mut sending = JoinSet::new();
         let mut busy = BTreeSet::new();
@@ -67,7 +67,7 @@ impl Notifier {
             };
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = news(&mut happenings) => {}
+                is_alive = news(&mut happenings) => if !is_alive { break },
                 () = self.wake.notified() => {}
                 Some(sent) = sending.join_next() => match sent {
                     Ok(channel) => { busy.remove(&channel); }
@@ -108,14 +108,14 @@ impl Notifier {
     }
 }
 
-/// Waits until something happens that could be news.
-async fn news(happenings: &mut broadcast::Receiver<Happening>) {
+/// Waits until something happens that could be news; false when the controller is gone.
+async fn news(happenings: &mut broadcast::Receiver<Happening>) -> bool {
     loop {
         match happenings.recv().await {
             Ok(Happening::RunEnded(_) | Happening::SuiteRunEnded(_) | Happening::SchedulesChanged)
-            | Err(RecvError::Lagged(_)) => return,
+            | Err(RecvError::Lagged(_)) => return true,
             Ok(_) => {}
-            Err(RecvError::Closed) => std::future::pending().await,
+            Err(RecvError::Closed) => return false,
         }
     }
 }
