@@ -213,7 +213,10 @@ async fn a_fault_is_dragged_typed_undone_saved_compared_and_restored() {
         .until("version 3", SOON, "return document.getElementById('saved')?.textContent.includes('version 3')")
         .await;
     assert!(yaml(&browser).await.contains("start: 10s"));
-    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    // The page that shows what was refused is answered with 422, which the console tells.
+    let complaints: Vec<String> =
+        browser.complaints().await.into_iter().filter(|line| !line.contains("status of 422")).collect();
+    assert_eq!(complaints, Vec::<String>::new());
     browser.close().await;
 }
 
@@ -241,22 +244,25 @@ async fn a_suite_is_built_from_nothing_with_buttons_keys_and_the_mouse() {
     browser.until("moved up", SOON, "return document.activeElement.id === 'f-steps-1-up'").await;
     assert_eq!(browser.script(names).await, "Home page answers,Wait,Run late orders");
     // Down with the mouse, past the last card.
-    drag(&browser, "#f-steps-0 .handle", (0.0, 0.0), (0.0, 700.0)).await;
-    let script = format!("return (() => {{ {names} }})() === 'Wait,Run late orders,Home page answers'");
+    drag(&browser, "#f-steps-1 .handle", (0.0, 0.0), (0.0, 260.0)).await;
+    let script = format!("return (() => {{ {names} }})() === 'Home page answers,Run late orders,Wait'");
     browser.until("dragged to the end", SOON, &script).await;
     // A copy has a name of its own; a group holds steps.
-    browser.click("#f-steps-2 > .item-head button[aria-label^='Duplicate']").await;
+    browser.click("#f-steps-0 > .item-head button[aria-label^='Duplicate']").await;
     browser.click("#section-steps > .body > .add-step [data-add=parallel]").await;
     browser.until("it is valid still", SOON, "return document.getElementById('valid') !== null && document.getElementById('f-steps-4-parallel-1-name') !== null").await;
-    fill(&browser, "f-steps-2-check-expect-status", "abc").await;
-    browser.until("an inline error", SOON, "return document.querySelector('#f-steps-2 .error') !== null").await;
-    fill(&browser, "f-steps-2-check-expect-status", "204").await;
+    fill(&browser, "f-steps-1-check-expect-status", "abc").await;
+    browser.until("an inline error", SOON, "return document.querySelector('#f-steps-1 .error') !== null").await;
+    fill(&browser, "f-steps-1-check-expect-status", "204").await;
     browser.until("it is valid at last", SOON, "return document.getElementById('valid') !== null").await;
     browser.click("#save").await;
     browser.until("it is saved", SOON, "return document.getElementById('saved') !== null").await;
     let saved = serving.get("/files/suite/nightly");
     assert!(saved["source"].as_str().unwrap().contains("status: 204"), "{saved:#}");
-    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    // An older server knows no agents.
+    let complaints: Vec<String> =
+        browser.complaints().await.into_iter().filter(|line| !line.contains("/api/v1/agents")).collect();
+    assert_eq!(complaints, Vec::<String>::new());
     browser.close().await;
 }
 

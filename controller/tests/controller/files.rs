@@ -320,6 +320,12 @@ async fn each_kind_is_checked_by_its_own_rules() {
         stage.post("/validate", &json!({"kind": "suite", "source": "version: 1\nname: s\nsteps: []\n"})).await;
     assert_eq!((status, &view["problems"][0]["field"]), (422, &json!("steps")), "{view}");
     assert_eq!(stage.post("/validate", &json!({"kind": "suite"})).await.0, 422);
+    // An editor asks for a report: that something is wrong is an answer then, and no error.
+    let (status, report) = stage.post("/validate?report=true", &json!({"kind": "target", "source": "name: 7\n"})).await;
+    assert_eq!((status, &report["valid"]), (200, &Value::Null), "{report}");
+    assert!(!report["problems"].as_array().unwrap().is_empty(), "{report}");
+    let (_, report) = stage.post("/validate?report=true", &json!({"kind": "target", "source": target("shop")})).await;
+    assert_eq!((&report["valid"]["name"], &report["problems"]), (&json!("shop"), &json!([])), "{report}");
     // Names are apart by kind.
     stage.put("/files/target/s", &json!({"source": target("s")})).await;
     assert_eq!(stage.get("/files/suite/s").await.0, 404);

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::ValidView;
+use crate::document::PlacedProblem;
 use crate::words::words;
 
 words! {
@@ -179,6 +181,15 @@ pub struct ValidateFile {
     /// Name of the file, for error messages.
     #[serde(default)]
     pub file: Option<String>,
+}
+
+/// What a check of a file found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CheckReport {
+    /// What the file comes to; absent when it is not valid.
+    pub valid: Option<ValidView>,
+    /// Every problem of it.
+    pub problems: Vec<PlacedProblem>,
 }
 
 /// What files may refer to, for editors that offer choices.

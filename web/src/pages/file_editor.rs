@@ -40,9 +40,9 @@ impl EditorPage {
         }
     }
 
-    /// Whether the text is the version that is kept.
+    /// Whether nothing is lost when the page is left: the text is what is kept, or nobody has written it yet.
     fn is_saved(&self) -> bool {
-        self.name.is_some() && matches!(self.outcome, Outcome::Open | Outcome::Saved(_))
+        matches!(self.outcome, Outcome::Open | Outcome::Saved(_))
     }
 
     /// Where the form goes.
@@ -67,6 +67,8 @@ impl EditorPage {
 enum Outcome {
     /// Nothing was asked yet.
     Open,
+    /// It was written elsewhere and is not saved.
+    Written,
     /// It was saved as this version.
     Saved(u32),
     /// It is valid.
@@ -229,7 +231,10 @@ async fn submit(
         outcome: Outcome::Open,
     };
     match written.action {
-        Action::Open => return show(StatusCode::OK, page),
+        Action::Open => {
+            page.outcome = Outcome::Written;
+            return show(StatusCode::OK, page);
+        }
         Action::Check => {
             let label = page.heading();
             let (status, outcome) = match web.controller.check_file(kind, &label, &source).await {

@@ -35,7 +35,7 @@ export class Check {
     this.asked += 1;
     const asked = this.asked;
     try {
-      const answer = await fetch("/api/v1/validate", {
+      const answer = await fetch("/api/v1/validate?report=true", {
         method: "POST",
         headers: csrf({ "content-type": "application/json" }),
         body: JSON.stringify({ kind: this.kind, source: text }),
@@ -43,8 +43,7 @@ export class Check {
       });
       const told = await answer.json();
       if (asked !== this.asked) return;
-      if (answer.ok) this.told({ problems: [], valid: told });
-      else if (answer.status === 422 && told.problems?.length > 0) this.told({ problems: told.problems });
+      if (answer.ok) this.told({ problems: told.problems, valid: told.valid });
       else this.told({ failed: told.error ?? `Kennel answered ${answer.status}` });
     } catch (error) {
       if (error.name !== "AbortError" && asked === this.asked) this.told({ failed: "Could not reach Kennel. Is it still running?" });

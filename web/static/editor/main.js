@@ -162,7 +162,7 @@ document.getElementById("open-file")?.addEventListener("change", async (event) =
 form.addEventListener("submit", () => (leaving = true));
 addEventListener("pageshow", () => (leaving = false));
 addEventListener("beforeunload", (event) => {
-  if (!leaving && area.value !== saved && area.value.trim() !== "") event.preventDefault();
+  if (!leaving && area.value !== saved && area.value.trim() !== "" && navigator.userActivation?.hasBeenActive !== false) event.preventDefault();
 });
 // Enter in a field of the form must not save by accident.
 root.addEventListener("keydown", (event) => {

@@ -130,6 +130,8 @@ function dragCard(ctx, event, path, from) {
   const key = path.join("/");
   handle.setPointerCapture(event.pointerId);
   const move = (event) => {
+    if (event.clientY < 48) scrollBy(0, -24);
+    if (event.clientY > innerHeight - 48) scrollBy(0, 24);
     const cards = [...list.children].filter((child) => child.classList.contains("step"));
     const above = cards.filter((card, at) => {
       const box = card.getBoundingClientRect();
