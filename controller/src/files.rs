@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kennel_model::api::{
     DiffLine, DiffRow, FileDiff, FileKind, FileSummary, FileVersion, KnownExperiment, KnownFault, KnownParameter,
-    KnownScenario, LineChange, RestoreFile, SaveFile, SurroundingsView, ValidView,
+    KnownScenario, LibraryEntry, LineChange, RestoreFile, SaveFile, SurroundingsView, ValidView,
 };
 use kennel_model::document::{Document, PlacedProblem, Problem, Problems};
 use kennel_model::experiment;
@@ -126,6 +126,16 @@ impl Controller {
                 Ok(ValidView { kind, name: target.name.clone(), target: target.name, planned_s: 0.0 })
             }
             FileKind::Suite => self.check_suite(file, source).await,
+        }
+    }
+
+    /// The files of a kind that ship with Kennel: templates to begin with.
+    #[must_use]
+    pub fn shipped(&self, kind: FileKind) -> &[LibraryEntry] {
+        match kind {
+            FileKind::Experiment => &self.inner.config.library,
+            FileKind::Suite => &self.inner.config.suites,
+            FileKind::Target => &[],
         }
     }
 

@@ -60,6 +60,14 @@ impl Surroundings for KeptTargets {
         all.into_values().collect()
     }
 
+    fn experiment(&self, name: &str) -> Result<String, String> {
+        self.outside.experiment(name)
+    }
+
+    fn commands(&self, labels: &[String]) -> Option<Vec<String>> {
+        self.outside.commands(labels)
+    }
+
     fn builtins(&self) -> Vec<Builtin> {
         self.outside.builtins()
     }

@@ -13,21 +13,13 @@ pub(crate) struct Start {
 
 /// The templates of a kind.
 pub(crate) fn templates(controller: &Controller, kind: FileKind) -> Vec<Start> {
-    let entries = match kind {
-        FileKind::Experiment => controller.library(),
-        FileKind::Suite | FileKind::Target => &[],
-    };
-    let starts = entries.iter();
+    let starts = controller.shipped(kind).iter();
     starts.map(|entry| Start { name: entry.name.clone(), description: entry.description.clone() }).collect()
 }
 
 /// The text of a template.
 pub(crate) fn template(controller: &Controller, kind: FileKind, name: &str) -> Option<String> {
-    let entries = match kind {
-        FileKind::Experiment => controller.library(),
-        FileKind::Suite | FileKind::Target => &[],
-    };
-    entries.iter().find(|entry| entry.name == name).map(|entry| entry.source.clone())
+    controller.shipped(kind).iter().find(|entry| entry.name == name).map(|entry| entry.source.clone())
 }
 
 /// The text of a new file without template; it refers to a known target if there is one.

@@ -5,12 +5,13 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Form};
-use kennel_controller::{Caller, FileError, StartError};
-use kennel_model::api::{FileDiff, FileKind, FileVersion, SaveFile, StartRun};
+use kennel_controller::{Caller, FileError, StartError, StartSuiteError};
+use kennel_model::api::{FileDiff, FileKind, FileVersion, SaveFile, StartRun, StartSuite};
 use kennel_model::document::PlacedProblem;
 use kennel_model::naming;
 use serde::Deserialize;
 
+use crate::file_starts::Start;
 use crate::layout::Layout;
 use crate::pages::file_history::{Shown, folded};
 use crate::pages::file_place::{Place, encoded};
@@ -30,6 +31,8 @@ struct EditorPage {
     source: String,
     message: String,
     outcome: Outcome,
+    /// What a new file may begin with.
+    starts: Vec<Start>,
 }
 
 impl EditorPage {
@@ -128,6 +131,7 @@ pub(crate) async fn begin(
             source,
             message: String::new(),
             outcome: Outcome::Open,
+            starts: file_starts::templates(&web.controller, kind),
         },
     )
 }
@@ -160,6 +164,7 @@ pub(crate) async fn edit(
             source: file.source,
             message: String::new(),
             outcome,
+            starts: Vec::new(),
         },
     )
 }
@@ -229,6 +234,7 @@ async fn submit(
         source: source.clone(),
         message: written.message.clone(),
         outcome: Outcome::Open,
+        starts: file_starts::templates(&web.controller, kind),
     };
     match written.action {
         Action::Open => {
@@ -264,7 +270,17 @@ async fn submit(
 async fn run(web: &Web, caller: &Caller, kind: FileKind, saved: FileVersion) -> Result<Response, Problem> {
     match kind {
         FileKind::Experiment => start(web, caller, &saved.name, saved.source).await,
-        FileKind::Suite => Ok(Redirect::to(&format!("/suites/{}?start", encoded(&saved.name))).into_response()),
+        FileKind::Suite => {
+            let request = StartSuite { suite: Some(saved.name), ..StartSuite::default() };
+            match web.controller.start_suite_by(caller, request).await {
+                Ok(id) => Ok(Redirect::to(&format!("/suite-runs/{id}")).into_response()),
+                Err(StartSuiteError::Store(error)) => Err(error.into()),
+                Err(error) => Err(Problem::Unusable {
+                    what: error.to_string(),
+                    next: "It is saved. Open it in the editor and mend it there.",
+                }),
+            }
+        }
         FileKind::Target => Err(Problem::Unusable {
             what: "A target cannot be run.".to_owned(),
             next: "Run an experiment or a suite on it.",
