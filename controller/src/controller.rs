@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use kennel_model::api::{
-    ComparisonView, FileKind, LibraryEntry, LiveEvent, RunDetail, RunSummary, SeriesView, StartRun,
+    ComparisonView, FileKind, LibraryEntry, LiveEvent, QueueKind, RunDetail, RunSummary, SeriesView, StartRun,
 };
 use kennel_model::document::Problems;
 use kennel_model::experiment::{self, Surroundings};
@@ -29,7 +29,7 @@ use crate::runs::active::{ActiveRuns, Stop};
 use crate::runs::agents::Agents;
 use crate::runs::driver::{Deadlines, Driver};
 use crate::runs::logbook::Logbook;
-use crate::runs::queue::Queue;
+use crate::runs::queue::{Job, Queue};
 use crate::store::{RunFilter, Store, StoreError};
 use crate::suites::active::ActiveSuites;
 use crate::surroundings::KeptTargets;
@@ -147,7 +147,7 @@ pub(crate) struct Inner {
     pub(crate) kept_targets: Arc<KeptTargets>,
     /// Wakes the task that tells people when something that it works with was changed.
     pub(crate) wake_notifier: Arc<Notify>,
-    active: ActiveRuns,
+    pub(crate) active: ActiveRuns,
     pub(crate) suites: ActiveSuites,
     /// Cancelled when no new run may start.
     pub(crate) shutdown: CancellationToken,
@@ -174,13 +174,15 @@ impl Controller {
         let targets = store.files(FileKind::Target).await?;
         let kept_targets = Arc::new(KeptTargets::new(Arc::clone(&config.surroundings), &targets));
         config.surroundings = Arc::clone(&kept_targets) as Arc<dyn Surroundings + Send + Sync>;
+        let happenings = Happenings::default();
+        let queue = Queue::new(happenings.clone(), store.queue_fronts().await?);
         let inner = Arc::new(Inner {
             config,
             kept_targets,
             store,
             agents: Arc::new(Agents::new(AGENT_PATIENCE)),
-            queue: Arc::new(Queue::new()),
-            happenings: Happenings::default(),
+            queue: Arc::new(queue),
+            happenings,
             wake_notifier: Arc::default(),
             active: ActiveRuns::default(),
             suites: ActiveSuites::default(),
@@ -264,8 +266,30 @@ impl Controller {
     /// # Errors
     /// When the experiment is not valid, cannot be stored, or Kennel is shutting down.
     pub async fn start_run(&self, request: StartRun) -> Result<RunId, StartError> {
+        self.start_run_as(RunId::new(), request, "", 0).await
+    }
+
+    /// As [`Self::start_run`], under an identity chosen beforehand, for somebody, with a priority in the queue.
+    ///
+    /// # Errors
+    /// As [`Self::start_run`].
+    pub async fn start_run_as(
+        &self,
+        id: RunId,
+        request: StartRun,
+        requested_by: &str,
+        priority: i32,
+    ) -> Result<RunId, StartError> {
         let experiment = self.validate(&request).await.map_err(StartError::Invalid)?;
-        self.launch(experiment, request.raw_log, Some(Arc::clone(&self.inner.queue)), Vec::new()).await
+        let targets = [experiment.target().name.clone()].into();
+        let job = Job {
+            faults: experiment.experiment().faults.iter().map(|fault| fault.kind).collect(),
+            priority,
+            requested_by: requested_by.to_owned(),
+            expected: Some(experiment.experiment().load.duration()),
+            ..Job::new(id, QueueKind::Experiment, experiment.experiment().name.clone(), targets)
+        };
+        self.launch(id, experiment, request.raw_log, Some(job), Vec::new()).await
     }
 
     /// Stores a run for a step of a suite that has the target already, and carries it out as soon as an agent with these
@@ -275,21 +299,21 @@ impl Controller {
         experiment: ValidExperiment,
         labels: Vec<String>,
     ) -> Result<RunId, StartError> {
-        self.launch(experiment, None, None, labels).await
+        self.launch(RunId::new(), experiment, None, None, labels).await
     }
 
     async fn launch(
         &self,
+        id: RunId,
         experiment: ValidExperiment,
         raw_log: Option<String>,
-        queue: Option<Arc<Queue>>,
+        job: Option<Job>,
         labels: Vec<String>,
     ) -> Result<RunId, StartError> {
         let experiment = Arc::new(experiment);
         if self.inner.shutdown.is_cancelled() {
             return Err(StartError::Closing);
         }
-        let id = RunId::new();
         let summary = self.inner.store.insert_run(id, &experiment).await?;
         let account = OpenAccount::new(Account::new(Arc::clone(&experiment), summary));
         let reins = self.inner.active.add(id, account.clone());
@@ -299,7 +323,7 @@ impl Controller {
         }
         let driver = Driver {
             agents: Arc::clone(&self.inner.agents),
-            queue,
+            queue: job.map(|job| (Arc::clone(&self.inner.queue), job)),
             labels,
             logbook: Logbook::new(self.inner.store.clone(), reins.live, account),
             experiment,

@@ -12,6 +12,7 @@ mod files;
 mod happenings;
 mod judge;
 mod notifications;
+mod queueing;
 mod reading;
 mod recording;
 mod results;
@@ -26,6 +27,7 @@ pub use controller::{Controller, ControllerConfig, ControllerError, FindError, H
 pub use files::{FileError, FoundExperiment};
 pub use happenings::Happening;
 pub use notifications::{DeliveryQuery, NotificationError};
+pub use queueing::QueueError;
 pub use results::{Failures, ImportError, ImportRequest, JoinError, MuteError, NoteError};
 pub use store::{RunFilter, StoreError};
 pub use suites::{CancelSuiteError, LogPart, RerunError, StartSuiteError};

@@ -3,14 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use kennel_model::Verdict;
 use kennel_model::api::{ApiProblem, RunDetail, RunSummary, SeriesView, StartRun, Started};
+use kennel_model::{RunId, Verdict};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::ApiState;
 use super::problem::{Body, Path, Query, Refusal, problem};
-use crate::RunFilter;
+use crate::{Caller, RunFilter};
 
 /// Runs in a list unless asked otherwise.
 const PAGE: u32 = 50;
@@ -47,9 +47,10 @@ pub(super) struct Page {
 )]
 pub(super) async fn start(
     State(state): State<ApiState>,
+    caller: Caller,
     Body(request): Body<StartRun>,
 ) -> Result<(StatusCode, Json<Started>), Refusal> {
-    let id = state.controller.start_run(request).await?;
+    let id = state.controller.start_run_as(RunId::new(), request, &caller.name, 0).await?;
     Ok((StatusCode::CREATED, Json(Started { id })))
 }
 

@@ -225,6 +225,28 @@ impl Agents {
         Ok(StepLink { agents: Arc::clone(self), agent: id, step: step.clone(), to: agent.to.clone(), name, inbox })
     }
 
+    /// Why no agent takes a run with these faults at the moment, in a sentence; nothing when one could.
+    pub(crate) fn obstacle(&self, faults: &BTreeSet<FaultKind>) -> Option<String> {
+        let state = self.state();
+        let known: Vec<_> =
+            state.attached.values().filter_map(|a| Some((a.description.as_ref()?, &a.serving))).collect();
+        if known.is_empty() {
+            return Some("no agent is attached".to_owned());
+        }
+        let mut capable = known.iter().filter(|(d, _)| faults.iter().all(|kind| d.faults.contains(kind))).peekable();
+        if capable.peek().is_none() {
+            let kinds = faults.iter().map(|kind| kind.word()).collect();
+            return Some(NoAgent::Capable { kinds }.to_string());
+        }
+        let busy: Option<Vec<String>> = capable
+            .map(|(agent, serving)| {
+                let (run, _) = serving.as_ref()?;
+                Some(format!("agent `{}` is busy with run {}", agent.name, run.short()))
+            })
+            .collect();
+        busy.map(|busy| busy.join(", "))
+    }
+
     /// Waits until an agent that carries all of `labels` and can inject `faults` is free, and takes it.
     pub(crate) async fn claim(
         self: &Arc<Self>,

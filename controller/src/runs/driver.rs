@@ -59,8 +59,8 @@ impl Deadlines {
 /// Everything a run's driver needs.
 pub(crate) struct Driver {
     pub(crate) agents: Arc<Agents>,
-    /// Where it waits for its target; `None` for a step of a suite that has the target already.
-    pub(crate) queue: Option<Arc<Queue>>,
+    /// Where it waits for its target, and as what; `None` for a step of a suite that has the target already.
+    pub(crate) queue: Option<(Arc<Queue>, Job)>,
     /// Labels that its agent must carry.
     pub(crate) labels: Vec<String>,
     pub(crate) experiment: Arc<ValidExperiment>,
@@ -101,19 +101,16 @@ impl Driver {
     async fn carry_out(&mut self) -> (Ending, Option<Turn>, Option<Claim>) {
         let faults: BTreeSet<_> = self.experiment.experiment().faults.iter().map(|fault| fault.kind).collect();
         let id = self.id();
-        let job = Job {
-            id,
-            name: self.experiment.experiment().name.clone(),
-            targets: BTreeSet::from([self.experiment.target().name.clone()]),
-            priority: 0,
-        };
         let (agents, queue, labels) = (Arc::clone(&self.agents), self.queue.clone(), self.labels.clone());
         let claimed = async {
             let turn = match queue {
-                Some(queue) => Some(queue.turn(job).await),
+                Some((queue, job)) => Some(queue.turn(job).await),
                 None => None,
             };
-            (turn, agents.claim(id, &labels, &faults).await)
+            turn.iter().for_each(|turn| turn.awaits_agent(true));
+            let claim = agents.claim(id, &labels, &faults).await;
+            turn.iter().for_each(|turn| turn.awaits_agent(false));
+            (turn, claim)
         };
         let (turn, claim) = tokio::select! {
             claimed = claimed => claimed,

@@ -12,6 +12,7 @@ mod matrix;
 mod mutes;
 mod notes;
 mod notifications;
+mod queue;
 mod records;
 mod results;
 mod runs;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
-use kennel_model::api::{Outcome, StepKind, StepState};
+use jiff::Timestamp;
+use kennel_model::api::{Outcome, QueueKind, StepKind, StepState};
 use kennel_model::suite::ValidSuite;
 use tokio_util::sync::CancellationToken;
 
@@ -65,11 +66,19 @@ impl SuiteDriver {
     /// Waits until every target is free; `None` when the run ends before that, or stays for Kennel's next start.
     async fn turn(&self) -> Option<Turn> {
         let summary = self.board.summary();
+        let expected = match self.controller.inner.store.usual_length(&summary.suite).await {
+            Ok(length) => length,
+            Err(error) => {
+                tracing::warn!(run = %summary.id, %error, "how long the suite takes is not known");
+                None
+            }
+        };
         let job = Job {
-            id: summary.id,
-            name: summary.suite.clone(),
-            targets: self.suite.targets(),
             priority: summary.priority,
+            created_at: summary.created_at.parse().unwrap_or_else(|_| Timestamp::now()),
+            requested_by: summary.started_by.clone(),
+            expected,
+            ..Job::new(summary.id, QueueKind::Suite, summary.suite.clone(), self.suite.targets())
         };
         for node in self.plan.all() {
             self.board.plan(node).await;

@@ -141,6 +141,20 @@ impl Controller {
         origin: Origin,
         started_by: &str,
     ) -> Result<RunId, StartSuiteError> {
+        self.start_suite_as(RunId::new(), request, origin, started_by).await
+    }
+
+    /// As [`Self::start_suite`], under an identity chosen beforehand.
+    ///
+    /// # Errors
+    /// As [`Self::start_suite`].
+    pub async fn start_suite_as(
+        &self,
+        id: RunId,
+        request: StartSuite,
+        origin: Origin,
+        started_by: &str,
+    ) -> Result<RunId, StartSuiteError> {
         let (name, kept) = match (&request.suite, &request.source) {
             (Some(name), None) => match self.kept_suite(name).await? {
                 Some(kept) => (name.clone(), kept),
@@ -149,11 +163,12 @@ impl Controller {
             (None, Some(source)) => ("suite.yaml".to_owned(), KeptSuite { source: source.clone(), version: None }),
             _ => return Err(StartSuiteError::Unclear),
         };
-        self.start_source(request, &name, kept, origin, started_by).await
+        self.start_source(id, request, &name, kept, origin, started_by).await
     }
 
     async fn start_source(
         &self,
+        id: RunId,
         request: StartSuite,
         name: &str,
         kept: KeptSuite,
@@ -184,7 +199,7 @@ impl Controller {
         labels.extend(request.labels.into_iter().filter(|label| !suite.suite().labels.contains(label)));
         let run = StoredSuiteRun {
             summary: SuiteRunSummary {
-                id: RunId::new(),
+                id,
                 suite: suite.suite().name.clone(),
                 version,
                 state: StepState::Queued,
@@ -206,7 +221,6 @@ impl Controller {
             only: request.only,
         };
         self.inner.store.insert_suite_run(&run).await?;
-        let id = run.summary.id;
         self.drive_suite(run, suite).await;
         Ok(id)
     }
@@ -320,7 +334,7 @@ impl Controller {
             priority: stored.summary.priority,
         };
         let kept = KeptSuite { source: stored.source, version: stored.summary.version };
-        Ok(self.start_source(start, &stored.summary.suite, kept, Origin::Manual, by).await?)
+        Ok(self.start_source(RunId::new(), start, &stored.summary.suite, kept, Origin::Manual, by).await?)
     }
 }
 

@@ -5,10 +5,10 @@ use axum::Form;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
-use kennel_controller::StartError;
-use kennel_model::ValidExperiment;
+use kennel_controller::{Caller, StartError};
 use kennel_model::api::{LibraryEntry, StartRun};
 use kennel_model::document::PlacedProblem;
+use kennel_model::{RunId, ValidExperiment};
 use serde::Deserialize;
 
 use crate::layout::Layout;
@@ -83,7 +83,11 @@ enum Action {
 }
 
 /// `POST /runs/new`: starts the run and goes to its page, or shows the editor again with what is wrong.
-pub(crate) async fn submit(State(web): State<Web>, Form(written): Form<Written>) -> Result<Response, Problem> {
+pub(crate) async fn submit(
+    State(web): State<Web>,
+    caller: Caller,
+    Form(written): Form<Written>,
+) -> Result<Response, Problem> {
     // Forms send lines with CR LF; the file as written has LF.
     let source = written.experiment.replace("\r\n", "\n");
     let file = Some(written.file.clone()).filter(|file| !file.is_empty()).unwrap_or_else(|| "experiment".to_owned());
@@ -93,7 +97,7 @@ pub(crate) async fn submit(State(web): State<Web>, Form(written): Form<Written>)
             Ok(valid) => (StatusCode::OK, Outcome::Valid(summary(&valid))),
             Err(problems) => (StatusCode::UNPROCESSABLE_ENTITY, Outcome::Invalid(problems.problems)),
         },
-        Action::Start => match web.controller.start_run(request).await {
+        Action::Start => match web.controller.start_run_as(RunId::new(), request, &caller.name, 0).await {
             Ok(id) => return Ok(Redirect::to(&format!("/runs/{id}")).into_response()),
             Err(StartError::Invalid(problems)) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, Outcome::Invalid(problems.problems))
