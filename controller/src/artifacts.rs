@@ -9,7 +9,7 @@ use kennel_model::RunId;
 use kennel_model::api::{ArtifactView, Retention, StorageView};
 
 use crate::store::now;
-use crate::{Controller, StoreError};
+use crate::{Caller, Controller, StoreError};
 
 /// Largest artifact that is kept, in bytes.
 const LARGEST: u64 = 500 << 20;
@@ -133,8 +133,11 @@ impl Controller {
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub async fn set_retention(&self, retention: Retention) -> Result<(), StoreError> {
+    pub async fn set_retention(&self, caller: &Caller, retention: Retention) -> Result<(), StoreError> {
         self.inner.store.set_retention(retention).await?;
+        let days = retention.days.map_or("for ever".to_owned(), |days| format!("{days} days"));
+        let most = retention.total_bytes.map_or("no limit".to_owned(), |bytes| format!("{bytes} bytes"));
+        self.record(caller, "set retention", "artifacts", &format!("{days}, {most}")).await?;
         self.purge_artifacts().await.map(|_| ())
     }
 

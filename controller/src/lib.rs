@@ -28,6 +28,6 @@ pub use files::{FileError, FoundExperiment};
 pub use happenings::Happening;
 pub use notifications::{DeliveryQuery, NotificationError};
 pub use queueing::QueueError;
-pub use results::{Failures, ImportError, ImportRequest, JoinError, MuteError, NoteError};
+pub use results::{Failures, ImportError, ImportRequest, JoinError, MuteError, NoteError, Upload, since};
 pub use store::{RunFilter, StoreError};
 pub use suites::{CancelSuiteError, LogPart, RerunError, StartSuiteError};

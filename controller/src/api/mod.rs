@@ -1,5 +1,6 @@
 //! The JSON API under `/api/v1`: one resource per file, its OpenAPI annotation beside its handler.
 
+mod annotations;
 mod artifacts;
 mod calendars;
 mod compare;
@@ -65,6 +66,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(schema::experiment_schema))
         .routes(routes!(schema::openapi_document))
         .routes(routes!(health::health))
+        .merge(annotations::routes())
         .merge(artifacts::routes())
         .merge(calendars::routes())
         .merge(files::routes())

@@ -1,7 +1,7 @@
 //! Results that other systems hand in: read whole, then kept whole; what cannot be read leaves nothing behind.
 
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use kennel_model::api::{Imported, Origin, OutcomeCounts, StepState, SuiteRunSummary};
@@ -55,6 +55,12 @@ pub enum ImportError {
     NoTests {
         /// Name of the file.
         file: String,
+    },
+    /// The upload is too large.
+    #[error("the upload has more than {} MB; split it by suite", limit / 1_000_000)]
+    TooLarge {
+        /// The most bytes that are taken.
+        limit: u64,
     },
     /// The document could not be set aside while it arrived.
     #[error("the upload could not be kept on disk: {0}")]
@@ -120,16 +126,6 @@ impl Controller {
         self.record(caller, "import results", &run.suite, &format!("{file}: run {}", run.id)).await?;
         self.inner.happenings.tell(Happening::SuiteRunEnded(run.id));
         Ok(Imported { run, results: u32::try_from(cases.len()).unwrap_or(u32::MAX) })
-    }
-
-    /// A new file to set an upload aside in, within the data directory; whoever asks removes it.
-    ///
-    /// # Errors
-    /// When its directory cannot be made.
-    pub async fn upload_path(&self) -> Result<PathBuf, std::io::Error> {
-        let dir = self.inner.config.data_dir.join("uploads");
-        tokio::fs::create_dir_all(&dir).await?;
-        Ok(dir.join(RunId::new().to_string()))
     }
 }
 

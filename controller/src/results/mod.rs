@@ -7,7 +7,9 @@ pub(crate) mod inbox;
 mod matrix;
 mod mutes;
 mod notes;
+mod since;
 mod tests;
+mod upload;
 
 use std::collections::BTreeSet;
 
@@ -18,6 +20,8 @@ use kennel_results::TestCase;
 pub use imports::{ImportError, ImportRequest};
 pub use mutes::{JoinError, MuteError};
 pub use notes::NoteError;
+pub use since::since;
+pub use upload::Upload;
 
 use crate::{Controller, StoreError};
 

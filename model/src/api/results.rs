@@ -488,3 +488,12 @@ pub struct TestFilter {
     /// How many to pass over.
     pub offset: u32,
 }
+
+/// Tests of a list, and how many there are in all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TestList {
+    /// Tests of this page.
+    pub tests: Vec<TestStanding>,
+    /// Tests in all.
+    pub total: u32,
+}
