@@ -6,6 +6,7 @@
 
 mod address;
 mod assets;
+mod bars;
 mod file_starts;
 mod headers;
 mod layout;
@@ -53,7 +54,7 @@ pub fn router_bound(controller: Controller, bound: Option<SocketAddr>) -> Router
         .merge(pages::calendars::routes())
         .merge(pages::experiments::routes())
         .merge(pages::failing::routes())
-        .merge(pages::imports::routes())
+        .merge(pages::history::routes())
         .merge(pages::notifications::routes())
         .merge(pages::people::routes())
         .merge(pages::queue::routes())
@@ -66,10 +67,13 @@ pub fn router_bound(controller: Controller, bound: Option<SocketAddr>) -> Router
         .route("/static/{digest}/{*path}", get(assets::serve))
         .route("/favicon.ico", get(assets::favicon))
         .method_not_allowed_fallback(pages::problem::wrong_method)
-        .with_state(web)
+        .with_state(web.clone())
         .layer(RequestBodyLimitLayer::new(FORM_LIMIT_BYTES))
         .layer(CompressionLayer::new());
+    // Not below the limit for forms: it takes files of results.
+    let imports = pages::imports::routes().method_not_allowed_fallback(pages::problem::wrong_method).with_state(web);
     let site = pages
+        .merge(imports)
         .merge(kennel_controller::api::router_bound(controller, bound))
         .fallback(pages::problem::no_such_page)
         .layer(from_fn_with_state(layout, pages::problem::render))

@@ -34,6 +34,14 @@ pub(crate) enum Problem {
         /// What was asked for.
         what: String,
     },
+    /// What is meant is not there.
+    #[error("{what}")]
+    Missing {
+        /// What was asked for.
+        what: String,
+        /// Where to look.
+        next: &'static str,
+    },
     /// What was asked for makes no sense.
     #[error("{what}")]
     Unusable {
@@ -54,7 +62,9 @@ impl Problem {
     /// The answer's status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchPage | Self::NoSuchRun { .. } | Self::NoSuchFile { .. } => StatusCode::NOT_FOUND,
+            Self::NoSuchPage | Self::NoSuchRun { .. } | Self::NoSuchFile { .. } | Self::Missing { .. } => {
+                StatusCode::NOT_FOUND
+            }
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unusable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Broken { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -67,6 +77,7 @@ impl Problem {
             Self::WrongMethod => "Not possible here",
             Self::NoSuchRun { .. } => "Run not found",
             Self::NoSuchFile { .. } => "File not found",
+            Self::Missing { .. } => "Not found",
             Self::Unusable { .. } => "That does not work",
             Self::Broken { .. } => "Kennel failed",
         }
@@ -77,7 +88,7 @@ impl Problem {
             Self::NoSuchPage | Self::WrongMethod => "Check the address, or go on from the list of runs.",
             Self::NoSuchRun { .. } => "It may lie in another data directory. All runs of this one are in the list.",
             Self::NoSuchFile { .. } => "It may have been renamed or removed: the list also shows what was removed.",
-            Self::Unusable { next, .. } => next,
+            Self::Missing { next, .. } | Self::Unusable { next, .. } => next,
             Self::Broken { .. } => {
                 "Load the page again. If it fails again, look at what Kennel logged, and whether its disk is full."
             }
