@@ -8,6 +8,7 @@ CREATE TABLE test_history (
     outcome     TEXT NOT NULL,
     on_retry    BIGINT NOT NULL, -- it passed, but an earlier attempt had not
     duration_ms DOUBLE PRECISION NOT NULL,
+    attempt     BIGINT NOT NULL DEFAULT 1, -- the one in test_results that this tells of
     PRIMARY KEY (test, suite_run)
 );
 

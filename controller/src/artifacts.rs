@@ -4,11 +4,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use jiff::{Timestamp, Unit};
+use jiff::Timestamp;
 use kennel_model::RunId;
 use kennel_model::api::{ArtifactView, Retention, StorageView};
 
-use crate::store::now;
+use crate::store::{moment, now};
 use crate::{Caller, Controller, StoreError};
 
 /// Largest artifact that is kept, in bytes.
@@ -150,8 +150,7 @@ impl Controller {
         let before = retention.days.and_then(|days| {
             // Days of 24 hours: nobody counts an artifact's age across a change of clocks.
             let age = jiff::SignedDuration::from_hours(i64::from(days) * 24);
-            let moment = Timestamp::now().checked_sub(age).ok()?;
-            Some(moment.round(Unit::Millisecond).unwrap_or(moment).to_string())
+            Some(moment(Timestamp::now().checked_sub(age).ok()?))
         });
         if before.is_none() && retention.total_bytes.is_none() {
             return Ok(0);

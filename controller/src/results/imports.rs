@@ -9,10 +9,9 @@ use kennel_model::{RunId, Verdict};
 use kennel_results::{Format, ReadError};
 
 use super::notes::tidy_labels;
-use super::stored;
 use crate::artifacts::ArtifactSource;
 use crate::happenings::Happening;
-use crate::store::IMPORT_STEP;
+use crate::store::{IMPORT_STEP, moment as moment_text};
 use crate::{Caller, Controller, NoteError, StoreError};
 
 /// Longest name of a suite, in characters.
@@ -98,7 +97,7 @@ impl Controller {
         if cases.is_empty() {
             return Err(ImportError::NoTests { file });
         }
-        let now = stored(Timestamp::now());
+        let now = moment_text(Timestamp::now());
         let run = SuiteRunSummary {
             id: RunId::new(),
             suite,

@@ -23,6 +23,7 @@ pub use notes::NoteError;
 pub use since::since;
 pub use upload::Upload;
 
+use crate::store::moment;
 use crate::{Controller, StoreError};
 
 /// Failures of a run, told apart by whether they are muted: what a suite is judged by, and run again by.
@@ -62,7 +63,7 @@ impl Controller {
     /// # Errors
     /// When the store cannot be read.
     pub async fn muted_tests(&self, suite: &str, now: Timestamp) -> Result<BTreeSet<i64>, StoreError> {
-        self.inner.store.muted_tests(suite, &now.to_string()).await
+        self.inner.store.muted_tests(suite, &moment(now)).await
     }
 
     /// Tests that did not pass in a run, by step, told apart by whether they are muted at `now`. Only the last attempt
@@ -85,9 +86,4 @@ impl Controller {
     pub async fn failed_steps(&self, run: RunId, tests: &[i64]) -> Result<Vec<String>, StoreError> {
         self.inner.store.failed_steps(run, tests).await
     }
-}
-
-/// The moment in the form that is stored, to the millisecond, so that texts compare as moments do.
-fn stored(moment: Timestamp) -> String {
-    moment.round(jiff::Unit::Millisecond).unwrap_or(moment).to_string()
 }

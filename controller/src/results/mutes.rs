@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use kennel_model::api::{JoinRequest, MuteRequest, MuteView};
 
-use super::stored;
+use crate::store::moment as moment_text;
 use crate::{Caller, Controller, StoreError};
 
 /// Longest mute: what nobody mends in a year is to be deleted.
@@ -80,8 +80,8 @@ impl Controller {
         let mute = MuteView {
             reason,
             owner,
-            expires_at: stored(expires),
-            created_at: stored(now),
+            expires_at: moment_text(expires),
+            created_at: moment_text(now),
             created_by: caller.name.clone(),
         };
         self.inner.store.mute(test, &mute).await?;
@@ -95,7 +95,7 @@ impl Controller {
     /// # Errors
     /// When the store cannot be written.
     pub async fn unmute(&self, caller: &Caller, test: i64) -> Result<bool, StoreError> {
-        let ended = self.inner.store.unmute(test, &stored(Timestamp::now())).await?;
+        let ended = self.inner.store.unmute(test, &moment_text(Timestamp::now())).await?;
         if ended {
             let name = self.inner.store.test_name(test).await?.map(|test| test.full_name()).unwrap_or_default();
             self.record(caller, "unmute", &name, "").await?;
@@ -199,7 +199,7 @@ mod tests {
             ("-3d", "is over; a mute ends in the future"),
             ("2026-11-22", "is over"),
             ("400d", "more than a year away"),
-            ("9999-12-31", "more than a year away"),
+            ("2999-12-31", "more than a year away"),
             ("99999999999999999999d", "is no end"),
         ] {
             let error = expiry(text, now).unwrap_err().to_string();

@@ -4,8 +4,7 @@ use jiff::Timestamp;
 use kennel_model::RunId;
 use kennel_model::api::{Annotations, NoteView};
 
-use super::stored;
-use crate::store::Subject;
+use crate::store::{Subject, moment as moment_text};
 use crate::{Caller, Controller, StoreError};
 
 /// Longest note, in characters.
@@ -80,7 +79,7 @@ impl Controller {
             let why = format!("expected 1 to {LONGEST_NOTE} characters");
             return Err(NoteError::Field { field: "text", why });
         }
-        let at = stored(Timestamp::now());
+        let at = moment_text(Timestamp::now());
         let note = self.inner.store.add_note(subject, text, &caller.name, &at).await?;
         self.record(caller, "add note", &subject.key(), text).await?;
         Ok(note)

@@ -70,7 +70,7 @@ impl Store {
         let (_, mut bytes) = self.artifact_totals().await?;
         let rows = sqlx::query(
             "SELECT a.* FROM artifacts a JOIN suite_runs r ON r.id = a.suite_run \
-             WHERE r.pinned = 0 AND r.state = 'ended' ORDER BY a.created_at, a.id",
+             WHERE r.pinned = 0 AND r.state = 'ended' ORDER BY a.id",
         )
         .fetch_all(&self.reader)
         .await

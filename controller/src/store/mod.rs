@@ -38,7 +38,7 @@ pub(crate) use notifications::{
     DeliveryFilter, Due, Fault, NewDelivery, NewEvent, Outcome, StandingRow, StoredChannel, StoredRule, Tally, Tried,
 };
 pub use runs::RunFilter;
-pub(crate) use runs::now;
+pub(crate) use runs::{moment, now};
 pub(crate) use step_results::StoredResult;
 pub(crate) use suites::StoredSuiteRun;
 

@@ -112,6 +112,8 @@ struct End {
     duration_ms: f64,
     fingerprint: Option<String>,
     message: String,
+    /// The attempt that says so.
+    attempt: i64,
 }
 
 fn attempt_of(case: &TestCase, earlier: &[Attempt], step: &str) -> Attempt {
@@ -152,6 +154,7 @@ fn end_of(attempts: &[Attempt]) -> End {
         duration_ms: last.values().map(|attempt| attempt.duration_ms).fold(0.0, f64::max),
         fingerprint: worst.and_then(|attempt| attempt.fingerprint.clone()),
         message: worst.map(|attempt| attempt.message.clone()).unwrap_or_default(),
+        attempt: worst.map_or(1, |attempt| attempt.number),
     }
 }
 
@@ -247,15 +250,16 @@ async fn insert_result(
 
 async fn insert_history(connection: &mut SqliteConnection, run: &str, test: i64, end: &End) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO test_history (test, suite_run, outcome, on_retry, duration_ms) VALUES ($1, $2, $3, $4, $5)
+        "INSERT INTO test_history (test, suite_run, outcome, on_retry, duration_ms, attempt) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (test, suite_run) DO UPDATE SET outcome = excluded.outcome, on_retry = excluded.on_retry, \
-         duration_ms = excluded.duration_ms",
+         duration_ms = excluded.duration_ms, attempt = excluded.attempt",
     )
     .bind(test)
     .bind(run)
     .bind(end.outcome.word())
     .bind(i64::from(end.on_retry))
     .bind(end.duration_ms)
+    .bind(end.attempt)
     .execute(connection)
     .await
     .map(|_| ())

@@ -17,8 +17,12 @@ pub(crate) struct StoredRun {
 
 /// The present moment as text, to the millisecond.
 pub(crate) fn now() -> String {
-    let now = Timestamp::now();
-    now.round(Unit::Millisecond).unwrap_or(now).to_string()
+    moment(Timestamp::now())
+}
+
+/// A moment as text, always with three decimals: texts then sort as the moments do.
+pub(crate) fn moment(moment: Timestamp) -> String {
+    format!("{:.3}", moment.round(Unit::Millisecond).unwrap_or(moment))
 }
 
 /// Which runs to list.

@@ -147,9 +147,7 @@ impl Store {
         ));
         query.push_bind(now()).push(
             " JOIN test_history h ON h.test = s.test JOIN suite_runs q ON q.id = h.suite_run \
-             JOIN test_results r ON r.suite_run = h.suite_run AND r.test = h.test AND r.attempt = \
-             (SELECT x.attempt FROM test_results x WHERE x.suite_run = h.suite_run AND x.test = h.test \
-             ORDER BY CASE WHEN x.outcome = h.outcome THEN 1 ELSE 0 END DESC, x.attempt DESC LIMIT 1) \
+             JOIN test_results r ON r.suite_run = h.suite_run AND r.test = h.test AND r.attempt = h.attempt \
              WHERE h.suite_run = ",
         );
         query.push_bind(run.to_string());
@@ -184,9 +182,7 @@ impl Store {
             "SELECT h.suite_run, q.created_at AS run_at, h.outcome AS run_outcome, h.duration_ms AS run_duration_ms, r.attempt, \
              r.step, r.step_attempt, r.message AS run_message, r.fingerprint AS run_fingerprint
              FROM test_history h JOIN suite_runs q ON q.id = h.suite_run
-             JOIN test_results r ON r.suite_run = h.suite_run AND r.test = h.test AND r.attempt = \
-             (SELECT x.attempt FROM test_results x WHERE x.suite_run = h.suite_run AND x.test = h.test \
-             ORDER BY CASE WHEN x.outcome = h.outcome THEN 1 ELSE 0 END DESC, x.attempt DESC LIMIT 1)
+             JOIN test_results r ON r.suite_run = h.suite_run AND r.test = h.test AND r.attempt = h.attempt
              WHERE h.test = $1 AND h.suite_run < $2 ORDER BY h.suite_run DESC LIMIT $3",
         )
         .bind(test)

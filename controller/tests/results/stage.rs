@@ -44,6 +44,7 @@ impl Stage {
             data_dir: dir.path().to_owned(),
             surroundings: Arc::new(World),
             library: Vec::new(),
+            suites: Vec::new(),
             lease: Duration::from_secs(20),
         };
         let controller = Controller::open(config, CancellationToken::new()).await.unwrap();
