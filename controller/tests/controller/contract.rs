@@ -51,9 +51,12 @@ async fn the_document_lists_every_route_and_every_listed_route_answers() {
         .iter()
         .flat_map(|(path, item)| item.as_object().unwrap().keys().map(move |method| (method.as_str(), path.as_str())))
         .collect();
-    assert_eq!(listed, BTreeSet::from(ROUTES));
-    for (method, path) in ROUTES {
-        let path = path.trim_start_matches("/api/v1").replace("{id}", "last");
+    let missing: Vec<_> = ROUTES.iter().filter(|route| !listed.contains(*route)).collect();
+    assert!(missing.is_empty(), "the document lacks {missing:?}");
+    for (method, path) in listed {
+        // Every parameter is `last`: a run that there is not, or a word that is none of those expected.
+        let parts = path.trim_start_matches("/api/v1").split('/');
+        let path = parts.map(|part| if part.starts_with('{') { "last" } else { part }).collect::<Vec<_>>().join("/");
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let answer = stage.client.request(method, format!("{}{path}", stage.base)).send().await.unwrap();
         let status = answer.status();
