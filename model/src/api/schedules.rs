@@ -199,6 +199,24 @@ pub struct CalendarUse {
     pub mode: CalendarMode,
 }
 
+/// Something wrong with one field of what was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FieldProblem {
+    /// The field: `cron`, `zone`, `windows[0].from`.
+    pub field: String,
+    /// What is wrong, with the value.
+    pub message: String,
+    /// What would be accepted.
+    pub expected: String,
+}
+
+impl fmt::Display for FieldProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)?;
+        if self.expected.is_empty() { Ok(()) } else { write!(f, "; expected {}", self.expected) }
+    }
+}
+
 /// A schedule as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScheduleView {
