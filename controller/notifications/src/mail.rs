@@ -131,24 +131,19 @@ pub(crate) async fn send(
     // Addresses that were looked at: the name is not resolved again.
     let connecting = AsyncSmtpConnection::connect_tokio1(&addresses[..], Some(PATIENCE), &hello, from_the_start, None);
     let mut connection = connecting.await?;
-    let said = async {
-        if mailing.security == MailSecurity::Starttls {
-            connection.starttls(tls()?, &hello).await?;
-        }
-        if let Some(password) = &mailing.password {
-            let credentials = Credentials::new(mailing.username.clone(), password.0.clone());
-            connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await?;
-        }
-        let answer = connection.send(&envelope, mail.as_bytes()).await?;
-        let words: Vec<&str> = answer.message().collect();
-        Ok((u16::from(answer.code()), line(&words.join(" "))))
+    if mailing.security == MailSecurity::Starttls {
+        connection.starttls(tls()?, &hello).await?;
     }
-    .await;
-    if !connection.has_broken() {
-        // The mail is taken or refused by now; how the server says goodbye changes nothing.
-        let _ = connection.quit().await;
+    if let Some(password) = &mailing.password {
+        let credentials = Credentials::new(mailing.username.clone(), password.0.clone());
+        connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await?;
     }
-    said
+    let answer = connection.send(&envelope, mail.as_bytes()).await?;
+    // The mail is taken: how the server says goodbye changes nothing. After a failure nothing more is said, for the
+    // connection may be broken in the middle of becoming encrypted.
+    let _ = connection.quit().await;
+    let words: Vec<&str> = answer.message().collect();
+    Ok((u16::from(answer.code()), line(&words.join(" "))))
 }
 
 fn envelope(mailing: &Mailing) -> Result<Envelope, SendError> {
