@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use kennel_controller::Caller;
 use kennel_model::api::{FileKind, LibraryEntry, SaveFile};
+use serde_json::json;
 use support::scripted_agent::Script;
 use support::{House, experiment};
 
@@ -40,6 +41,7 @@ async fn main() {
     println!("http://{}", house.address);
     if !empty {
         keep_files(&house).await;
+        tell_people(&house).await;
         house.run(&experiment("order-demo", 120)).await;
         house.run(&experiment("<script>alert(1)</script>", 20)).await;
         house.run(&experiment("order-demo", 120)).await;
@@ -48,6 +50,38 @@ async fn main() {
     }
     let _ = tokio::signal::ctrl_c().await;
     house.close().await;
+}
+
+/// A channel of each kind, with rules; one of them takes what it gets, the others cannot be reached.
+async fn tell_people(house: &House) {
+    let receiver = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = receiver.local_addr().expect("an address");
+    let router = axum::Router::new().route("/hooks/kennel", axum::routing::post(|| async { "queued" }));
+    tokio::spawn(async move { axum::serve(receiver, router).await.expect("serving") });
+    let local = Caller::local();
+    let webhook = json!({"kind": "webhook", "url": format!("http://{address}/hooks/kennel?team=shop"), "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"});
+    let email = json!({"kind": "email", "host": "127.0.0.1", "port": 9, "security": "plain", "from": "Kennel <kennel@example.org>", "to": ["ada@example.org", "shop-team@example.org"]});
+    let slack = json!({"kind": "slack", "url": "http://127.0.0.1:9/services/T000/B000/secret"});
+    for (name, destination, private) in
+        [("ci", webhook, true), ("shop team by mail", email, true), ("#shop <script>", slack, false)]
+    {
+        let channel = json!({"name": name, "destination": destination, "allow_private_addresses": private});
+        let channel = serde_json::from_value(channel).expect("a channel");
+        house.controller.save_channel(&local, None, channel).await.expect("a valid channel");
+    }
+    let changes = json!(["first-failure", "recovery", "regression", "run-error"]);
+    for rule in [
+        json!({"channel": 1, "events": changes}),
+        json!({"channel": 2, "events": ["every-failure"], "only": {"experiment": "order-demo"}}),
+        json!({"channel": 3, "events": changes, "only": {"suite": "nightly", "branch": "main"}, "quiet_hours": {"from": "22:00", "to": "07:00", "zone": "Europe/Berlin"}}),
+        json!({"channel": 2, "events": changes, "timing": {"when": "weekly", "day": "monday", "hour": 8, "zone": "Europe/Berlin"}}),
+    ] {
+        let rule = serde_json::from_value(rule).expect("a rule");
+        house.controller.save_notification_rule(&local, None, rule).await.expect("a valid rule");
+    }
+    for channel in [1, 3] {
+        house.controller.try_channel(&local, channel).await.expect("a channel in use");
+    }
 }
 
 /// Keeps an experiment in three versions, a target and a suite.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use kennel_model::RunId;
-use kennel_model::api::{MessageLine, MessageSection, NotificationEvent, NotificationSubject, Timing};
+use kennel_model::api::{MessageLine, MessageSection, NotificationEvent, NotificationSubject, RuleFilter, Timing};
 use kennel_notifications::change::{Change, Ended, change};
 use kennel_notifications::message::Message;
 use kennel_notifications::rule::{About, branch_of, matches, told};
@@ -12,7 +12,9 @@ use kennel_notifications::timing::quiet_until;
 
 use super::{Notifier, text};
 use crate::reading;
-use crate::store::{Fault, NewDelivery, NewEvent, Outcome, StandingRow, Store, StoreError, StoredRule};
+use crate::store::{
+    Fault, MissedOccurrence, NewDelivery, NewEvent, Outcome, StandingRow, Store, StoreError, StoredRule,
+};
 
 /// Faults and soundness of a run.
 struct Condition {
@@ -38,6 +40,9 @@ impl Notifier {
             if is_stuck {
                 break;
             }
+        }
+        for missed in self.store.untold_missed().await? {
+            self.tell_missed(&missed).await?;
         }
         Ok(())
     }
@@ -93,6 +98,29 @@ impl Notifier {
             })
             .collect();
         self.store.keep_told(outcome, standing.as_ref(), &events, &deliveries).await
+    }
+
+    async fn tell_missed(&self, missed: &MissedOccurrence) -> Result<(), StoreError> {
+        let message = missed_message(missed);
+        let mut deliveries = Vec::new();
+        for rule in self.store.rules().await? {
+            let asks = rule.rule.events.contains(&NotificationEvent::MissedSchedule);
+            // A schedule has neither labels nor a branch: only a rule about everything is about it.
+            if asks && rule.rule.timing == Timing::Immediately && rule.rule.only == RuleFilter::default() {
+                deliveries.extend(self.delivery(&rule, &message).await?);
+            }
+        }
+        let event = NewEvent {
+            at: missed.noted_at.clone(),
+            event: NotificationEvent::MissedSchedule,
+            kind: NotificationSubject::Schedule,
+            name: missed.name.clone(),
+            labels: Vec::new(),
+            is_step: false,
+            title: message.title.clone(),
+            link: message.link.clone(),
+        };
+        self.store.keep_missed(missed, &event, &deliveries).await
     }
 
     /// What a rule sends to say this; nothing while the rule or its channel is not in use.
@@ -250,6 +278,25 @@ fn message(event: NotificationEvent, outcome: &Outcome, condition: &Condition, c
     }
 }
 
+fn missed_message(missed: &MissedOccurrence) -> Message {
+    Message {
+        event: NotificationEvent::MissedSchedule,
+        at: missed.noted_at.clone(),
+        subject_kind: NotificationSubject::Schedule,
+        subject: missed.name.clone(),
+        branch: String::new(),
+        run: None,
+        verdict: None,
+        title: format!("Schedule {} did not run", missed.name),
+        sentences: [format!("It was due at {}.", missed.due_at), missed.reason.clone()]
+            .into_iter()
+            .filter(|sentence| !sentence.is_empty())
+            .collect(),
+        sections: Vec::new(),
+        link: Some("/schedules".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -257,7 +304,7 @@ mod tests {
     use super::*;
     use crate::store::{DeliveryFilter, arranged};
     use kennel_model::Verdict;
-    use kennel_model::api::{RuleFilter, Secret, WriteRule};
+    use kennel_model::api::{Secret, WriteRule};
     use kennel_notifications::destination::Destination;
 
     /// Tells of runs of a suite one after the other, by a rule of these events; answers the titles and the last body.
@@ -321,5 +368,44 @@ mod tests {
         ] {
             assert!(body.contains(part), "`{part}` is missing in {body}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_schedule_that_was_due_and_did_not_run_is_told_of_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("kennel.db")).await.unwrap();
+        let slack = Destination::Slack { url: Secret("https://hooks.slack.example/x".to_owned()) };
+        store.save_channel(None, "team", &slack, false, true).await.unwrap();
+        let mut rule = WriteRule {
+            channel: 1,
+            events: vec![NotificationEvent::MissedSchedule],
+            only: RuleFilter::default(),
+            timing: Timing::Immediately,
+            quiet_hours: None,
+            enabled: true,
+        };
+        store.save_rule(None, &rule, "2026-01-01T00:00:00.000Z", None).await.unwrap();
+        // No schedule is about one suite alone.
+        rule.only.suite = "nightly".to_owned();
+        store.save_rule(None, &rule, "2026-01-01T00:00:00.000Z", None).await.unwrap();
+        let due = [
+            ("2026-01-02T02:00:00Z", "missed"),
+            ("2026-01-03T02:00:00Z", "started"),
+            ("2026-01-04T02:00:00Z", "skipped"),
+        ];
+        arranged::schedule(&store, "every night", &due).await;
+        let notifier = Notifier::new(store.clone(), Arc::default());
+        notifier.tell().await.unwrap();
+        notifier.tell().await.unwrap();
+        let log = store.deliveries(&DeliveryFilter { limit: 99, ..DeliveryFilter::default() }).await.unwrap();
+        assert_eq!(
+            log.iter().map(|entry| entry.title.as_str()).collect::<Vec<_>>(),
+            ["Schedule every night did not run"]
+        );
+        let body = store.delivery(&log[0].id).await.unwrap().unwrap().body;
+        assert!(
+            body.contains("It was due at 2026-01-02T02:00:00Z.") && body.contains("Kennel was not running"),
+            "{body}"
+        );
     }
 }

@@ -35,7 +35,8 @@ pub(crate) use notes::Subject;
 #[cfg(test)]
 pub(crate) use notifications::arranged;
 pub(crate) use notifications::{
-    DeliveryFilter, Due, Fault, NewDelivery, NewEvent, Outcome, StandingRow, StoredChannel, StoredRule, Tally, Tried,
+    DeliveryFilter, Due, Fault, MissedOccurrence, NewDelivery, NewEvent, Outcome, StandingRow, StoredChannel,
+    StoredRule, Tally, Tried,
 };
 pub use runs::RunFilter;
 pub(crate) use runs::{moment, now};

@@ -68,3 +68,26 @@ pub(crate) async fn suite_run(store: &Store, run: SuiteRun<'_>) -> RunId {
     }
     id
 }
+
+/// Keeps a schedule that was due at some moments, each with how that went.
+pub(crate) async fn schedule(store: &Store, name: &str, occurrences: &[(&str, &str)]) {
+    sqlx::query(
+        "INSERT INTO schedules (id, name, draft, created_at, author, handled_at) VALUES ($1, $1, '{}', '', 'ann', '')",
+    )
+    .bind(name)
+    .execute(&store.writer)
+    .await
+    .unwrap();
+    for (due_at, state) in occurrences {
+        sqlx::query(
+            "INSERT INTO occurrences (schedule, due_at, state, reason, kind, noted_at) \
+             VALUES ($1, $2, $3, 'Kennel was not running', 'suite', $2)",
+        )
+        .bind(name)
+        .bind(due_at)
+        .bind(state)
+        .execute(&store.writer)
+        .await
+        .unwrap();
+    }
+}

@@ -73,6 +73,16 @@ pub(crate) struct Tally {
     pub(crate) verdict: Verdict,
 }
 
+/// An occurrence of a schedule at which nothing ran.
+#[derive(Debug, Clone)]
+pub(crate) struct MissedOccurrence {
+    pub(crate) schedule: String,
+    pub(crate) name: String,
+    pub(crate) due_at: String,
+    pub(crate) reason: String,
+    pub(crate) noted_at: String,
+}
+
 const IS_STEP: &str = "EXISTS (SELECT 1 FROM steps s WHERE s.run = r.id) AS is_step";
 
 impl Store {
@@ -171,6 +181,49 @@ impl Store {
             .map_err(failed())?;
         }
         keep_news(&mut transaction, events, deliveries).await?;
+        transaction.commit().await.map_err(failed())
+    }
+
+    /// Occurrences of schedules at which nothing ran though something should have, and that were not told of yet.
+    pub(crate) async fn untold_missed(&self) -> Result<Vec<MissedOccurrence>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT o.schedule, s.name, o.due_at, o.reason, o.noted_at FROM occurrences o \
+             JOIN schedules s ON s.id = o.schedule WHERE o.state IN ('missed', 'failed') AND NOT EXISTS \
+             (SELECT 1 FROM notified_occurrences n WHERE n.schedule = o.schedule AND n.due_at = o.due_at) \
+             ORDER BY o.due_at, o.schedule LIMIT $1",
+        )
+        .bind(BATCH)
+        .fetch_all(&self.reader)
+        .await
+        .map_err(StoreError::database("find missed occurrences"))?;
+        let read = |row: &SqliteRow| {
+            Ok(MissedOccurrence {
+                schedule: get(row, "schedule")?,
+                name: get(row, "name")?,
+                due_at: get(row, "due_at")?,
+                reason: get(row, "reason")?,
+                noted_at: get(row, "noted_at")?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Keeps that a missed occurrence was told of.
+    pub(crate) async fn keep_missed(
+        &self,
+        missed: &MissedOccurrence,
+        event: &NewEvent,
+        deliveries: &[NewDelivery],
+    ) -> Result<(), StoreError> {
+        let failed = || StoreError::database("keep what a missed occurrence means");
+        let mut transaction = self.writer.begin().await.map_err(failed())?;
+        sqlx::query("INSERT INTO notified_occurrences (schedule, due_at) VALUES ($1, $2)")
+            .bind(&missed.schedule)
+            .bind(&missed.due_at)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed())?;
+        keep_news(&mut transaction, std::slice::from_ref(event), deliveries).await?;
         transaction.commit().await.map_err(failed())
     }
 
