@@ -16,6 +16,8 @@ CREATE TABLE notified_occurrences (
     PRIMARY KEY (schedule, due_at)
 );
 
+CREATE INDEX occurrences_missed ON occurrences (due_at) WHERE state IN ('missed', 'failed');
+
 CREATE TABLE notification_channels (
     id            INTEGER PRIMARY KEY,
     name          TEXT NOT NULL UNIQUE,
