@@ -30,6 +30,7 @@ use crate::runs::agents::Agents;
 use crate::runs::driver::{Deadlines, Driver};
 use crate::runs::logbook::Logbook;
 use crate::runs::queue::{Job, Queue};
+use crate::schedules::{Clock, Schedules, scheduler};
 use crate::store::{RunFilter, Store, StoreError};
 use crate::suites::active::ActiveSuites;
 use crate::surroundings::KeptTargets;
@@ -143,6 +144,7 @@ pub(crate) struct Inner {
     pub(crate) agents: Arc<Agents>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) happenings: Happenings,
+    pub(crate) schedules: Schedules,
     /// The surroundings in `config`, to be told of changed targets.
     pub(crate) kept_targets: Arc<KeptTargets>,
     /// Wakes the task that tells people when something that it works with was changed.
@@ -165,7 +167,19 @@ impl Controller {
     ///
     /// # Errors
     /// When the data directory or the store cannot be used, or another Kennel uses it.
-    pub async fn open(mut config: ControllerConfig, shutdown: CancellationToken) -> Result<Self, ControllerError> {
+    pub async fn open(config: ControllerConfig, shutdown: CancellationToken) -> Result<Self, ControllerError> {
+        Self::open_by(config, shutdown, Clock::system()).await
+    }
+
+    /// As [`Self::open`], with a clock by which schedules go.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_by(
+        mut config: ControllerConfig,
+        shutdown: CancellationToken,
+        clock: Clock,
+    ) -> Result<Self, ControllerError> {
         let lock = own(&config.data_dir)?;
         let store = Store::open(&config.data_dir.join("kennel.db")).await?;
         for run in store.mark_interrupted().await? {
@@ -183,6 +197,7 @@ impl Controller {
             agents: Arc::new(Agents::new(AGENT_PATIENCE)),
             queue: Arc::new(queue),
             happenings,
+            schedules: Schedules::new(clock),
             wake_notifier: Arc::default(),
             active: ActiveRuns::default(),
             suites: ActiveSuites::default(),
@@ -212,6 +227,9 @@ impl Controller {
         inner.links.spawn(notifier.work(inner.happenings.listen(), inner.unattended.clone()));
         let controller = Self { inner };
         controller.resume_suites().await?;
+        let inner = &controller.inner;
+        let (weak, happenings) = (Arc::downgrade(inner), inner.happenings.listen());
+        inner.links.spawn(scheduler::work(weak, happenings, inner.shutdown.clone()));
         Ok(controller)
     }
 

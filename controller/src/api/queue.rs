@@ -26,8 +26,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(live))
-        .routes(routes!(show))
-        .routes(routes!(cancel))
+        .routes(routes!(show, cancel))
         .routes(routes!(front))
 }
 
@@ -79,7 +78,7 @@ async fn show(State(state): State<ApiState>, Path(id): Path<String>) -> Result<J
 
 /// Cancel a run that waits
 #[utoipa::path(
-    post, path = "/queue/{id}/cancel", tag = "queue",
+    delete, path = "/queue/{id}", tag = "queue",
     params(("id" = String, Path, description = "Id of the run")),
     responses((status = 204), (status = 404, body = ApiProblem))
 )]

@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod audit_log;
+mod calendars;
 mod files;
 mod frames;
 mod imports;
@@ -16,6 +17,7 @@ mod queue;
 mod records;
 mod results;
 mod runs;
+mod schedules;
 mod standings;
 mod step_results;
 mod suites;
@@ -40,6 +42,7 @@ pub(crate) use notifications::{
 };
 pub use runs::RunFilter;
 pub(crate) use runs::{moment, now};
+pub(crate) use schedules::{NewOccurrence, StoredSchedule, Unsettled};
 pub(crate) use step_results::StoredResult;
 pub(crate) use suites::StoredSuiteRun;
 

@@ -405,3 +405,29 @@ pub struct FreezeState {
     /// The freeze that is on.
     pub freeze: Option<FreezeView>,
 }
+
+/// A moment at which a schedule will be due.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlannedView {
+    /// The schedule.
+    pub schedule: ScheduleId,
+    /// Its name.
+    pub name: String,
+    /// When, and what will keep it from running.
+    pub due: Due,
+}
+
+/// A stretch of time that a window of a calendar covers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WindowView {
+    /// Name of the calendar.
+    pub calendar: String,
+    /// Name of the window.
+    pub name: String,
+    /// Beginning, in UTC.
+    pub from: String,
+    /// End, in UTC.
+    pub to: String,
+    /// Whether every schedule keeps out of it.
+    pub everywhere: bool,
+}
