@@ -122,6 +122,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: FileCommand,
     },
+    /// Hand in what other systems' tests came to
+    Import {
+        #[command(subcommand)]
+        command: ImportArguments,
+    },
     /// Stop load and revert every fault, of one run or of all
     Halt {
         /// The run; all when absent
@@ -173,6 +178,31 @@ pub(crate) enum Command {
         /// The agent's undo journal
         #[arg(long)]
         journal: PathBuf,
+    },
+}
+
+/// What to hand in.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportArguments {
+    /// Results of tests: JUnit XML, Robot Framework output.xml or output.json
+    Results {
+        /// The file; `-` for the standard input
+        file: PathBuf,
+        /// Name of the suite whose history they belong to
+        #[arg(long)]
+        suite: String,
+        /// A label of the run; may be given several times
+        #[arg(long)]
+        label: Vec<String>,
+        /// The file's format; looked at when absent
+        #[arg(long, value_parser = ["junit", "robot", "robot-json"])]
+        format: Option<String>,
+        /// Exit by the verdict over the results instead of 0
+        #[arg(long)]
+        exit_by_verdict: bool,
+        /// Print the new run as JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kennel_model::api::ApiProblem;
 use kennel_model::run::RunId;
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -104,6 +104,18 @@ impl Client {
         self.decode(self.send(Method::PUT, path, Some(body)).await?).await
     }
 
+    /// Posts a document as it is and decodes the answer.
+    pub(crate) async fn post_document<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        document: Vec<u8>,
+    ) -> Result<T, Failure> {
+        let request = self.request(Method::POST, path).query(query);
+        let request = request.header("content-type", "application/octet-stream").body(document);
+        self.decode(self.answered(request).await?).await
+    }
+
     /// Posts; the answer has nothing to say.
     pub(crate) async fn tell(&self, path: &str) -> Result<(), Failure> {
         self.send(Method::POST, path, None::<&()>).await.map(|_| ())
@@ -115,10 +127,19 @@ impl Client {
     }
 
     async fn send<B: Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> Result<Response, Failure> {
-        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.url));
+        let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.json(body);
         }
+        self.answered(request).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}/api/v1{path}", self.url))
+    }
+
+    /// The answer, if it is no refusal.
+    async fn answered(&self, request: RequestBuilder) -> Result<Response, Failure> {
         let answer = request
             .send()
             .await

@@ -4,6 +4,7 @@ mod compare;
 mod demo;
 mod file;
 mod halt;
+mod import;
 mod proxy;
 mod run;
 mod runs;
@@ -34,6 +35,7 @@ pub(crate) async fn run(command: Command, data: DataArgument) -> Result<ExitCode
         Command::Show { run, json } => show::run(&places()?, &run, json).await,
         Command::Compare { a, b, json } => compare::run(&places()?, &a, &b, json).await,
         Command::File { command } => file::run(&places()?, command).await,
+        Command::Import { command } => import::run(&places()?, command).await,
         Command::Halt { run, json } => halt::run(&places()?, run, json).await,
         Command::Proxy { host, port } => proxy::run(&host, port).await,
         // Handled before there is a runtime.

@@ -30,6 +30,10 @@ pub(super) struct Page {
     name: Option<String>,
     /// List runs that came to this.
     verdict: Option<Verdict>,
+    /// List runs that carry this label.
+    label: Option<String>,
+    /// List runs with this in their reasons or notes.
+    text: Option<String>,
 }
 
 /// Start a run
@@ -68,7 +72,13 @@ pub(super) async fn list(
         None => None,
     };
     let limit = page.limit.unwrap_or(PAGE).min(LONGEST_PAGE);
-    let filter = RunFilter { before, name: page.name.unwrap_or_default(), verdict: page.verdict };
+    let filter = RunFilter {
+        before,
+        name: page.name.unwrap_or_default(),
+        verdict: page.verdict,
+        label: page.label.unwrap_or_default(),
+        text: page.text.unwrap_or_default(),
+    };
     Ok(Json(state.controller.runs_where(limit, &filter).await?))
 }
 

@@ -6,6 +6,7 @@ use kennel_model::{RunId, RunState, ValidExperiment, Verdict};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
+use super::standings::{like, like_in_list};
 use super::{Judgement, Store, StoreError, count, from_json, integer, to_json};
 
 /// A run as it is kept.
@@ -34,17 +35,23 @@ pub struct RunFilter {
     pub name: String,
     /// Those that came to this.
     pub verdict: Option<Verdict>,
+    /// Those that carry this label; all when empty.
+    pub label: String,
+    /// Those with this in their reasons or notes, in any case; all when empty.
+    pub text: String,
 }
 
 impl RunFilter {
-    /// The name as a pattern for `LIKE` with `\` before what stands for itself; empty for any.
-    fn pattern(&self) -> String {
-        let name = self.name.trim().to_lowercase();
-        if name.is_empty() {
-            return name;
-        }
-        let literal = name.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-        format!("%{literal}%")
+    /// A text as a pattern for `LIKE` with `\` before what stands for itself; empty for any.
+    fn pattern(text: &str) -> String {
+        let text = text.trim().to_lowercase();
+        if text.is_empty() { text } else { like(&text) }
+    }
+
+    /// The label as a pattern for JSON lists.
+    fn label_pattern(&self) -> String {
+        let label = self.label.trim();
+        if label.is_empty() { String::new() } else { like_in_list(label) }
     }
 }
 
@@ -155,12 +162,17 @@ impl Store {
         let before = filter.before.map_or_else(|| "g".to_owned(), |id| id.to_string());
         let statement = "SELECT * FROM runs WHERE id < $1 AND ($3 = '' OR verdict = $3) \
                          AND ($4 = '' OR lower(name) LIKE $4 ESCAPE '\\' OR lower(target) LIKE $4 ESCAPE '\\') \
+                         AND ($5 = '' OR labels LIKE $5 ESCAPE '\\') \
+                         AND ($6 = '' OR lower(reasons) LIKE $6 ESCAPE '\\' OR id IN (SELECT subject FROM notes \
+                         WHERE kind = 'run' AND lower(text) LIKE $6 ESCAPE '\\')) \
                          ORDER BY id DESC LIMIT $2";
         let rows = sqlx::query(statement)
             .bind(before)
             .bind(i64::from(limit))
             .bind(filter.verdict.map_or("", Verdict::word))
-            .bind(filter.pattern())
+            .bind(RunFilter::pattern(&filter.name))
+            .bind(filter.label_pattern())
+            .bind(RunFilter::pattern(&filter.text))
             .fetch_all(&self.reader)
             .await
             .map_err(StoreError::database("list runs"))?;

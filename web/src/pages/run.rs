@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use kennel_controller::HaltError;
 use kennel_model::RunId;
-use kennel_model::api::{RequestRow, RunDetail, RunSummary};
+use kennel_model::api::{Annotations, RequestRow, RunDetail, RunSummary};
 use serde::Deserialize;
 
 use crate::layout::Layout;
@@ -37,6 +37,9 @@ struct RunPage<'a> {
     history: Vec<&'a RunSummary>,
     /// This server's address as the browser knows it.
     origin: String,
+    annotations: Annotations,
+    /// Where labels and notes are posted.
+    base: String,
 }
 
 /// One request name's rows: the whole run, then each phase.
@@ -82,6 +85,8 @@ pub(crate) async fn show(
         earlier: same().filter(|other| other.id < id).take(100).collect(),
         history: same().take(HISTORY).collect(),
         origin: format!("http://{host}"),
+        annotations: web.controller.annotations(id).await?.unwrap_or_default(),
+        base: format!("/runs/{id}"),
         detail: &detail,
     };
     Ok(fill(&page)?.into_response())

@@ -37,12 +37,15 @@ struct RunsPage<'a> {
     /// What the runs shown came to, if only some are.
     verdict: Option<Verdict>,
     verdicts: &'static [Verdict],
+    /// The label that the runs shown carry, and what their reasons or notes hold.
+    label: String,
+    text: String,
 }
 
 impl RunsPage<'_> {
     /// Whether only some runs are wanted.
     fn is_filtered(&self) -> bool {
-        !self.name.is_empty() || self.verdict.is_some()
+        !self.name.is_empty() || self.verdict.is_some() || !self.label.is_empty() || !self.text.is_empty()
     }
 }
 
@@ -56,6 +59,12 @@ pub(crate) struct Wanted {
     /// Show runs that came to this.
     #[serde(default)]
     verdict: String,
+    /// Show runs that carry this label.
+    #[serde(default)]
+    label: String,
+    /// Show runs with this in their reasons or notes.
+    #[serde(default)]
+    text: String,
 }
 
 /// `GET /`
@@ -67,13 +76,23 @@ pub(crate) async fn show(State(web): State<Web>, Query(wanted): Query<Wanted>) -
     let name = wanted.name.trim().to_owned();
     // A word that is no verdict wants any, as the form says with an empty one.
     let verdict: Option<Verdict> = wanted.verdict.parse().ok();
-    let filter = RunFilter { before, name: name.clone(), verdict };
+    let (label, text) = (wanted.label.trim().to_owned(), wanted.text.trim().to_owned());
+    let filter = RunFilter { before, name: name.clone(), verdict, label: label.clone(), text: text.clone() };
     let mut runs = web.controller.runs_where(PAGE + 1, &filter).await?;
     let more = runs.len() > PAGE as usize;
     runs.truncate(PAGE as usize);
     let older = runs.last().filter(|_| more).map_or_else(String::new, |run| {
         let verdict = verdict.map_or("", Verdict::word);
-        with_choices("/", &[("before", &run.id.to_string()), ("name", &name), ("verdict", verdict)])
+        with_choices(
+            "/",
+            &[
+                ("before", &run.id.to_string()),
+                ("name", &name),
+                ("verdict", verdict),
+                ("label", &label),
+                ("text", &text),
+            ],
+        )
     });
     runs.sort_by_key(|run| run.state.is_over());
     let library = web.controller.library();
@@ -86,12 +105,17 @@ pub(crate) async fn show(State(web): State<Web>, Query(wanted): Query<Wanted>) -
         paged: before.is_some(),
         older,
         newest: if before.is_some() {
-            with_choices("/", &[("name", &name), ("verdict", verdict.map_or("", Verdict::word))])
+            with_choices(
+                "/",
+                &[("name", &name), ("verdict", verdict.map_or("", Verdict::word)), ("label", &label), ("text", &text)],
+            )
         } else {
             String::new()
         },
         name,
         verdict,
         verdicts: Verdict::ALL,
+        label,
+        text,
     })
 }
