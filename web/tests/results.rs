@@ -84,7 +84,7 @@ async fn pages_without_any_test_teach_what_to_do() {
         ("/failing", "No test has run yet"),
         ("/tests", "No test has run yet"),
         ("/muted", "No test is muted"),
-        ("/suites/nothing/history", "No run yet"),
+        ("/suites/nothing/results", "No run yet"),
         ("/import", "Drop it here, or choose it."),
         ("/settings/storage", "How long the files stay"),
     ] {
@@ -127,8 +127,8 @@ async fn names_from_imported_documents_are_shown_and_never_run() {
         format!("/tests/{test}"),
         format!("/suite-runs/{a}/tests/{test}"),
         format!("/suite-runs/{a}/artifacts"),
-        format!("/suites/{encoded}/history"),
-        format!("/suites/{encoded}/history?text={encoded}"),
+        format!("/suites/{encoded}/results"),
+        format!("/suites/{encoded}/results?text={encoded}"),
         format!("/compare?a={a}&b={b}"),
         format!("/import?suite={encoded}"),
         format!("/?label={encoded}&text={encoded}"),
@@ -154,7 +154,7 @@ async fn what_fails_is_found_from_the_failing_page_down_to_its_trace() {
     test.holds(&["id=\"first-bad\"", "Flaky score 0 %", "0 changes and 0 passes on a retry in 2 results", "never"]);
     let attempt = get(&house, &format!("/suite-runs/{second}/tests/1")).await;
     attempt.holds(&["order 8 is lost", "<pre class=\"source detail\""]);
-    let history = get(&house, "/suites/nightly/history").await;
+    let history = get(&house, "/suites/nightly/results").await;
     history.holds(&["data-matrix", "2 tests, 2 runs", "aria-label=\"failed\"", "<svg viewBox"]);
     house.close().await;
 }

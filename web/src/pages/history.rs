@@ -1,4 +1,4 @@
-//! A suite over its runs at `/suites/{name}/history`: tests × runs, duration and pass trends.
+//! A suite over its runs at `/suites/{name}/results`: tests × runs, duration and pass trends.
 
 use askama::Template;
 use axum::Router;
@@ -25,7 +25,7 @@ const TREND: u32 = 60;
 
 /// The routes of these pages.
 pub(crate) fn routes() -> Router<Web> {
-    Router::new().route("/suites/{name}/history", get(show))
+    Router::new().route("/suites/{name}/results", get(show))
 }
 
 #[derive(Template)]
@@ -72,7 +72,7 @@ impl Wanted {
     }
 }
 
-/// `GET /suites/{name}/history`
+/// `GET /suites/{name}/results`
 async fn show(
     State(web): State<Web>,
     name: Result<Path<String>, PathRejection>,
@@ -90,7 +90,7 @@ async fn show(
     };
     let view = web.controller.matrix(&name, &filter, RUNS, wanted.skip).await?;
     let trend = web.controller.trend(&name, TREND).await?;
-    let path = format!("/suites/{}/history", with_choices("", &[("", &name)]).trim_start_matches("?="));
+    let path = format!("/suites/{}/results", with_choices("", &[("", &name)]).trim_start_matches("?="));
     // `+` is a blank in a query, not in a path.
     let path = path.replace('+', "%20");
     let (offset, skip) = (wanted.offset, wanted.skip);
@@ -106,7 +106,7 @@ async fn show(
         command: format!(
             "curl -s '{0}/api/v1{1}/matrix'\ncurl -s '{0}/api/v1{1}/trend'",
             origin(&headers),
-            path.trim_end_matches("/history")
+            path.trim_end_matches("/results")
         ),
         wanted,
         view,
