@@ -121,6 +121,11 @@ impl Client {
         self.send(Method::POST, path, None::<&()>).await.map(|_| ())
     }
 
+    /// Removes what is at a path.
+    pub(crate) async fn remove(&self, path: &str) -> Result<(), Failure> {
+        self.send(Method::DELETE, path, None::<&()>).await.map(|_| ())
+    }
+
     /// Opens an event stream.
     pub(crate) async fn stream(&self, path: &str) -> Result<Response, Failure> {
         self.send(Method::GET, path, None::<&()>).await

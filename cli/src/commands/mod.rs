@@ -6,8 +6,10 @@ mod file;
 mod halt;
 mod import;
 mod proxy;
+mod queue;
 mod run;
 mod runs;
+mod schedule;
 mod schema;
 mod serve;
 mod show;
@@ -31,6 +33,8 @@ pub(crate) async fn run(command: Command, data: DataArgument) -> Result<ExitCode
         Command::Validate { file, json } => validate::run(&places()?, &file, json),
         Command::Schema { target, suite, agent } => Ok(schema::run(target, suite, agent)),
         Command::Suite { command } => suite::run(&places()?, command).await,
+        Command::Schedule { command } => schedule::run(&places()?, command).await,
+        Command::Queue { command, json } => queue::run(&places()?, command, json).await,
         Command::Runs { limit, json } => runs::run(&places()?, limit, json).await,
         Command::Show { run, json } => show::run(&places()?, &run, json).await,
         Command::Compare { a, b, json } => compare::run(&places()?, &a, &b, json).await,

@@ -44,7 +44,8 @@ pub(super) async fn run(places: &Places, command: SuiteArguments) -> Result<Exit
     }
 }
 
-fn unique(parameters: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Failure> {
+/// Values of parameters, each given once.
+pub(super) fn unique(parameters: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Failure> {
     let mut values = BTreeMap::new();
     for (name, value) in parameters {
         if values.insert(name.clone(), value).is_some() {

@@ -186,13 +186,13 @@ impl Situation<'_> {
             // What is caught up with comes one after the other, whatever else the policy is.
             let catches_up = decision.reason == "caught up with";
             match self.draft.overlap {
-                OverlapPolicy::Queue => {
-                    decision.state = OccurrenceState::Waiting;
-                    decision.reason = "waits until the earlier run is over".to_owned();
-                }
                 _ if catches_up => {
                     decision.state = OccurrenceState::Waiting;
                     decision.reason = "is caught up with when the earlier run is over".to_owned();
+                }
+                OverlapPolicy::Queue => {
+                    decision.state = OccurrenceState::Waiting;
+                    decision.reason = "waits until the earlier run is over".to_owned();
                 }
                 OverlapPolicy::Forbid => {
                     decision.state = OccurrenceState::Forbidden;

@@ -9,4 +9,5 @@ mod files;
 mod interruption;
 mod lifecycle;
 mod notifications;
+mod schedules;
 mod stage;

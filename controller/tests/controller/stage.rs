@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kennel_controller::{Controller, ControllerConfig, ControllerError};
+use kennel_controller::{Clock, Controller, ControllerConfig, ControllerError};
 use kennel_model::RunId;
 use kennel_model::api::{LibraryEntry, RunDetail, StartRun};
 use kennel_model::experiment::{Builtin, Surroundings};
@@ -40,6 +40,11 @@ pub(crate) const LEASE: Duration = Duration::from_secs(20);
 
 /// Opens a controller on `dir`.
 pub(crate) async fn open(dir: &Path, lease: Duration) -> Result<Controller, ControllerError> {
+    open_by(dir, lease, Clock::system()).await
+}
+
+/// As [`open`], with a clock by which schedules go.
+pub(crate) async fn open_by(dir: &Path, lease: Duration, clock: Clock) -> Result<Controller, ControllerError> {
     let entry = |name: &str| LibraryEntry { name: name.into(), description: "d".into(), source: "s".into() };
     let config = ControllerConfig {
         data_dir: dir.to_owned(),
@@ -48,7 +53,7 @@ pub(crate) async fn open(dir: &Path, lease: Duration) -> Result<Controller, Cont
         suites: Vec::new(),
         lease,
     };
-    Controller::open(config, CancellationToken::new()).await
+    Controller::open_by(config, CancellationToken::new(), clock).await
 }
 
 /// An experiment on target `shop`: 16 s with 2 s of warm-up, and what `extra` adds.
