@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use kennel_model::api::{FaultEffect, FaultView, Outcome, RequestRow, RunSummary};
+use kennel_model::api::{FaultEffect, FaultView, Outcome, RequestRow, RunSummary, SuiteRunSummary};
 use kennel_model::fault::FaultState;
 use kennel_model::protocol::AuditVerdict;
 use kennel_model::run::Verdict;
@@ -264,9 +264,83 @@ pub(crate) fn audit_glyph(verdict: &AuditVerdict) -> &'static str {
     }
 }
 
+/// When a suite's run began, or when it was handed in.
+pub(crate) fn beginning_of(run: &SuiteRunSummary) -> &str {
+    run.started_at.as_deref().unwrap_or(&run.created_at)
+}
+
+/// Runs in a suite's strip.
+pub(crate) const STRIP: usize = 20;
+
+/// The class of a run's mark in a strip.
+pub(crate) fn mark(run: &SuiteRunSummary) -> &'static str {
+    run.verdict.map_or("running", Verdict::word)
+}
+
+/// A strip of runs in words: `Last 20: 18 passed, 2 failed`.
+pub(crate) fn strip_words(runs: &[SuiteRunSummary]) -> String {
+    let counted = Verdict::ALL.iter().filter_map(|verdict| {
+        let times = runs.iter().filter(|run| run.verdict == Some(*verdict)).count();
+        (times > 0).then(|| format!("{times} {verdict}"))
+    });
+    let under_way = runs.iter().filter(|run| run.verdict.is_none()).count();
+    let under_way = (under_way > 0).then(|| format!("{under_way} not over"));
+    format!("Last {}: {}", runs.len(), counted.chain(under_way).collect::<Vec<_>>().join(", "))
+}
+
+/// How long something took that began and ended then, or has taken until now: `4.2 s`, `1 min 30 s`.
+pub(crate) fn took(began: &Option<String>, ended: &Option<String>, now: &Timestamp) -> String {
+    let moment = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+    let Some(began) = moment(began) else { return NONE.to_owned() };
+    let ended = moment(ended).unwrap_or(*now);
+    let ms = (ended.as_millisecond() - began.as_millisecond()).max(0) as f64;
+    match ms {
+        ..9_950.0 => format!("{} s", grouped(ms / 1e3, 1)),
+        _ => duration(&(ms / 1e3)),
+    }
+}
+
+/// `set-up: ` or `tear-down: ` for steps of those; nothing for a suite's own.
+pub(crate) fn section_word(path: &str) -> &'static str {
+    match path.split('/').next() {
+        Some("set_up") => "set-up: ",
+        Some("tear_down") => "tear-down: ",
+        _ => "",
+    }
+}
+
+/// A log as a page shows it: without colours and other orders to a terminal (ECMA-48), each line as it last stood.
+pub(crate) fn plain_log(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(sign) = rest.next() {
+        match sign {
+            '\u{1b}' => match rest.next() {
+                // A control sequence ends with a letter or one of a few signs.
+                Some('[') => while rest.next().is_some_and(|c| !('\u{40}'..='\u{7e}').contains(&c)) {},
+                // An operating system command ends with a bell or an escape.
+                Some(']') => while rest.next().is_some_and(|c| c != '\u{7}' && c != '\u{1b}') {},
+                _ => {}
+            },
+            '\r' if rest.peek() == Some(&'\n') => {}
+            '\r' => plain.truncate(plain.rfind('\n').map_or(0, |end| end + 1)),
+            '\n' | '\t' => plain.push(sign),
+            sign if sign.is_control() => {}
+            sign => plain.push(sign),
+        }
+    }
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_is_shown_without_orders_to_a_terminal() {
+        let log = "\u{1b}[32mPASSED\u{1b}[0m\r\n10 %\r100 %\n\u{1b}]0;title\u{7}<b>\u{0}\u{8}";
+        assert_eq!(plain_log(log), "PASSED\n100 %\n<b>");
+    }
 
     #[test]
     fn thousands_are_separated_and_decimals_are_few() {

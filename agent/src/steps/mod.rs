@@ -165,3 +165,114 @@ fn cut_short(early: Early, limit: Duration) -> StepReport {
     };
     StepReport { outcome, message, assertions: Vec::new(), ran_to_its_end: false }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kennel_model::RunId;
+    use kennel_model::target::Target;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    /// Carries out one step on an agent that names no command.
+    async fn carried_out(task: serde_json::Value) -> (StepReport, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let (_beat, heard) = watch::channel(Instant::now());
+        let (to_controller, mut told) = mpsc::channel(64);
+        let bench = Bench {
+            agent: "test".into(),
+            file: Arc::default(),
+            folder: dir.path().join("steps"),
+            guard_command: vec!["false".into()],
+            heard,
+            to_controller,
+        };
+        let steps = Steps::new(bench);
+        let step = StepId { run: RunId::new(), path: "steps/0".into(), attempt: 1 };
+        let seconds = Duration::from_secs(20);
+        let task = serde_json::from_value(task).unwrap();
+        steps.start(StepAssignment { step, task, timeout: seconds, lease: seconds });
+        let mut log = String::new();
+        loop {
+            match told.recv().await.unwrap() {
+                FromAgent::StepLog { text, .. } => log.push_str(&text),
+                FromAgent::StepDone { report, .. } => return (report, log),
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+    }
+
+    fn check(target: &Target, url: &str) -> serde_json::Value {
+        serde_json::json!({ "task": "check", "target": target, "check": {
+            "method": "POST", "url": url, "headers": { "x-trace": "7" }, "json": { "dish": "soup" },
+            "expect": { "status": 201, "headers": { "x-kitchen": "*" }, "json": { "/dish": "salad" } },
+        }})
+    }
+
+    fn target(port: u16) -> Target {
+        serde_json::from_value(serde_json::json!({
+            "name": "shop", "base_url": format!("http://127.0.0.1:{port}"), "allowed_hosts": [format!("127.0.0.1:{port}")],
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_command_that_the_configuration_does_not_name_is_not_started() {
+        let task = serde_json::json!({ "task": "command", "command": "sh", "arguments": ["-c", "exit 0"] });
+        let (report, log) = carried_out(task).await;
+        assert_eq!(report.outcome, Outcome::Error);
+        let why = "agent `test` has no command `sh`: its configuration names none; nothing was started";
+        assert_eq!((report.message.as_str(), log.trim()), (why, why));
+    }
+
+    #[tokio::test]
+    async fn a_host_that_the_target_does_not_declare_gets_no_packet() {
+        let (allowed, forbidden) =
+            (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let url = format!("http://localhost:{}/", forbidden.local_addr().unwrap().port());
+        let (report, _) = carried_out(check(&target(allowed.local_addr().unwrap().port()), &url)).await;
+        assert_eq!(report.outcome, Outcome::Error);
+        assert!(
+            report.message.contains("is outside target `shop`") && report.message.ends_with("nothing was sent"),
+            "{}",
+            report.message
+        );
+        for listener in [allowed, forbidden] {
+            listener.set_nonblocking(true).unwrap();
+            assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_check_tells_every_assertion_with_what_came() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut heard = String::new();
+            let mut part = [0; 4096];
+            while !heard.contains("soup") {
+                let read = socket.read(&mut part).unwrap();
+                heard.push_str(&String::from_utf8_lossy(&part[..read]));
+            }
+            let body = r#"{"dish": "soup"}"#;
+            let head = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\nx-kitchen: open";
+            write!(socket, "{head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()).unwrap();
+            heard
+        });
+        let (report, log) = carried_out(check(&target(port), "/orders")).await;
+        let heard = server.join().unwrap();
+        assert!(heard.starts_with("POST /orders HTTP/1.1") && heard.contains("x-trace: 7"), "{heard}");
+        let told: Vec<_> = report.assertions.iter().map(|a| (a.what.as_str(), a.actual.as_str(), a.holds)).collect();
+        // A redirect is an answer like any other: it is not followed.
+        assert_eq!(told, [("status", "302", false), ("header x-kitchen", "open", true), ("/dish", "\"soup\"", false)]);
+        assert_eq!(
+            (report.outcome, report.message.as_str()),
+            (Outcome::Failed, "status: expected 201, got 302 (and 1 more)")
+        );
+        assert!(
+            log.contains("HTTP 302") && log.contains("x-kitchen: open") && log.contains(r#"{"dish": "soup"}"#),
+            "{log}"
+        );
+    }
+}

@@ -182,6 +182,14 @@ impl Serving {
         })
     }
 
+    pub fn put(&self, path: &str, body: &Value) -> (u16, Value) {
+        let url = format!("{}/api/v1{path}", self.url);
+        blocking(async move |client: reqwest::Client| {
+            let answer = client.put(url).json(body).send().await.unwrap();
+            (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+        })
+    }
+
     /// Starts a run and gives its id.
     pub fn start(&self, experiment: &str) -> String {
         let (status, answer) = self.post("/runs", &serde_json::json!({ "experiment": experiment }));
