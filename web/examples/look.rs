@@ -42,6 +42,7 @@ async fn main() {
     if !empty {
         keep_files(&house).await;
         tell_people(&house).await;
+        run_suites(&house).await;
         house.run(&experiment("order-demo", 120)).await;
         house.run(&experiment("<script>alert(1)</script>", 20)).await;
         house.run(&experiment("order-demo", 120)).await;
@@ -82,6 +83,36 @@ async fn tell_people(house: &House) {
     for channel in [1, 3] {
         house.controller.try_channel(&local, channel).await.expect("a channel in use");
     }
+}
+
+/// Runs a suite well, badly, and again; another goes on for ten minutes.
+async fn run_suites(house: &House) {
+    let suite = |command: &str, path: &str| {
+        format!(
+            "version: 1
+name: checkout
+description: What customers need on a busy evening, from the menu to the receipt
+labels: [nightly, shop]
+target: shop
+parameters: [{{name: dish, default: soup, description: What is ordered}}]
+set_up: [{{name: seed the kitchen, check: {{method: POST, url: /seed}}}}]
+steps:
+  - {{name: menu, check: {{url: '/menu/${{dish}}'}}}}
+  - name: at the same time
+    parallel:
+      - {{name: acceptance, command: acceptance, arguments: [{command}], continue_on_failure: true}}
+      - {{name: stock, check: {{url: {path}}}, retries: 2}}
+  - {{name: report, command: pytest, arguments: [--report]}}
+tear_down: [{{name: close the kitchen, check: {{method: POST, url: /close}}}}]
+"
+        )
+    };
+    for (command, path) in [("--all", "/stock"), ("--all", "/stock"), ("--all", "/broken"), ("--broken", "/broken")] {
+        house.suite(&suite(command, path)).await;
+    }
+    house
+        .start_suite("{version: 1, name: soak, steps: [{name: slow tests, command: pytest, arguments: [--slow]}]}")
+        .await;
 }
 
 /// Keeps an experiment in three versions, a target and a suite.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kennel_controller::{Controller, ControllerConfig};
 use kennel_model::RunId;
-use kennel_model::api::{LibraryEntry, StartRun};
+use kennel_model::api::{LibraryEntry, Origin, StartRun, StartSuite, StepState};
 use kennel_model::experiment::{Builtin, Surroundings, parse_target};
 use kennel_model::target::Target;
 use tokio::net::TcpListener;
@@ -147,6 +147,32 @@ impl House {
         let id = self.start(experiment).await;
         self.until(id, |state| state.is_over()).await;
         id
+    }
+
+    /// Starts a run of a suite from its text and waits until it is over.
+    pub(crate) async fn suite(&self, source: &str) -> RunId {
+        let id = self.start_suite(source).await;
+        self.until_suite_is_over(id).await;
+        id
+    }
+
+    /// Waits until a run of a suite is over.
+    pub(crate) async fn until_suite_is_over(&self, id: RunId) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let run = self.controller.suite_run(id).await.expect("a readable store").expect("a run");
+            if run.summary.state == StepState::Ended {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "the suite stays in {}: {run:#?}", run.summary.state);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Starts a run of a suite from its text.
+    pub(crate) async fn start_suite(&self, source: &str) -> RunId {
+        let request = StartSuite { source: Some(source.to_owned()), ..StartSuite::default() };
+        self.controller.start_suite(request, Origin::Manual, "ada").await.expect("a valid suite")
     }
 
     /// Waits until a run's state is as wanted.

@@ -13,6 +13,7 @@ use kennel_model::protocol::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 #[path = "scripted_steps.rs"]
@@ -50,6 +51,8 @@ pub(crate) async fn play(script: Script, mut orders: mpsc::Receiver<ToAgent>, re
         return;
     }
     let mut assigned: Option<Box<Assignment>> = None;
+    // Steps of suites go on beside a run; they end with this agent.
+    let mut steps = JoinSet::new();
     while let Some(order) = orders.recv().await {
         let answer = match order {
             ToAgent::Prepare(assignment) => {
@@ -58,13 +61,13 @@ pub(crate) async fn play(script: Script, mut orders: mpsc::Receiver<ToAgent>, re
                 FromAgent::Prepared { run, warnings: vec!["health probe of orders-1 answered after 812 ms".to_owned()] }
             }
             ToAgent::Start { .. } => match &assigned {
-                Some(assignment) => carry_out(&script, assignment, &mut orders, &reports).await,
+                Some(assignment) => carry_out(&script, assignment, &mut orders, &reports, &mut steps).await,
                 None => continue,
             },
             ToAgent::Halt { run } => FromAgent::Halted { run, took_ms: 12 },
             ToAgent::Audit { run } => FromAgent::Audited { run, audits: audits(&script, assigned.as_deref()) },
             ToAgent::Step(assignment) => {
-                steps::play(&assignment, &reports).await;
+                steps.spawn(steps::play(assignment, reports.clone()));
                 continue;
             }
             ToAgent::Heartbeat | ToAgent::Release { .. } | ToAgent::StopStep { .. } => continue,
@@ -81,6 +84,7 @@ async fn carry_out(
     assignment: &Assignment,
     orders: &mut mpsc::Receiver<ToAgent>,
     reports: &mpsc::Sender<FromAgent>,
+    steps: &mut JoinSet<()>,
 ) -> FromAgent {
     let run = assignment.run;
     let experiment = assignment.experiment.experiment();
@@ -112,7 +116,9 @@ async fn carry_out(
                     }
                     return FromAgent::Halted { run, took_ms: 12 };
                 }
-                Some(ToAgent::Step(assignment)) => steps::play(&assignment, reports).await,
+                Some(ToAgent::Step(assignment)) => {
+                    steps.spawn(steps::play(assignment, reports.clone()));
+                }
                 Some(_) => {}
             }
         }

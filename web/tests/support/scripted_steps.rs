@@ -18,7 +18,7 @@ pub(crate) fn commands() -> Vec<OfferedCommand> {
 
 /// Plays one step. A check of a path with `broken` in it fails; a command with the argument `--broken` has a failing test,
 /// and one with `--slow` takes a while.
-pub(crate) async fn play(assignment: &StepAssignment, reports: &mpsc::Sender<FromAgent>) {
+pub(crate) async fn play(assignment: Box<StepAssignment>, reports: mpsc::Sender<FromAgent>) {
     let step = assignment.step.clone();
     let log = async |text: &str| {
         let _ = reports.send(FromAgent::StepLog { step: step.clone(), text: text.to_owned() }).await;

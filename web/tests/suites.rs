@@ -1,0 +1,181 @@
+//! Pages of suites and their runs, over a real controller with an agent that plays its steps.
+
+mod support;
+
+use kennel_controller::Caller;
+use kennel_model::api::{FileKind, SaveFile};
+use reqwest::StatusCode;
+use reqwest::redirect::Policy;
+use support::House;
+use support::scripted_agent::Script;
+
+const HOSTILE: &str = "<script>alert('x')</script> \\\"quoted\\\" ${";
+
+async fn house() -> House {
+    House::open(Script::fast(), 0, Vec::new()).await
+}
+
+async fn save(house: &House, source: &str) {
+    let request = SaveFile { source: source.to_owned(), message: String::new(), expected: None };
+    house.controller.save_file(&Caller::local(), FileKind::Suite, None, request).await.expect("a valid suite");
+}
+
+async fn get(house: &House, path: &str) -> (StatusCode, String) {
+    let answer = reqwest::get(house.url(path)).await.expect("an answer");
+    (answer.status(), answer.text().await.expect("a text"))
+}
+
+async fn page(house: &House, path: &str) -> String {
+    let (status, text) = get(house, path).await;
+    assert_eq!(status, StatusCode::OK, "{path}: {text}");
+    text
+}
+
+/// Sends a form; gives the status, where it leads, and the page.
+async fn send(house: &House, path: &str, form: &[(&str, &str)]) -> (StatusCode, String, String) {
+    let client = reqwest::Client::builder().redirect(Policy::none()).build().expect("a client");
+    let answer = client.post(house.url(path)).form(form).send().await.expect("an answer");
+    let leads = answer.headers().get("location").and_then(|to| to.to_str().ok()).unwrap_or_default().to_owned();
+    (answer.status(), leads, answer.text().await.expect("a text"))
+}
+
+fn assert_shows(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
+}
+
+const BROKEN: &str = "
+version: 1
+name: shop
+description: What customers need
+labels: [nightly]
+target: shop
+parameters:
+  - {name: dish, default: soup, description: What is ordered}
+  - {name: times, type: number, default: '2'}
+steps:
+  - {name: menu, check: {url: '/menu/${dish}'}}
+  - {name: acceptance, command: pytest, arguments: [--broken], continue_on_failure: true}
+  - {name: stock, check: {url: /broken}, retries: 1}
+  - {name: report, wait: 1s}
+tear_down:
+  - {name: clean, command: pytest}
+";
+
+#[tokio::test]
+async fn the_log_of_a_failed_step_stands_open_on_its_runs_page() {
+    let house = house().await;
+    let id = house.suite(BROKEN).await;
+    let text = page(&house, &format!("/suite-runs/{id}")).await;
+    assert_shows(
+        &text,
+        &[
+            "data-verdict=\"failed\"",
+            "Log of “acceptance”",
+            "href=\"#step-steps-1\"",
+            "<details class=\"step-more\" id=\"more-steps-1\" open>",
+            "order 7f3a91c2 was paid twice",
+            "on all 2 attempts",
+            "Attempt 2",
+            "not run after that: “report”",
+            "Run failed steps again",
+            "results/junit.xml",
+            "test_soup &#60;b&#62;of the day",
+        ],
+    );
+    assert!(!text.contains('\u{1b}'), "orders to a terminal are taken out of logs");
+    let log = page(&house, &format!("/suite-runs/{id}/log?path=steps/1&attempt=1")).await;
+    assert_shows(&log, &["AssertionError: order 7f3a91c2", "Download"]);
+    for bad in ["steps/9", "../../kennel.db", "steps/1%00"] {
+        let (status, _) = get(&house, &format!("/suite-runs/{id}/log?path={bad}")).await;
+        assert!(status.is_client_error(), "{bad}: {status}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_suite_is_found_run_with_other_values_and_run_again() {
+    let house = house().await;
+    save(&house, &BROKEN.replace("--broken", "--well").replace("/broken", "/stock").replace("1s", "1ms")).await;
+    let list = page(&house, "/suites?q=customers&label=nightly&last=none").await;
+    assert_shows(&list, &["href=\"/suites/shop\"", "never ran", "What customers need"]);
+    assert!(page(&house, "/suites?q=nothing+of+the+kind").await.contains("No suite fits"));
+    let suite = page(&house, "/suites/shop").await;
+    assert_shows(&suite, &["GET /menu/soup", "What is ordered", "It has not run yet", "tear-down: command"]);
+    let (status, _, text) =
+        send(&house, "/suites/shop/run", &[("parameter.dish", "salad"), ("parameter.times", "many")]).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_shows(
+        &text,
+        &["`many` is not a value of type number; expected a number", "value=\"salad\"", "value=\"many\""],
+    );
+    let (status, run, _) = send(&house, "/suites/shop/run", &[("parameter.dish", "salad"), ("labels", "mine, ")]).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    let id = run.strip_prefix("/suite-runs/").expect("a run's page").parse().expect("a run");
+    house.until_suite_is_over(id).await;
+    assert_shows(&page(&house, &run).await, &["data-verdict=\"passed\"", "salad", "mine"]);
+    let (status, again, _) = send(&house, &format!("{run}/rerun"), &[("which", "steps"), ("step", "steps/0")]).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    let id = again.strip_prefix("/suite-runs/").expect("a run's page").parse().expect("a run");
+    house.until_suite_is_over(id).await;
+    let text = page(&house, &again).await;
+    assert_shows(&text, &["passed on attempt 2", &format!("href=\"{run}\" aria-label=\"attempt 1, passed\"")]);
+    assert!(!text.contains("acceptance"), "only what was asked for runs");
+    let (status, _, text) = send(&house, &format!("{again}/rerun"), &[("which", "failed")]).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(text.contains("no step of run"), "{text}");
+    // The values of last time stand in the form.
+    assert!(page(&house, "/suites/shop?start").await.contains("value=\"salad\""));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn hostile_names_are_only_text() {
+    let house = house().await;
+    let source = format!(
+        "version: 1
+name: \"{HOSTILE}\"
+description: \"{HOSTILE}\"
+labels: [\"<b>\"]
+target: shop
+parameters: [{{name: p, default: \"<i>\"}}]
+steps: [{{name: \"<script>alert(2)</script>\", check: {{url: \"/broken?<u>\"}}}}]
+"
+    );
+    let id = house.suite(&source).await;
+    let name = "%3Cscript%3Ealert('x')%3C%2Fscript%3E%20%22quoted%22%20%24%7B";
+    for path in ["/suites".to_owned(), format!("/suites/{name}"), format!("/suite-runs/{id}")] {
+        let text = page(&house, &path).await;
+        for raw in ["<script>alert", "<b>", "<i>", "<u>"] {
+            assert!(!text.contains(raw), "{raw} stands raw in {path}:\n{text}");
+        }
+        assert!(text.contains("&#60;script&#62;alert"), "{path}:\n{text}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_empty_list_teaches_and_unknown_suites_say_so() {
+    let house = house().await;
+    assert_shows(&page(&house, "/suites").await, &["No suite yet", "href=\"/suites/new\""]);
+    let (status, text) = get(&house, "/suites/nobody").await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(text.contains("There is no suite “nobody”"), "{text}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_run_under_way_can_be_cancelled_from_its_page() {
+    let house = house().await;
+    let id = house
+        .start_suite("{version: 1, name: long, steps: [{name: w, wait: 10m}], tear_down: [{name: t, wait: 1ms}]}")
+        .await;
+    let text = page(&house, &format!("/suite-runs/{id}")).await;
+    assert_shows(&text, &["data-follow=\"true\"", "id=\"cancel\""]);
+    let (status, back, _) = send(&house, &format!("/suite-runs/{id}/cancel"), &[]).await;
+    assert_eq!((status, back), (StatusCode::SEE_OTHER, format!("/suite-runs/{id}?cancelling=1")));
+    house.until_suite_is_over(id).await;
+    assert_shows(&page(&house, &format!("/suite-runs/{id}")).await, &["data-verdict=\"halted\"", "cancelled by local"]);
+    house.close().await;
+}
