@@ -336,9 +336,8 @@ fn ctrl_c_cancels_a_suite_of_the_command_line() {
             file.display()
         ),
     );
-    let child =
-        kennel.command(&["suite", "run", suite.to_str().unwrap()]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut running = Running(child.spawn().unwrap());
+    let mut command = kennel.command(&["suite", "run", suite.to_str().unwrap()]);
+    let mut running = Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     eventually("the command runs", OVER, || (own_sleepers(&kennel).len() == 2).then_some(()));
     running.signal(Signal::SIGINT);
     assert_eq!(running.code(OVER), Some(130));

@@ -182,14 +182,6 @@ impl Serving {
         })
     }
 
-    pub fn put(&self, path: &str, body: &Value) -> (u16, Value) {
-        let url = format!("{}/api/v1{path}", self.url);
-        blocking(async move |client: reqwest::Client| {
-            let answer = client.put(url).json(body).send().await.unwrap();
-            (answer.status().as_u16(), answer.json().await.unwrap_or_default())
-        })
-    }
-
     /// Starts a run and gives its id.
     pub fn start(&self, experiment: &str) -> String {
         let (status, answer) = self.post("/runs", &serde_json::json!({ "experiment": experiment }));
@@ -202,6 +194,12 @@ impl Serving {
 pub fn get(url: &str) -> Value {
     let url = url.to_owned();
     blocking(async move |client: reqwest::Client| client.get(url).send().await.unwrap().json().await.unwrap())
+}
+
+/// Asks a URL for text; ends with the stream.
+pub fn get_text(url: &str) -> String {
+    let url = url.to_owned();
+    blocking(async move |client: reqwest::Client| client.get(url).send().await.unwrap().text().await.unwrap())
 }
 
 /// On a thread of its own, so that tests which are asynchronous themselves may ask too.
