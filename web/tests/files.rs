@@ -1,5 +1,6 @@
 //! The pages of experiments, targets and suites without any script: lists, editor, versions, conflicts.
 
+#[allow(dead_code, reason = "each test uses its own part")]
 mod support;
 
 use kennel_controller::Caller;

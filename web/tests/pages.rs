@@ -1,5 +1,6 @@
 //! The pages as a browser gets them: real router, real socket, real controller, an agent that plays a script.
 
+#[allow(dead_code, reason = "each test uses its own part")]
 mod support;
 
 use std::time::Duration;

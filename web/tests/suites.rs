@@ -1,5 +1,6 @@
 //! Pages of suites and their runs, over a real controller with an agent that plays its steps.
 
+#[allow(dead_code, reason = "each test uses its own part")]
 mod support;
 
 use kennel_controller::Caller;

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use kennel_controller::{Caller, CancelSuiteError, RerunError, StartSuiteError};
 use kennel_model::RunId;
 use kennel_model::api::{
-    ArtifactView, Outcome, RerunSuite, RerunWhich, RunTestView, StepKind, StepState, StepView, SuiteRunDetail,
+    Annotations, ArtifactView, Outcome, RerunSuite, RerunWhich, RunTestView, StepKind, StepState, StepView, SuiteRunDetail,
     SuiteRunSummary, TestFilter,
 };
 use serde::Deserialize;
@@ -117,6 +117,9 @@ struct SuiteRunPage {
     origin: String,
     /// Why it was not run again.
     refused: String,
+    annotations: Annotations,
+    /// Address below which notes and labels are posted.
+    base: String,
 }
 
 impl SuiteRunPage {
@@ -175,6 +178,8 @@ async fn page(
         layout: web.layout.at("suites"),
         bad: bad.map(|step| (step.key.clone(), step.last.name.clone())).collect(),
         attempts: web.controller.attempts_of(&detail.summary).await?,
+        annotations: web.controller.annotations(id).await?.unwrap_or_default(),
+        base: format!("/suite-runs/{id}"),
         run: detail.summary,
         live,
         cancelling: cancelling && live,

@@ -52,7 +52,7 @@ pub(crate) async fn play(script: Script, mut orders: mpsc::Receiver<ToAgent>, re
     }
     let mut assigned: Option<Box<Assignment>> = None;
     // Steps of suites go on beside a run; they end with this agent.
-    let mut steps = JoinSet::new();
+    let mut tasks = JoinSet::new();
     while let Some(order) = orders.recv().await {
         let answer = match order {
             ToAgent::Prepare(assignment) => {
@@ -61,13 +61,13 @@ pub(crate) async fn play(script: Script, mut orders: mpsc::Receiver<ToAgent>, re
                 FromAgent::Prepared { run, warnings: vec!["health probe of orders-1 answered after 812 ms".to_owned()] }
             }
             ToAgent::Start { .. } => match &assigned {
-                Some(assignment) => carry_out(&script, assignment, &mut orders, &reports, &mut steps).await,
+                Some(assignment) => carry_out(&script, assignment, &mut orders, &reports, &mut tasks).await,
                 None => continue,
             },
             ToAgent::Halt { run } => FromAgent::Halted { run, took_ms: 12 },
             ToAgent::Audit { run } => FromAgent::Audited { run, audits: audits(&script, assigned.as_deref()) },
             ToAgent::Step(assignment) => {
-                steps.spawn(steps::play(assignment, reports.clone()));
+                tasks.spawn(steps::play(assignment, reports.clone()));
                 continue;
             }
             ToAgent::Heartbeat | ToAgent::Release { .. } | ToAgent::StopStep { .. } => continue,
@@ -84,7 +84,7 @@ async fn carry_out(
     assignment: &Assignment,
     orders: &mut mpsc::Receiver<ToAgent>,
     reports: &mpsc::Sender<FromAgent>,
-    steps: &mut JoinSet<()>,
+    tasks: &mut JoinSet<()>,
 ) -> FromAgent {
     let run = assignment.run;
     let experiment = assignment.experiment.experiment();
@@ -117,7 +117,7 @@ async fn carry_out(
                     return FromAgent::Halted { run, took_ms: 12 };
                 }
                 Some(ToAgent::Step(assignment)) => {
-                    steps.spawn(steps::play(assignment, reports.clone()));
+                    tasks.spawn(steps::play(assignment, reports.clone()));
                 }
                 Some(_) => {}
             }
