@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use kennel_controller::{Caller, CancelSuiteError, RerunError, StartSuiteError};
 use kennel_model::RunId;
 use kennel_model::api::{
-    Annotations, ArtifactView, Outcome, RerunSuite, RerunWhich, RunTestView, StepKind, StepState, StepView, SuiteRunDetail,
-    SuiteRunSummary, TestFilter,
+    Annotations, ArtifactView, Outcome, RerunSuite, RerunWhich, RunTestView, StepKind, StepState, StepView,
+    SuiteRunDetail, SuiteRunSummary, TestFilter,
 };
 use serde::Deserialize;
 
