@@ -1,7 +1,8 @@
 //! The command line: commands, flags, help and the meaning of exit codes.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+mod people;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -9,6 +10,8 @@ use kennel_model::api::{FileKind, MissedPolicy, OverlapPolicy};
 use reference_system::SystemCommand;
 
 use crate::places::DataArgument;
+
+pub(crate) use people::{ServeArguments, TokenCommand, UserCommand};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -45,13 +48,8 @@ pub(crate) enum Command {
     },
     /// Serve the web pages and the API, with an agent on this machine
     Serve {
-        /// Address to listen on; only loopback until accounts exist
-        #[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], crate::server::DEFAULT_PORT)))]
-        listen: SocketAddr,
-        /// Labels and test commands of this machine's agent [default: agent.yaml in the agent's folder of the data
-        /// directory, where there is one]
-        #[arg(long, value_name = "FILE")]
-        agent_config: Option<PathBuf>,
+        #[command(flatten)]
+        arguments: ServeArguments,
     },
     /// Run an experiment file and exit by its verdict
     Run {
@@ -147,6 +145,16 @@ pub(crate) enum Command {
         /// Print the halted runs as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// People who may use this Kennel: add, list, disable, passwords
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// API tokens: create, list, revoke
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
     },
     /// The reference order system: up, down, status
     System {

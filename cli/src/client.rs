@@ -9,6 +9,8 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use kennel_controller::people::Secret;
+
 use crate::failure::Failure;
 use crate::places::Places;
 use crate::server::{Server, ServerFile};
@@ -20,23 +22,35 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
+    /// What shows who asks: the local server's secret, or a token.
+    secret: Option<Secret>,
+    /// Whether the server is on another machine.
+    remote: bool,
     /// Set when this process started the server itself.
     own: Option<Server>,
 }
 
 impl Client {
-    /// The API at `url`.
-    pub(crate) fn at(url: &str) -> Result<Self, Failure> {
-        let http = reqwest::Client::builder().no_proxy().build();
-        let http = http.map_err(|e| Failure::could_not_run(format!("cannot make an HTTP client: {e}")))?;
-        Ok(Self { http, url: url.to_owned(), own: None })
+    /// The API of a server in this process.
+    pub(crate) fn of(server: &Server) -> Result<Self, Failure> {
+        Ok(Self { secret: Some(server.secret.clone()), ..Self::at(&server.url)? })
     }
 
-    /// The Kennel that owns the data directory, if one is running.
+    /// The API at `url`.
+    fn at(url: &str) -> Result<Self, Failure> {
+        let http = reqwest::Client::builder().no_proxy().build();
+        let http = http.map_err(|e| Failure::could_not_run(format!("cannot make an HTTP client: {e}")))?;
+        Ok(Self { http, url: url.to_owned(), secret: None, remote: false, own: None })
+    }
+
+    /// The Kennel that was named, or the one that owns the data directory, if one is running.
     pub(crate) async fn running(places: &Places) -> Result<Option<Self>, Failure> {
+        if let Some(remote) = places.remote() {
+            return Ok(Some(Self { secret: remote.token.clone(), remote: true, ..Self::at(&remote.url)? }));
+        }
         let Ok(text) = std::fs::read_to_string(places.server()) else { return Ok(None) };
         let Ok(file) = serde_json::from_str::<ServerFile>(&text) else { return Ok(None) };
-        let client = Self::at(&file.url)?;
+        let client = Self { secret: file.secret.map(Secret::new), ..Self::at(&file.url)? };
         let probe = client.http.get(format!("{}/api/v1/health", client.url)).timeout(PROBE_TIMEOUT);
         let alive = probe.send().await;
         Ok(alive.is_ok_and(|answer| answer.status().is_success()).then_some(client))
@@ -51,14 +65,8 @@ impl Client {
         let file = crate::agent_file::read(places, None)?;
         let server = Server::start(places, address, Vec::new(), file).await;
         let server = server.map_err(|e| Failure::could_not_run(e.to_string()))?;
-        Ok(Self { own: Some(server), ..Self::at("")? }.moved())
-    }
-
-    fn moved(mut self) -> Self {
-        if let Some(server) = &self.own {
-            self.url.clone_from(&server.url);
-        }
-        self
+        let client = Self::of(&server)?;
+        Ok(Self { own: Some(server), ..client })
     }
 
     /// Base URL of the Kennel.
@@ -69,6 +77,11 @@ impl Client {
     /// The page at a path, if it will still be served when this command is over.
     pub(crate) fn page_at(&self, path: &str) -> Option<String> {
         self.own.is_none().then(|| format!("{}{path}", self.url))
+    }
+
+    /// A page of the Kennel as a link; without its host where this process is the Kennel and soon gone.
+    pub(crate) fn link(&self, path: &str) -> String {
+        self.page_at(path).unwrap_or_else(|| path.to_owned())
     }
 
     /// The page of a run, if it will still be served when this command is over.
@@ -131,6 +144,21 @@ impl Client {
         self.send(Method::GET, path, None::<&()>).await
     }
 
+    /// Puts; the answer has nothing to say.
+    pub(crate) async fn set<B: Serialize>(&self, path: &str, body: &B) -> Result<(), Failure> {
+        self.send(Method::PUT, path, Some(body)).await.map(|_| ())
+    }
+
+    /// Patches and decodes the answer.
+    pub(crate) async fn patch<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Failure> {
+        self.decode(self.send(Method::PATCH, path, Some(body)).await?).await
+    }
+
+    /// Deletes and decodes the answer.
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.decode(self.send(Method::DELETE, path, None::<&()>).await?).await
+    }
+
     async fn send<B: Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> Result<Response, Failure> {
         let mut request = self.request(method, path);
         if let Some(body) = body {
@@ -140,7 +168,11 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}/api/v1{path}", self.url))
+        let request = self.http.request(method, format!("{}/api/v1{path}", self.url));
+        match &self.secret {
+            Some(secret) => request.bearer_auth(secret.reveal()),
+            None => request,
+        }
     }
 
     /// The answer, if it is no refusal.
@@ -157,6 +189,14 @@ impl Client {
             .json()
             .await
             .unwrap_or(ApiProblem { error: format!("Kennel answered {status}"), problems: Vec::new() });
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            let next = if self.remote && self.secret.is_none() {
+                "; put a token for it into the environment variable KENNEL_TOKEN"
+            } else {
+                ""
+            };
+            return Err(Failure::could_not_run(format!("Kennel at {} refused: {}{next}", self.url, problem.error)));
+        }
         let is_usage =
             matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY);
         Err(if is_usage {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use kennel_controller::people::Secret;
 
 /// The `--data` flag of every command.
 #[derive(Debug, Clone, Args)]
@@ -10,12 +11,25 @@ pub(crate) struct DataArgument {
     /// Where runs, targets and journals are kept [default: kennel in the XDG data directory]
     #[arg(long, global = true, env = "KENNEL_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Use the Kennel at this address instead of the data directory's; KENNEL_TOKEN holds a token for it
+    #[arg(long, global = true, env = "KENNEL_SERVER", value_name = "URL")]
+    server: Option<String>,
+}
+
+/// A Kennel elsewhere.
+#[derive(Debug, Clone)]
+pub(crate) struct Remote {
+    /// Its address, without a slash at the end.
+    pub(crate) url: String,
+    /// What to send to it; never an argument, which everybody on this machine could read.
+    pub(crate) token: Option<Secret>,
 }
 
 /// The data directory and what lies in it.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     data: PathBuf,
+    remote: Option<Remote>,
 }
 
 impl DataArgument {
@@ -31,7 +45,12 @@ impl DataArgument {
             .ok_or("there is no home directory to keep data in; name a directory with --data or KENNEL_DATA")?;
         let data =
             std::path::absolute(&data).map_err(|e| format!("cannot use {} as data directory: {e}", data.display()))?;
-        Ok(Places { data })
+        let token = set("KENNEL_TOKEN").and_then(|token| token.into_os_string().into_string().ok());
+        let remote = self.server.as_deref().filter(|url| !url.is_empty()).map(|url| Remote {
+            url: url.trim_end_matches('/').to_owned(),
+            token: token.map(|token| Secret::new(token.trim())),
+        });
+        Ok(Places { data, remote })
     }
 }
 
@@ -39,6 +58,11 @@ impl Places {
     /// The data directory itself.
     pub(crate) fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// The Kennel elsewhere that commands are for, if one was named.
+    pub(crate) fn remote(&self) -> Option<&Remote> {
+        self.remote.as_ref()
     }
 
     /// Declared targets, one file each.

@@ -1,12 +1,16 @@
 //! A Kennel in this process: controller, embedded agent, web pages and API on one port.
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kennel_agent::{Agent, AgentConfig};
+use kennel_controller::people::{Entrance, Secret, TOKEN_PREFIX, random_secret};
 use kennel_controller::{Controller, ControllerConfig, ControllerError};
 use kennel_model::api::LibraryEntry;
 use kennel_model::command::AgentFile;
@@ -32,11 +36,15 @@ const LEASE: Duration = Duration::from_secs(5);
 pub(crate) struct ServerFile {
     pub(crate) url: String,
     pub(crate) pid: u32,
+    /// What commands send to act as `local`; made anew at each start. Only the owner can read the file.
+    #[serde(default)]
+    pub(crate) secret: Option<String>,
 }
 
 /// A running server.
 pub(crate) struct Server {
     pub(crate) url: String,
+    pub(crate) secret: Secret,
     controller: Controller,
     agent: JoinHandle<Result<(), String>>,
     agent_shutdown: CancellationToken,
@@ -54,6 +62,10 @@ pub(crate) enum ServerError {
     Listen { address: SocketAddr, cause: std::io::Error },
     #[error("cannot write {}: {cause}", path.display())]
     ServerFile { path: PathBuf, cause: std::io::Error },
+    #[error(
+        "{address} would let the whole network start load and faults: without an admin Kennel serves loopback only. Make one with `kennel user add NAME --role admin`, or at /setup of a Kennel on loopback"
+    )]
+    Open { address: SocketAddr },
     #[error("cannot find this program's own path: {0}")]
     OwnPath(std::io::Error),
 }
@@ -65,6 +77,17 @@ impl Server {
         address: SocketAddr,
         own_targets: Vec<Target>,
         agent_file: AgentFile,
+    ) -> Result<Self, ServerError> {
+        Self::start_at(places, address, own_targets, agent_file, Entrance::default()).await
+    }
+
+    /// As [`start`](Self::start), reached and guarded as the entrance says.
+    pub(crate) async fn start_at(
+        places: &Places,
+        address: SocketAddr,
+        own_targets: Vec<Target>,
+        agent_file: AgentFile,
+        entrance: Entrance,
     ) -> Result<Self, ServerError> {
         let entries = |files: &[LibraryFile]| -> Vec<LibraryEntry> {
             let entry = |file: &LibraryFile| LibraryEntry {
@@ -82,12 +105,19 @@ impl Server {
             lease: LEASE,
         };
         let controller = Controller::open(config, CancellationToken::new()).await?;
+        if controller.is_open() && !address.ip().is_loopback() {
+            controller.close().await;
+            return Err(ServerError::Open { address });
+        }
         let listener = TcpListener::bind(address).await.map_err(|cause| ServerError::Listen { address, cause })?;
         let bound = listener.local_addr().map_err(|cause| ServerError::Listen { address, cause })?;
         let agent_shutdown = CancellationToken::new();
         let agent = start_agent(places, &controller, agent_file, agent_shutdown.clone()).await?;
         let http_shutdown = CancellationToken::new();
-        let app = kennel_web::router_bound(controller.clone(), Some(bound));
+        let secret = Secret::new(format!("{TOKEN_PREFIX}local_{}", random_secret()));
+        let entrance = Entrance { bound: Some(bound), local_secret: Some(secret.clone()), ..entrance };
+        let app = kennel_web::router_at(controller.clone(), entrance);
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let stop = http_shutdown.clone();
         let http = tokio::spawn(async move {
             tokio::select! {
@@ -98,10 +128,10 @@ impl Server {
         });
         let url = format!("http://{bound}");
         let server_file = places.server();
-        let text = serde_json::to_string(&ServerFile { url: url.clone(), pid: std::process::id() }).unwrap_or_default();
-        std::fs::write(&server_file, text)
+        let file = ServerFile { url: url.clone(), pid: std::process::id(), secret: Some(secret.reveal().to_owned()) };
+        write_for_owner(&server_file, &serde_json::to_string(&file).unwrap_or_default())
             .map_err(|cause| ServerError::ServerFile { path: server_file.clone(), cause })?;
-        Ok(Self { url, controller, agent, agent_shutdown, http, http_shutdown, server_file })
+        Ok(Self { url, secret, controller, agent, agent_shutdown, http, http_shutdown, server_file })
     }
 
     /// Halts what runs, reverts every fault, and waits until nothing is left.
@@ -119,6 +149,18 @@ impl Server {
         }
         let _ = std::fs::remove_file(self.server_file);
     }
+}
+
+/// Writes a file that nobody but its owner can read, also while it is written.
+fn write_for_owner(path: &Path, text: &str) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    std::fs::rename(new, path)
 }
 
 async fn start_agent(

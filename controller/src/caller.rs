@@ -1,10 +1,10 @@
 //! Who asks: a person, a token, or whoever sits at this machine while there are no accounts.
 
-use std::convert::Infallible;
-
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use kennel_model::Role;
+
+use crate::people::Why;
 
 /// Who asks, and what they may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +24,9 @@ impl Caller {
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Infallible;
+    type Rejection = Why;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(Self::local))
+        parts.extensions.get::<Self>().cloned().ok_or(Why::NotLoggedIn)
     }
 }

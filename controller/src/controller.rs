@@ -22,6 +22,7 @@ use crate::caller::Caller;
 use crate::happenings::{Happening, Happenings};
 use crate::judge::compare::compare;
 use crate::notifications::Notifier;
+use crate::people::People;
 use crate::reading;
 use crate::results::inbox;
 use crate::runs::account::{Account, OpenAccount};
@@ -150,6 +151,7 @@ pub(crate) struct Inner {
     /// Wakes the task that tells people when something that it works with was changed.
     pub(crate) wake_notifier: Arc<Notify>,
     pub(crate) active: ActiveRuns,
+    pub(crate) people: People,
     pub(crate) suites: ActiveSuites,
     /// Cancelled when no new run may start.
     pub(crate) shutdown: CancellationToken,
@@ -190,6 +192,7 @@ impl Controller {
         config.surroundings = Arc::clone(&kept_targets) as Arc<dyn Surroundings + Send + Sync>;
         let happenings = Happenings::default();
         let queue = Queue::new(happenings.clone(), store.queue_fronts().await?);
+        let people = People::new(store.has_admin().await?);
         let inner = Arc::new(Inner {
             config,
             kept_targets,
@@ -199,6 +202,7 @@ impl Controller {
             happenings,
             schedules: Schedules::new(clock),
             wake_notifier: Arc::default(),
+            people,
             active: ActiveRuns::default(),
             suites: ActiveSuites::default(),
             shutdown,

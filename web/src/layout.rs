@@ -6,6 +6,7 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use kennel_controller::Caller;
+use kennel_controller::people::Visit;
 use kennel_model::Role;
 
 tokio::task_local! {
@@ -18,15 +19,22 @@ tokio::task_local! {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Visitor {
     /// Who is logged in; nobody on the pages that need no login.
-    pub(crate) caller: Option<Caller>,
+    caller: Option<Caller>,
     /// What forms and scripts send along to show that they come from these pages; empty where none is needed.
-    pub(crate) csrf: String,
+    csrf: String,
+    /// Whether there are no accounts yet.
+    open: bool,
+}
+
+impl From<&Visit> for Visitor {
+    fn from(visit: &Visit) -> Self {
+        Self { caller: visit.known().cloned(), csrf: visit.csrf().to_owned(), open: visit.is_open() }
+    }
 }
 
 /// Middleware that lets every page know who asked for it.
 pub(crate) async fn visit(request: Request, next: Next) -> Response {
-    let caller = request.extensions().get::<Caller>().cloned().or_else(|| Some(Caller::local()));
-    let visitor = Visitor { caller, csrf: String::new() };
+    let visitor = request.extensions().get::<Visit>().map(Visitor::from).unwrap_or_default();
     VISITOR.scope(Arc::new(visitor), next.run(request)).await
 }
 
@@ -55,7 +63,7 @@ const PLACES: [Place; 7] = [
 ];
 
 /// The frame around a page: header, navigation, footer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Layout {
     /// Digest of all assets, part of their addresses.
     digest: Arc<str>,
@@ -74,6 +82,22 @@ impl Layout {
     pub(crate) fn at(&self, place: &'static str) -> Self {
         let visitor = VISITOR.try_with(Arc::clone).unwrap_or_default();
         Self { digest: Arc::clone(&self.digest), place, visitor }
+    }
+
+    /// The frame for somebody whom a page before this one has not let in.
+    pub(crate) fn seen_by(&self, visit: &Visit) -> Self {
+        Self { digest: Arc::clone(&self.digest), place: "", visitor: Arc::new(Visitor::from(visit)) }
+    }
+
+    /// Who is logged in, with an account of their own.
+    pub(crate) fn person(&self) -> Option<&str> {
+        let caller = self.visitor.caller.as_ref().filter(|_| !self.visitor.csrf.is_empty());
+        caller.map(|caller| caller.name.as_str())
+    }
+
+    /// Whether there are no accounts yet, so that anyone on this machine may do everything.
+    pub(crate) fn is_open(&self) -> bool {
+        self.visitor.open
     }
 
     /// Whether that entry is the current one.
@@ -121,7 +145,7 @@ mod tests {
 
     fn seen_by(role: Option<Role>) -> Layout {
         let caller = role.map(|role| Caller { name: "ann".to_owned(), role });
-        Layout { visitor: Arc::new(Visitor { caller, csrf: String::new() }), ..Layout::new(String::new()) }
+        Layout { visitor: Arc::new(Visitor { caller, ..Visitor::default() }), ..Layout::new(String::new()) }
     }
 
     #[test]

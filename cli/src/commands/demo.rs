@@ -81,7 +81,7 @@ async fn with_system(
     say(&format!("order system: {} ({} processes)", started.state().gateway, started.state().instances.len()));
     say(&format!("web pages:    {}", server.url));
     let result = async {
-        let client = Client::at(&server.url)?;
+        let client = Client::of(&server)?;
         let demo = library::EXPERIMENTS.iter().find(|file| file.name == "demo");
         let demo = demo.ok_or_else(|| Failure::could_not_run("the library has no experiment `demo`"))?;
         let request =

@@ -15,6 +15,8 @@ mod serve;
 mod show;
 mod suite;
 pub(crate) mod system;
+mod token;
+mod user;
 mod validate;
 
 use std::process::ExitCode;
@@ -28,7 +30,9 @@ pub(crate) async fn run(command: Command, data: DataArgument) -> Result<ExitCode
     let places = || data.places().map_err(|problem| Failure::bad_input(problem, Vec::new()));
     match command {
         Command::Demo { exit, port, json } => demo::run(&places()?, exit, port, json).await,
-        Command::Serve { listen, agent_config } => serve::run(&places()?, listen, agent_config.as_deref()).await,
+        Command::Serve { arguments } => serve::run(&places()?, arguments).await,
+        Command::User { command } => user::run(&places()?, command).await,
+        Command::Token { command } => token::run(&places()?, command).await,
         Command::Run { file, raw_log, json } => run::run(&places()?, &file, raw_log, json).await,
         Command::Validate { file, json } => validate::run(&places()?, &file, json),
         Command::Schema { target, suite, agent } => Ok(schema::run(target, suite, agent)),

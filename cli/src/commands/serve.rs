@@ -1,31 +1,56 @@
 //! `kennel serve`: the web pages and the API, with an agent on this machine, until told to stop.
 
-use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
 
+use kennel_controller::people::{Entrance, Secret, SignOnSettings};
+
+use crate::arguments::ServeArguments;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::print;
 use crate::places::Places;
-use crate::server::Server;
+use crate::server::{Server, ServerError};
 
-pub(super) async fn run(places: &Places, listen: SocketAddr, agent_config: Option<&Path>) -> Result<ExitCode, Failure> {
-    if !listen.ip().is_loopback() {
-        return Err(Failure::bad_input(
-            format!(
-                "{listen} would let the whole network start load and faults: Kennel has no accounts yet and serves loopback only; reach it through an SSH tunnel"
-            ),
-            Vec::new(),
-        ));
-    }
+pub(super) async fn run(places: &Places, arguments: ServeArguments) -> Result<ExitCode, Failure> {
+    let listen = arguments.listen;
+    let file = crate::agent_file::read(places, arguments.agent_config.as_deref())?;
+    let entrance = entrance(arguments)?;
     let mut interrupt =
         Interrupt::listen().map_err(|e| Failure::could_not_run(format!("cannot listen for signals: {e}")))?;
-    let file = crate::agent_file::read(places, agent_config)?;
-    let server = Server::start(places, listen, Vec::new(), file).await;
-    let server = server.map_err(|e| Failure::could_not_run(e.to_string()))?;
+    let server = Server::start_at(places, listen, Vec::new(), file, entrance).await.map_err(|error| match error {
+        ServerError::Open { .. } => Failure::bad_input(error.to_string(), Vec::new()),
+        error => Failure::could_not_run(error.to_string()),
+    })?;
     print(&format!("Kennel is at {} (data in {}); Ctrl-C stops it", server.url, places.data().display()));
     interrupt.came().await;
     server.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the server is told about people.
+fn entrance(arguments: ServeArguments) -> Result<Entrance, Failure> {
+    let client_secret = match &arguments.oidc_client_secret_file {
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .map_err(|e| Failure::bad_input(format!("cannot read {}: {e}", file.display()), Vec::new()))?;
+            Some(Secret::new(text.trim()))
+        }
+        // Not an argument: everybody on this machine can read those.
+        None => std::env::var("KENNEL_OIDC_CLIENT_SECRET").ok().filter(|text| !text.is_empty()).map(Secret::new),
+    };
+    let sign_on = arguments.oidc_issuer.map(|issuer| SignOnSettings {
+        issuer,
+        client_id: arguments.oidc_client_id.unwrap_or_default(),
+        label: arguments.oidc_label,
+        scopes: arguments.oidc_scopes,
+        claim: arguments.oidc_claim,
+        admins: arguments.oidc_admins,
+        operators: arguments.oidc_operators,
+        viewers: arguments.oidc_viewers,
+        others: arguments.oidc_others,
+    });
+    if let Some(settings) = &sign_on {
+        settings.check().map_err(|error| Failure::bad_input(error.to_string(), Vec::new()))?;
+    }
+    Ok(Entrance { public_url: arguments.public_url, sign_on, client_secret, ..Entrance::default() })
 }

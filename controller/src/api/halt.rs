@@ -7,6 +7,7 @@ use kennel_model::api::{ApiProblem, HaltView};
 
 use super::ApiState;
 use super::problem::{Path, Refusal};
+use crate::Caller;
 
 /// Halt a run
 ///
@@ -22,16 +23,23 @@ use super::problem::{Path, Refusal};
 )]
 pub(super) async fn halt_run(
     State(state): State<ApiState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<HaltView>), Refusal> {
     let run = state.controller.find_run(&id).await?;
     state.controller.halt(run).await?;
+    state.controller.record(&caller, "halt run", &format!("run {run}"), "").await?;
     Ok((StatusCode::ACCEPTED, Json(HaltView { halted: vec![run] })))
 }
 
 /// Halt every run
 #[utoipa::path(post, path = "/halt", tag = "halt", responses((status = 202, body = HaltView)))]
-pub(super) async fn halt_all(State(state): State<ApiState>) -> (StatusCode, Json<HaltView>) {
+pub(super) async fn halt_all(
+    State(state): State<ApiState>,
+    caller: Caller,
+) -> Result<(StatusCode, Json<HaltView>), Refusal> {
+    // Halted first: nothing, not even a log that cannot be written, stands before the red button.
     let halted = state.controller.halt_all().await;
-    (StatusCode::ACCEPTED, Json(HaltView { halted }))
+    state.controller.record(&caller, "halt every run", "runs", &format!("{} halted", halted.len())).await?;
+    Ok((StatusCode::ACCEPTED, Json(HaltView { halted })))
 }

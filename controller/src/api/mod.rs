@@ -1,11 +1,12 @@
 //! The JSON API under `/api/v1`: one resource per file, its OpenAPI annotation beside its handler.
 
 mod annotations;
+pub mod access;
 mod artifacts;
+mod audit_log;
 mod calendars;
 mod compare;
 mod files;
-mod guard;
 mod halt;
 mod health;
 mod imports;
@@ -21,21 +22,21 @@ mod schema;
 mod suite_runs;
 mod suites;
 mod tests;
+mod tokens;
 mod validate;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub use guard::guard_local;
-
 use crate::Controller;
+use crate::people::{Entrance, guard};
 use problem::{Refusal, problem};
 
 /// Largest body that is read.
@@ -68,6 +69,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::health))
         .merge(annotations::routes())
         .merge(artifacts::routes())
+        .merge(audit_log::routes())
         .merge(calendars::routes())
         .merge(files::routes())
         .merge(imports::routes())
@@ -78,23 +80,34 @@ fn routes() -> OpenApiRouter<ApiState> {
         .merge(suite_runs::routes())
         .merge(suites::routes())
         .merge(tests::routes())
+        .merge(tokens::routes())
         .fallback(no_such_route)
 }
 
 /// Everything under `/api/v1`, answered to hosts that are loopback and to no page of another site.
 pub fn router(controller: Controller) -> Router {
-    router_bound(controller, None)
+    router_at(controller, Entrance::default())
 }
 
-/// As [`router`], also answered under the address that the server is bound to.
-pub fn router_bound(controller: Controller, bound: Option<SocketAddr>) -> Router {
+/// As [`router`], as the entrance says.
+pub fn router_at(controller: Controller, entrance: Entrance) -> Router {
+    let access = access::Access::with(&[]);
+    guard(unguarded(controller.clone()), &controller, Arc::new(entrance), access, Arc::new(|it| it.why.into_response()))
+}
+
+/// Everything under `/api/v1`, to be put behind the gate ([`guard`]) together with other pages.
+pub fn unguarded(controller: Controller) -> Router {
     let described = OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", routes());
     let (router, document) = described.split_for_parts();
-    let router = router
+    router
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(ApiState { controller, document: Arc::new(document) });
-    guard_local(router, bound)
+        .with_state(ApiState { controller, document: Arc::new(document) })
+}
+
+/// An error answer with one sentence.
+pub(crate) fn refuse(status: StatusCode, error: String) -> Response {
+    problem(status, error).into_response()
 }
 
 /// The API's description.

@@ -3,13 +3,14 @@
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kennel_model::api::ApiProblem;
 use kennel_model::document::{PlacedProblem, Problems};
 use serde::de::DeserializeOwned;
 
+use crate::people::PeopleError;
 use crate::{CancelSuiteError, FindError, HaltError, RerunError, StartError, StartSuiteError, StoreError};
 
 /// An error answer.
@@ -17,11 +18,13 @@ use crate::{CancelSuiteError, FindError, HaltError, RerunError, StartError, Star
 pub(super) struct Refusal {
     status: StatusCode,
     body: ApiProblem,
+    /// Seconds after which the same may be asked again.
+    retry_after_s: Option<u64>,
 }
 
 /// An error answer with one sentence.
 pub(super) fn problem(status: StatusCode, error: impl Into<String>) -> Refusal {
-    Refusal { status, body: ApiProblem { error: error.into(), problems: Vec::new() } }
+    Refusal { status, body: ApiProblem { error: error.into(), problems: Vec::new() }, retry_after_s: None }
 }
 
 impl Refusal {
@@ -33,7 +36,8 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let retry = self.retry_after_s.map(|seconds| [(header::RETRY_AFTER, seconds.to_string())]);
+        (self.status, retry, Json(self.body)).into_response()
     }
 }
 
@@ -42,7 +46,11 @@ impl From<Problems> for Refusal {
         let count = problems.problems.len();
         let noun = if count == 1 { "problem" } else { "problems" };
         let error = format!("{} has {count} {noun}", problems.file);
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, body: ApiProblem { error, problems: problems.problems } }
+        Self {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            body: ApiProblem { error, problems: problems.problems },
+            retry_after_s: None,
+        }
     }
 }
 
@@ -70,6 +78,15 @@ impl From<HaltError> for Refusal {
             HaltError::AlreadyOver { .. } => problem(StatusCode::CONFLICT, error.to_string()),
             HaltError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<PeopleError> for Refusal {
+    fn from(error: PeopleError) -> Self {
+        if error.status().is_server_error() {
+            tracing::error!(%error, "something about people failed");
+        }
+        Self { retry_after_s: error.retry_after_s(), ..problem(error.status(), error.to_string()) }
     }
 }
 

@@ -55,6 +55,7 @@ pub(super) async fn start(
     Body(request): Body<StartRun>,
 ) -> Result<(StatusCode, Json<Started>), Refusal> {
     let id = state.controller.start_run_as(RunId::new(), request, &caller.name, 0).await?;
+    state.controller.record(&caller, "start run", &format!("run {id}"), "").await?;
     Ok((StatusCode::CREATED, Json(Started { id })))
 }
 

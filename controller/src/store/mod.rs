@@ -2,6 +2,7 @@
 //!
 //! Statements are plain SQL with numbered parameters, so that they run on PostgreSQL as they are.
 
+mod accounts;
 mod artifacts;
 mod audit_log;
 mod calendars;
@@ -18,9 +19,11 @@ mod records;
 mod results;
 mod runs;
 mod schedules;
+mod sessions;
 mod standings;
 mod step_results;
 mod suites;
+mod tokens;
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,6 +33,8 @@ use serde::de::DeserializeOwned;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+pub(crate) use accounts::Unchanged;
+pub use audit_log::ActFilter;
 pub(crate) use files::{Change, Draft, summary_of};
 pub(crate) use imports::IMPORT_STEP;
 pub(crate) use judgements::Judgement;
@@ -43,6 +48,7 @@ pub(crate) use notifications::{
 pub use runs::RunFilter;
 pub(crate) use runs::{moment, now};
 pub(crate) use schedules::{NewOccurrence, StoredSchedule, Unsettled};
+pub(crate) use sessions::StoredSession;
 pub(crate) use step_results::StoredResult;
 pub(crate) use suites::StoredSuiteRun;
 

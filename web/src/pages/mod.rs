@@ -1,6 +1,8 @@
 //! The pages, one a file, each with its template of the same name beside it in `templates/`.
 
+pub(crate) mod account;
 pub(crate) mod artifacts;
+pub(crate) mod audit_log;
 pub(crate) mod calendars;
 pub(crate) mod compare;
 mod compare_suites;
@@ -12,6 +14,8 @@ pub(crate) mod file_list;
 pub(crate) mod file_place;
 pub(crate) mod history;
 pub(crate) mod imports;
+pub(crate) mod invitation;
+pub(crate) mod login;
 pub(crate) mod new_run;
 pub(crate) mod notifications;
 pub(crate) mod people;
@@ -20,11 +24,15 @@ pub(crate) mod queue;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schedules;
+pub(crate) mod settings;
+pub(crate) mod setup;
+pub(crate) mod sign_on;
 pub(crate) mod suite_editor;
 pub(crate) mod suite_runs;
 pub(crate) mod suites;
 pub(crate) mod targets;
 pub(crate) mod tests;
+pub(crate) mod tokens;
 
 use askama::Template;
 use axum::response::Html;

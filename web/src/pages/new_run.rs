@@ -98,7 +98,10 @@ pub(crate) async fn submit(
             Err(problems) => (StatusCode::UNPROCESSABLE_ENTITY, Outcome::Invalid(problems.problems)),
         },
         Action::Start => match web.controller.start_run_as(RunId::new(), request, &caller.name, 0).await {
-            Ok(id) => return Ok(Redirect::to(&format!("/runs/{id}")).into_response()),
+            Ok(id) => {
+                web.controller.record(&caller, "start run", &format!("run {id}"), "").await?;
+                return Ok(Redirect::to(&format!("/runs/{id}")).into_response());
+            }
             Err(StartError::Invalid(problems)) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, Outcome::Invalid(problems.problems))
             }

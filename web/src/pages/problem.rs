@@ -5,7 +5,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use kennel_controller::people::{PeopleError, Refused, Why};
 use kennel_controller::{FileError, FindError, HaltError, StoreError};
 use kennel_model::RunId;
 
@@ -50,6 +51,14 @@ pub(crate) enum Problem {
         /// What to do instead.
         next: &'static str,
     },
+    /// The visitor may not.
+    #[error("{what}")]
+    NotAllowed {
+        /// What, and why not.
+        what: String,
+        /// Status of the answer.
+        status: StatusCode,
+    },
     /// Kennel itself failed.
     #[error("{what}")]
     Broken {
@@ -67,6 +76,7 @@ impl Problem {
             }
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unusable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotAllowed { status, .. } => *status,
             Self::Broken { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -79,6 +89,7 @@ impl Problem {
             Self::NoSuchFile { .. } => "File not found",
             Self::Missing { .. } => "Not found",
             Self::Unusable { .. } => "That does not work",
+            Self::NotAllowed { .. } => "Not allowed",
             Self::Broken { .. } => "Kennel failed",
         }
     }
@@ -89,6 +100,7 @@ impl Problem {
             Self::NoSuchRun { .. } => "It may lie in another data directory. All runs of this one are in the list.",
             Self::NoSuchFile { .. } => "It may have been renamed or removed: the list also shows what was removed.",
             Self::Missing { next, .. } | Self::Unusable { next, .. } => next,
+            Self::NotAllowed { .. } => "Go back to where you came from, or on from the list of runs.",
             Self::Broken { .. } => {
                 "Load the page again. If it fails again, look at what Kennel logged, and whether its disk is full."
             }
@@ -120,6 +132,13 @@ impl From<FileError> for Problem {
             }
             _ => Self::Unusable { what, next: "Open the file in the editor and mend it there." },
         }
+    }
+}
+
+impl From<PeopleError> for Problem {
+    fn from(error: PeopleError) -> Self {
+        let (status, what) = (error.status(), error.to_string());
+        if status.is_server_error() { Self::Broken { what } } else { Self::NotAllowed { what, status } }
     }
 }
 
@@ -175,20 +194,48 @@ pub(crate) async fn render(State(layout): State<Layout>, request: Request, next:
     if problem.status().is_server_error() {
         tracing::error!(path, error = %problem, "a page could not be shown");
     }
+    let mut shown = page(layout.at(""), problem);
+    if let Some(allowed) = response.headers().get(header::ALLOW) {
+        let allowed: HeaderValue = allowed.clone();
+        shown.headers_mut().insert(header::ALLOW, allowed);
+    }
+    shown
+}
+
+fn page(layout: Layout, problem: &Problem) -> Response {
     let page = ProblemPage {
-        layout: layout.at(""),
+        layout,
         status: problem.status().as_u16(),
         title: problem.title(),
         what: problem.to_string(),
         next: problem.next(),
         matches: if let Problem::NoSuchRun { matches, .. } = problem { matches.clone() } else { Vec::new() },
     };
-    let mut shown = (problem.status(), Html(page.render().unwrap_or_else(|error| error.to_string()))).into_response();
-    if let Some(allowed) = response.headers().get(header::ALLOW) {
-        let allowed: HeaderValue = allowed.clone();
-        shown.headers_mut().insert(header::ALLOW, allowed);
+    (problem.status(), Html(page.render().unwrap_or_else(|error| error.to_string()))).into_response()
+}
+
+/// Answers to somebody whom the gate does not let in: with the login page, or by saying why.
+pub(crate) fn turn_away(layout: &Layout, refused: Refused) -> Response {
+    let Refused { why, visit, safe, target } = refused;
+    if why == Why::NotLoggedIn {
+        // What was sent with a form cannot be sent again after the login.
+        let next = if safe { target } else { "/".to_owned() };
+        let next: String = url::form_urlencoded::byte_serialize(next.as_bytes()).collect();
+        return Redirect::to(&format!("/login?next={next}")).into_response();
     }
-    shown
+    let problem = match why {
+        Why::Method { .. } => Problem::WrongMethod,
+        why if why.status().is_server_error() => Problem::Broken { what: why.to_string() },
+        why => Problem::NotAllowed { status: why.status(), what: sentence(&why.to_string()) },
+    };
+    page(layout.seen_by(&visit), &problem)
+}
+
+/// With a capital letter and a full stop.
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", characters.as_str())
 }
 
 /// Answers for addresses that no page has.

@@ -5,7 +5,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use kennel_controller::HaltError;
+use kennel_controller::{Caller, HaltError};
 use kennel_model::RunId;
 use kennel_model::api::{Annotations, RequestRow, RunDetail, RunSummary};
 use serde::Deserialize;
@@ -95,12 +95,16 @@ pub(crate) async fn show(
 /// `POST /runs/{id}/halt`: back to the run's page, where one sees it end.
 pub(crate) async fn halt(
     State(web): State<Web>,
+    caller: Caller,
     text: Result<Path<String>, PathRejection>,
 ) -> Result<Redirect, Problem> {
     let Path(text) = text?;
     let id = web.controller.find_run(&text).await?;
     match web.controller.halt(id).await {
-        Ok(()) => Ok(Redirect::to(&format!("/runs/{id}?halting=1"))),
+        Ok(()) => {
+            web.controller.record(&caller, "halt run", &format!("run {id}"), "").await?;
+            Ok(Redirect::to(&format!("/runs/{id}?halting=1")))
+        }
         Err(HaltError::AlreadyOver { .. }) => Ok(Redirect::to(&format!("/runs/{id}"))),
         Err(error) => Err(error.into()),
     }
