@@ -30,7 +30,11 @@ pub(super) fn problem(status: StatusCode, error: impl Into<String>) -> Refusal {
 impl Refusal {
     /// An error answer with what is wrong field by field.
     pub(super) fn unprocessable(error: impl Into<String>, problems: Vec<PlacedProblem>) -> Self {
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, body: ApiProblem { error: error.into(), problems } }
+        Self {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            body: ApiProblem { error: error.into(), problems },
+            retry_after_s: None,
+        }
     }
 }
 

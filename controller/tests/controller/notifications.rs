@@ -318,18 +318,15 @@ async fn a_channel_that_is_removed_takes_its_rules_along_and_leaves_its_log() {
 async fn operators_look_and_admins_change() {
     let stage = Stage::new().await;
     for (role, sees, changes) in [(Role::Viewer, 403, 403), (Role::Operator, 200, 403), (Role::Admin, 200, 201)] {
-        let caller = Caller { name: "ann".to_owned(), role };
-        let router = kennel_controller::api::router(stage.controller.clone()).layer(Extension(caller));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}/api/v1/notifications", listener.local_addr().unwrap());
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let (_, token) = stage.post("/tokens", &json!({"name": "ann", "role": role, "scope": "all"})).await;
+        let token = token["secret"].as_str().unwrap();
+        let base = format!("{}/notifications", stage.base);
         for path in ["channels", "rules", "deliveries", "settings", "digest"] {
-            let status = stage.client.get(format!("{base}/{path}")).send().await.unwrap().status();
+            let status = stage.client.get(format!("{base}/{path}")).bearer_auth(token).send().await.unwrap().status();
             assert_eq!(status, sees, "{role} {path}");
         }
         let added = stage.client.post(format!("{base}/channels")).json(&channel("127.0.0.1:9".parse().unwrap()));
-        assert_eq!(added.send().await.unwrap().status(), changes, "{role}");
-        server.abort();
+        assert_eq!(added.bearer_auth(token).send().await.unwrap().status(), changes, "{role}");
     }
     stage.close().await;
 }

@@ -39,7 +39,7 @@ const ENTRIES: [Entry; 7] = [
         href: "/notifications",
         title: "Notifications",
         about: "Who hears of what, and by which way",
-        role: "viewer",
+        role: "operator",
     },
     Entry { href: "/calendars", title: "Calendars", about: "Holidays and times without load", role: "viewer" },
     Entry { href: "/audit-log", title: "Audit log", about: "Who did what, and when", role: "admin" },
