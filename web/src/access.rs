@@ -15,6 +15,25 @@ pub(crate) const TABLE: &[Rule] = &[
     ("POST", "/runs/{id}/halt", Need::Operator),
     ("GET", "/compare", Need::Viewer),
     // Results
+    ("GET", "/failing", Need::Viewer),
+    ("GET", "/import", Need::Operator),
+    ("POST", "/import", Need::Operator),
+    ("GET", "/muted", Need::Viewer),
+    ("POST", "/runs/{id}/labels", Need::Operator),
+    ("POST", "/runs/{id}/notes", Need::Operator),
+    ("GET", "/settings/storage", Need::Viewer),
+    ("POST", "/settings/storage", Need::Admin),
+    ("GET", "/suite-runs/{id}/artifacts", Need::Viewer),
+    ("POST", "/suite-runs/{id}/labels", Need::Operator),
+    ("POST", "/suite-runs/{id}/notes", Need::Operator),
+    ("POST", "/suite-runs/{id}/pin", Need::Operator),
+    ("GET", "/suite-runs/{run}/tests/{id}", Need::Viewer),
+    ("GET", "/tests", Need::Viewer),
+    ("GET", "/tests/{id}", Need::Viewer),
+    ("POST", "/tests/{id}/join", Need::Operator),
+    ("POST", "/tests/{id}/mute", Need::Operator),
+    ("POST", "/tests/{id}/notes", Need::Operator),
+    ("POST", "/tests/{id}/unmute", Need::Operator),
     // Suites
     // Schedules
     // Files

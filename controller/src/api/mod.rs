@@ -1,7 +1,7 @@
 //! The JSON API under `/api/v1`: one resource per file, its OpenAPI annotation beside its handler.
 
-mod annotations;
 pub mod access;
+mod annotations;
 mod artifacts;
 mod audit_log;
 mod calendars;
