@@ -35,6 +35,7 @@ pub(crate) const TABLE: &[Rule] = &[
     ("POST", "/tests/{id}/notes", Need::Operator),
     ("POST", "/tests/{id}/unmute", Need::Operator),
     // Suites
+    ("GET", "/suites/{name}/results", Need::Viewer),
     // Schedules
     // Files
     ("GET", "/experiments", Need::Viewer),
