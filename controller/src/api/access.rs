@@ -105,7 +105,6 @@ pub const TABLE: &[Rule] = &[
     ("GET", "/api/v1/queue", Need::Viewer),
     ("GET", "/api/v1/queue/live", Need::Viewer),
     ("GET", "/api/v1/queue/{id}", Need::Viewer),
-    ("POST", "/api/v1/queue/{id}/cancel", Need::Operator),
     ("POST", "/api/v1/queue/{id}/front", Need::Operator),
     // Files
     ("GET", "/api/v1/files/{kind}", Need::Viewer),
