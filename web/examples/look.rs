@@ -1,6 +1,7 @@
 //! Serves the pages with a scripted agent behind them, to look at them: `cargo run -p kennel-web --example look -- 8090`.
 //!
-//! Two finished runs of one experiment, one of another, and a live run that goes on for five minutes.
+//! Two finished runs of one experiment, one of another, a live run that goes on for five minutes, and forty runs of a
+//! suite of tests.
 
 #[path = "../tests/support/mod.rs"]
 #[expect(dead_code, reason = "made for tests; not all of it is needed to look at pages")]
@@ -8,8 +9,8 @@ mod support;
 
 use std::time::Duration;
 
-use kennel_controller::Caller;
-use kennel_model::api::{FileKind, LibraryEntry, SaveFile};
+use kennel_controller::{Caller, ImportRequest};
+use kennel_model::api::{FileKind, LibraryEntry, MuteRequest, SaveFile, TestFilter};
 use serde_json::json;
 use support::scripted_agent::Script;
 use support::{House, experiment};
@@ -43,6 +44,7 @@ async fn main() {
         keep_files(&house).await;
         tell_people(&house).await;
         run_suites(&house).await;
+        import_results(&house).await;
         house.run(&experiment("order-demo", 120)).await;
         house.run(&experiment("<script>alert(1)</script>", 20)).await;
         house.run(&experiment("order-demo", 120)).await;
@@ -113,6 +115,61 @@ tear_down: [{{name: close the kitchen, check: {{method: POST, url: /close}}}}]
     house
         .start_suite("{version: 1, name: soak, steps: [{name: slow tests, command: pytest, arguments: [--slow]}]}")
         .await;
+}
+
+/// Forty runs of a suite of tests: one breaks and stays broken, one swings, one needs retries, one is muted, one comes late.
+async fn import_results(house: &House) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (local, file) = (Caller::local(), dir.path().join("junit.xml"));
+    for round in 0..40_u32 {
+        let mut cases = String::new();
+        let mut case = |class: &str, name: &str, ms: u32, inner: &str| {
+            let seconds = f64::from(ms + round * 7 % 90) / 1000.0;
+            cases.push_str(&format!(
+                "<testcase classname=\"{class}\" name=\"{name}\" time=\"{seconds}\">{inner}</testcase>"
+            ));
+        };
+        let lost = format!(
+            "<failure message=\"order {round} is lost: expected 200 but got 503\">Traceback (most recent call last):\n  File &quot;tests/test_orders.py&quot;, line 42, in test_pay\n    assert answer.status == 200\nAssertionError</failure><system-out>paying order {round}</system-out>"
+        );
+        for n in 0..12 {
+            case("tests.test_catalogue", &format!("test_list_products[page-{n}]"), 20 + n * 9, "");
+        }
+        case("tests.test_orders", "test_pay[visa]", 140, if round > 33 { &lost } else { "" });
+        case("tests.test_orders", "test_pay[invoice]", 160, if round > 35 { &lost } else { "" });
+        case(
+            "tests.test_orders",
+            "test_ship",
+            300,
+            if round % 3 == 0 { "<failure message=\"timed out after 30 s\"/>" } else { "" },
+        );
+        case(
+            "tests.test_orders",
+            "test_refund",
+            90,
+            if round % 11 == 5 { "<flakyFailure message=\"refused\"/>" } else { "" },
+        );
+        case(
+            "tests.test_mail &lt;script&gt;alert(1)&lt;/script&gt;",
+            "test_receipt",
+            60,
+            if round > 10 { "<error message=\"no mail server\"/>" } else { "" },
+        );
+        case("tests.test_mail", "test_digest", 60, "<skipped message=\"not before the weekend\"/>");
+        if round > 25 {
+            case("tests.test_new", "test_gift_card", 2_000, "");
+        }
+        let document = format!("<testsuites><testsuite name=\"pytest\">{cases}</testsuite></testsuites>");
+        std::fs::write(&file, document).expect("a file");
+        let labels = vec!["main".to_owned(), format!("build {}", 100 + round)];
+        let request = ImportRequest { suite: "nightly".to_owned(), labels, format: None, file: "junit.xml".to_owned() };
+        house.controller.import_file(&local, &request, &file).await.expect("readable results");
+    }
+    let all = TestFilter { text: Some("test_receipt".to_owned()), limit: 1, ..TestFilter::default() };
+    let (tests, _) = house.controller.tests(&all).await.expect("a readable store");
+    let reason = "The mail server of the lab moves house, see issue 7".to_owned();
+    let mute = MuteRequest { reason, owner: Some("ann".to_owned()), expires: "14d".to_owned() };
+    house.controller.mute(&local, tests[0].test.id, &mute).await.expect("a test to mute");
 }
 
 /// Keeps an experiment in three versions, a target and a suite.
