@@ -122,6 +122,36 @@ async fn faults(browser: &Browser, url: &str, name: &str, address: &str) -> Vec<
     faults
 }
 
+/// Looks at the pages that are made to be printed as they come out of a printer.
+async fn print_reports(browser: &Browser, filled: &Filled) {
+    browser.resize(1440, 900).await;
+    for (name, address) in filled.reports() {
+        browser.client.goto(&format!("{}{address}", filled.url())).await.unwrap();
+        browser.complete().await;
+        browser.theme("dark").await;
+        // Narrow as a sheet of paper.
+        browser.resize(720, 1000).await;
+        browser.script("dispatchEvent(new Event('beforeprint'))").await;
+        browser.print_media(true).await;
+        let seen = "return [...document.querySelectorAll('.bar, .tabs, .filters, .button, .as-command, .crumbs, footer button')]
+                      .filter((e) => e.checkVisibility()).map((e) => e.outerHTML)";
+        assert_eq!(browser.script(seen).await, serde_json::json!([]), "{name}: nothing to click on is printed");
+        let kept = "return [document.querySelector('h1').checkVisibility(),
+                            [...document.querySelectorAll('main table')].filter((t) => t.checkVisibility()).length,
+                            getComputedStyle(document.body).backgroundColor]";
+        let kept = browser.script(kept).await;
+        assert_eq!((&kept[0], &kept[2]), (&true.into(), &"rgb(255, 255, 255)".into()), "{name}: {kept}");
+        assert!(kept[1].as_u64().unwrap() >= 1, "{name}: its tables are printed");
+        // Charts are drawn anew for the new width a moment later.
+        let fits = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
+        browser.until(&format!("{name} is as wide as the paper"), Duration::from_secs(5), fits).await;
+        if let Some(dir) = screenshots() {
+            browser.whole_page(&dir.join(format!("{name}-paper.png"))).await;
+        }
+        browser.print_media(false).await;
+    }
+}
+
 fn report(faults: &[String]) -> String {
     faults.iter().fold(String::new(), |mut text, fault| {
         let _ = writeln!(text, "{fault}");
@@ -143,6 +173,7 @@ async fn every_page_is_accessible_and_fits_when_it_is_full() {
         }
     }
     wrong.extend(faults(&browser, filled.url(), "not-found", "/runs/no-such-run").await);
+    print_reports(&browser, &filled).await;
     assert!(wrong.is_empty(), "{}", report(&wrong));
     browser.close().await;
 }
@@ -165,7 +196,7 @@ async fn every_page_is_accessible_and_teaches_when_it_is_empty() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_without_a_mouse_gets_everywhere() {
-    let filled = Filled::new();
+    let filled = Filled::with_runs();
     let browser = Browser::open().await;
     filled.log_in(&browser).await;
     let url = filled.url();
@@ -274,7 +305,7 @@ async fn a_phone_opens_the_menu_without_a_script() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn moments_are_shown_in_the_viewers_zone_and_the_zone_is_named() {
-    let filled = Filled::new();
+    let filled = Filled::with_runs();
     let browser = Browser::open().await;
     filled.log_in(&browser).await;
     browser.time_zone("Asia/Kolkata").await;
@@ -294,38 +325,5 @@ async fn moments_are_shown_in_the_viewers_zone_and_the_zone_is_named() {
         )
         .await;
     assert_eq!(shown[0], shown[1]);
-    browser.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_is_printed_as_a_report() {
-    let filled = Filled::new();
-    let browser = Browser::open().await;
-    filled.log_in(&browser).await;
-    for (name, address) in filled.reports() {
-        browser.client.goto(&format!("{}{address}", filled.url())).await.unwrap();
-        browser.complete().await;
-        browser.theme("dark").await;
-        // Narrow as a sheet of paper.
-        browser.resize(720, 1000).await;
-        browser.script("dispatchEvent(new Event('beforeprint'))").await;
-        browser.print_media(true).await;
-        let seen = "return [...document.querySelectorAll('.bar, .tabs, .filters, .button, .as-command, .crumbs, footer button')]
-                      .filter((e) => e.checkVisibility()).map((e) => e.outerHTML)";
-        assert_eq!(browser.script(seen).await, serde_json::json!([]), "{name}: nothing to click on is printed");
-        let kept = "return [document.querySelector('h1').checkVisibility(),
-                            [...document.querySelectorAll('main table')].filter((t) => t.checkVisibility()).length,
-                            getComputedStyle(document.body).backgroundColor]";
-        let kept = browser.script(kept).await;
-        assert_eq!((&kept[0], &kept[2]), (&true.into(), &"rgb(255, 255, 255)".into()), "{name}: {kept}");
-        assert!(kept[1].as_u64().unwrap() >= 1, "{name}: its tables are printed");
-        // Charts are drawn anew for the new width a moment later.
-        let fits = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
-        browser.until(&format!("{name} is as wide as the paper"), Duration::from_secs(5), fits).await;
-        if let Some(dir) = screenshots() {
-            browser.whole_page(&dir.join(format!("{name}-paper.png"))).await;
-        }
-        browser.print_media(false).await;
-    }
     browser.close().await;
 }

@@ -34,7 +34,7 @@ fn no_request_of_schemathesis_is_answered_with_a_server_error() {
     command
         .current_dir(kennel.dir())
         .args(["run", &format!("{}/api/v1/openapi.json", serving.url)])
-        .args(["--checks", "not_a_server_error", "--workers", "2", "--no-color", "--no-shrink", "--warnings", "off"])
+        .args(["--checks", "not_a_server_error", "--workers", "1", "--no-color", "--no-shrink", "--warnings", "off"])
         .args(["--max-time", &BUDGET_S.to_string(), "--request-timeout", "20", "--exclude-path-regex", STREAMS])
         .args(["--generation-database", "none", "--continue-on-failure", "--suppress-health-check", "all"])
         .args(["--report-json-path", report.to_str().unwrap()])

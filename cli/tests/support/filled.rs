@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::browser::Browser;
-use crate::support::{HttpProcess, Kennel, Serving, eventually};
+use crate::support::{HttpProcess, Kennel, Serving, eventually, test_tools};
 
 /// Routes of the site that answer with something other than a page.
 pub const NOT_PAGES: &[&str] = &["/static/{digest}/{*path}", "/favicon.ico"];
@@ -38,12 +38,99 @@ fn keep_files(serving: &Serving, server: &HttpProcess) {
     );
 }
 
+/// Tests of which one fails every other time and one has a hostile name.
+const TESTS: &str = "
+import pathlib, pytest
+runs = pathlib.Path(__file__).with_name('runs')
+count = len(runs.read_text()) if runs.exists() else 0
+runs.write_text('x' * (count + 1))
+
+class TestBasket:
+    def test_is_empty_at_first(self):
+        assert [] == []
+
+    def test_adds_up(self):
+        assert count % 2 == 1, f'expected 3 items, found {count}'
+
+    @pytest.mark.parametrize('word', ['<script>alert(1)</script>', 'ü \" quoted', 'x' * 180])
+    def test_keeps_names(self, word):
+        assert word
+
+class TestPayment:
+    def test_refuses_expired_cards(self):
+        raise ValueError('connect to 127.0.0.1:9: connection refused')
+
+    @pytest.mark.skip(reason='the bank is closed')
+    def test_asks_the_bank(self):
+        pass
+";
+
+/// What the agent offers: pytest, as `./test` installs it.
+fn offer_pytest(kennel: &Kennel) {
+    kennel.file("shop/test_shop.py", TESTS);
+    let python = test_tools().join("python/bin/python");
+    assert!(python.exists(), "run ./test once: it installs the test tools");
+    let config = json!({
+        "version": 1,
+        "labels": ["berlin"],
+        "commands": [{
+            "name": "unit tests",
+            "description": "pytest over the shop",
+            "program": python,
+            "arguments": ["-m", "pytest", "-p", "no:cacheprovider", "--junitxml=${output}/junit.xml", kennel.dir().join("shop")],
+            "results": ["junit.xml"],
+            "artifacts": ["*.xml"],
+        }],
+    });
+    kennel.file("agent/agent.yaml", &config.to_string());
+}
+
+/// Keeps suites and runs them: three times to their end, then one that goes on and one that waits behind it.
+fn run_suites(serving: &Serving, server: &HttpProcess) -> (Vec<String>, Vec<String>) {
+    let target = server.target("");
+    let keep = |name: &str, steps: &str| {
+        let source = format!(
+            "version: 1\nname: {name}\ndescription: What a customer must be able to do, whatever else happens\nlabels: [nightly, shop]\ntarget: {target}\nparameters: [{{ name: path, default: /version, description: The page to begin with }}]\nsteps:\n{steps}"
+        );
+        let (status, answer) = serving.put(&format!("/files/suite/{name}"), &json!({ "source": source }));
+        assert_eq!(status, 200, "{answer:#}");
+    };
+    keep(
+        "checkout",
+        "  - { name: the shop answers, check: { url: '${path}', expect: { status: 200, within: 5s } } }
+  - { name: the basket opens, check: { url: /basket }, retries: 1, continue_on_failure: true }
+  - { name: unit tests, command: unit tests, continue_on_failure: true }
+  - { name: at the same time, parallel: [{ name: a moment, wait: 100ms }, { name: search answers, check: { url: /proxies } }] }
+",
+    );
+    keep("long-watch", "  - { name: the shop answers, check: { url: '${path}' } }\n  - { name: watch, wait: 20m }\n");
+    let start = |suite: &str| {
+        let (status, answer) = serving.post("/suite-runs", &json!({ "suite": suite, "labels": ["release 7"] }));
+        assert_eq!(status, 201, "{answer:#}");
+        answer["id"].as_str().unwrap().to_owned()
+    };
+    let over: Vec<String> = (0..3)
+        .map(|_| {
+            let id = start("checkout");
+            eventually("the suite's run is over", Duration::from_secs(90), || {
+                (serving.get(&format!("/suite-runs/{id}"))["state"] == "ended").then_some(())
+            });
+            id
+        })
+        .collect();
+    (over, vec![start("long-watch"), start("long-watch")])
+}
+
 /// A running house with data, and what its addresses need to be named.
 pub struct Filled {
     serving: Serving,
     kennel: Kennel,
     server: HttpProcess,
     runs: Vec<String>,
+    /// Runs of suites that are over.
+    suite_runs: Vec<String>,
+    /// One that is under way, and one that waits.
+    live: Vec<String>,
 }
 
 /// Lets the browser in.
@@ -78,8 +165,18 @@ guards: ['error_rate < 90% over 3s']
 }
 
 impl Filled {
+    /// With something of everything.
     pub fn new() -> Self {
+        let mut filled = Self::with_runs();
+        keep_files(&filled.serving, &filled.server);
+        (filled.suite_runs, filled.live) = run_suites(&filled.serving, &filled.server);
+        filled
+    }
+
+    /// With a few runs of experiments and nothing else, which is faster.
+    pub fn with_runs() -> Self {
         let (kennel, server) = (Kennel::new(), HttpProcess::start());
+        offer_pytest(&kennel);
         let serving = kennel.serve();
         let mut runs = Vec::new();
         for (name, objective) in
@@ -93,8 +190,7 @@ impl Filled {
                 (serving.get(&format!("/runs/{id}"))["state"] == "judged").then_some(())
             });
         }
-        keep_files(&serving, &server);
-        Self { serving, kennel, server, runs }
+        Self { serving, kennel, server, runs, suite_runs: Vec::new(), live: Vec::new() }
     }
 
     pub fn url(&self) -> &str {
