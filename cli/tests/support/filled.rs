@@ -121,6 +121,32 @@ fn run_suites(serving: &Serving, server: &HttpProcess) -> (Vec<String>, Vec<Stri
     (over, vec![start("long-watch"), start("long-watch")])
 }
 
+/// Channels of each kind, rules, and deliveries that failed and that arrived.
+fn tell_people(serving: &Serving, server: &HttpProcess) {
+    let make = |path: &str, body: &serde_json::Value| {
+        let (status, answer) = serving.post(path, body);
+        assert!((200..300).contains(&status), "{path}: {answer:#}");
+        answer
+    };
+    let hook = format!("http://127.0.0.1:{}/version", server.port);
+    let channel = |name: &str, destination: serde_json::Value| {
+        let body = json!({ "name": name, "destination": destination, "allow_private_addresses": true });
+        make("/notifications/channels", &body)["id"].as_i64().unwrap()
+    };
+    let ops = channel(
+        "ops <b>bell</b>",
+        json!({ "kind": "webhook", "url": hook, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" }),
+    );
+    let gone = channel("nobody listens", json!({ "kind": "slack", "url": "http://127.0.0.1:9/services/T/B/x" }));
+    for events in [json!(["first-failure", "recovery"]), json!(["every-failure"])] {
+        make("/notifications/rules", &json!({ "channel": ops, "events": events, "only": { "suite": "checkout" } }));
+    }
+    for id in [ops, gone] {
+        let (status, _) = serving.post(&format!("/notifications/channels/{id}/test"), &json!({}));
+        assert!(status < 500, "{status}");
+    }
+}
+
 /// A running house with data, and what its addresses need to be named.
 pub struct Filled {
     serving: Serving,
@@ -169,6 +195,7 @@ impl Filled {
     pub fn new() -> Self {
         let mut filled = Self::with_runs();
         keep_files(&filled.serving, &filled.server);
+        tell_people(&filled.serving, &filled.server);
         (filled.suite_runs, filled.live) = run_suites(&filled.serving, &filled.server);
         filled
     }
@@ -206,9 +233,29 @@ impl Filled {
         vec![("run".to_owned(), format!("/runs/{}", self.runs[0]))]
     }
 
+    /// The number of a test that fails.
+    fn failing_test(&self) -> String {
+        let tests = self.serving.get("/tests?outcome=failed");
+        let tests = tests.as_array().or_else(|| tests["tests"].as_array()).unwrap_or_else(|| panic!("{tests:#}"));
+        let test = tests.iter().find(|test| test["outcome"] == "failed").unwrap_or_else(|| panic!("{tests:#?}"));
+        test["test"]["id"].as_i64().or_else(|| test["id"].as_i64()).unwrap_or_else(|| panic!("{test:#}")).to_string()
+    }
+
+    /// The id of the first thing in a list of the API.
+    fn first(&self, path: &str) -> String {
+        let list = self.serving.get(path);
+        let first = list
+            .as_array()
+            .or_else(|| list.as_object()?.values().find_map(|value| value.as_array()))
+            .unwrap_or_else(|| panic!("{path}: {list:#}"))[0]
+            .clone();
+        first["id"].as_str().map_or_else(|| first["id"].to_string(), str::to_owned)
+    }
+
     /// Names and addresses of the pages that a route leads to; several where it has several faces.
     pub fn addresses(&self, route: &str) -> Vec<(String, String)> {
         let run = &self.runs[0];
+        let one = |name: &'static str| vec![(name, route.to_owned())];
         let pages: Vec<(&str, String)> = match route {
             "/" => vec![("runs", "/".to_owned())],
             "/runs/new" => vec![("run-new", "/runs/new".to_owned()), ("run-again", format!("/runs/new?run={run}"))],
@@ -227,6 +274,57 @@ impl Filled {
             "/suites/new" => vec![("suite-new", "/suites/new".to_owned())],
             "/suites/{name}/edit" => vec![("suite-edit", format!("/suites/{FILE}/edit"))],
             "/suites/{name}/history" => vec![("suite-history", format!("/suites/{FILE}/history"))],
+            "/notifications" => one("notifications"),
+            "/notifications/digest" => one("digest"),
+            "/notifications/channels/new" => vec![
+                ("channel-webhook", "/notifications/channels/new?kind=webhook".to_owned()),
+                ("channel-email", "/notifications/channels/new?kind=email".to_owned()),
+            ],
+            "/notifications/channels/{id}" => vec![("channel", "/notifications/channels/1".to_owned())],
+            "/notifications/rules/new" => one("rule-new"),
+            "/notifications/rules/{id}" => vec![("rule", "/notifications/rules/1".to_owned())],
+            "/notifications/deliveries/{id}" => {
+                vec![("delivery", format!("/notifications/deliveries/{}", self.first("/notifications/deliveries")))]
+            }
+            "/suites" => {
+                vec![("suites", "/suites".to_owned()), ("suites-none", "/suites?q=nothing+like+this".to_owned())]
+            }
+            "/suites/{name}" => {
+                vec![("suite", "/suites/checkout".to_owned()), ("suite-file", format!("/suites/{FILE}"))]
+            }
+            "/suites/{name}/matrix" => vec![("suite-matrix", "/suites/checkout/matrix".to_owned())],
+            "/suite-runs/{id}" => vec![
+                ("suite-run", format!("/suite-runs/{}", self.suite_runs[2])),
+                ("suite-run-live", format!("/suite-runs/{}", self.live[0])),
+                ("suite-run-waiting", format!("/suite-runs/{}", self.live[1])),
+            ],
+            "/suite-runs/{id}/log" => {
+                vec![("log", format!("/suite-runs/{}/log?path=steps/1&attempt=2", self.suite_runs[2]))]
+            }
+            "/suite-runs/{id}/artifacts" => {
+                vec![("artifacts", format!("/suite-runs/{}/artifacts", self.suite_runs[2]))]
+            }
+            "/suite-runs/{run}/tests/{id}" => {
+                vec![("attempt", format!("/suite-runs/{}/tests/{}", self.suite_runs[2], self.failing_test()))]
+            }
+            "/settings/storage" => one("storage"),
+            "/failing" => {
+                vec![("failing", "/failing".to_owned()), ("failing-suite", "/failing?suite=checkout".to_owned())]
+            }
+            "/import" => one("import"),
+            "/tests" => vec![("tests", "/tests".to_owned()), ("tests-none", "/tests?q=nothing+like+this".to_owned())],
+            "/muted" => one("muted"),
+            "/tests/{id}" => vec![("test", format!("/tests/{}", self.failing_test()))],
+            "/audit-log" => one("audit-log"),
+            "/settings/sign-on" => one("sign-on"),
+            "/account" => one("account"),
+            "/tokens" => one("tokens"),
+            "/people" => one("people"),
+            "/settings" => one("settings"),
+            "/schedules" => one("schedules"),
+            "/calendars" => one("calendars"),
+            "/queue" => one("queue"),
+            "/schedules/new" => vec![("schedule-new", "/schedules/new?suite=checkout".to_owned())],
             "/compare" => vec![("compare", format!("/compare?a={run}&b={}", self.runs[1]))],
             _ => Vec::new(),
         };
