@@ -173,8 +173,8 @@ async fn every_page_is_accessible_and_fits_when_it_is_full() {
         }
     }
     wrong.extend(faults(&browser, filled.url(), "not-found", "/runs/no-such-run").await);
-    print_reports(&browser, &filled).await;
     assert!(wrong.is_empty(), "{}", report(&wrong));
+    print_reports(&browser, &filled).await;
     browser.close().await;
 }
 

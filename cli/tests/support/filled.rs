@@ -230,7 +230,8 @@ impl Filled {
 
     /// Names and addresses of the pages that are made to be printed.
     pub fn reports(&self) -> Vec<(String, String)> {
-        vec![("run".to_owned(), format!("/runs/{}", self.runs[0]))]
+        let run = ("run".to_owned(), format!("/runs/{}", self.runs[0]));
+        vec![run, ("suite-run".to_owned(), format!("/suite-runs/{}", self.suite_runs[2]))]
     }
 
     /// The number of a test that fails.
