@@ -122,6 +122,31 @@ async fn faults(browser: &Browser, url: &str, name: &str, address: &str) -> Vec<
     faults
 }
 
+/// Addresses on this site that the page which is open leads to.
+async fn links(browser: &Browser) -> BTreeSet<String> {
+    let script = "return [...document.querySelectorAll('a[href]')].filter((a) => a.origin === location.origin)
+                    .map((a) => a.pathname + a.search)";
+    serde_json::from_value(browser.script(script).await).unwrap()
+}
+
+/// Those of the addresses at which nothing is.
+async fn dead(browser: &Browser, links: &BTreeSet<String>) -> Vec<String> {
+    let script = "
+        const [links, done] = arguments;
+        (async () => {
+          const dead = [];
+          for (const link of links) {
+            const stop = new AbortController();
+            const answer = await fetch(link, { signal: stop.signal });
+            if (answer.status >= 400) dead.push(`${link} answers ${answer.status}`);
+            stop.abort();
+          }
+          done(dead);
+        })();";
+    let found = browser.client.execute_async(script, vec![serde_json::json!(links)]).await.unwrap();
+    serde_json::from_value(found).unwrap()
+}
+
 /// Looks at the pages that are made to be printed as they come out of a printer.
 async fn print_reports(browser: &Browser, filled: &Filled) {
     browser.resize(1440, 900).await;
@@ -164,14 +189,16 @@ async fn every_page_is_accessible_and_fits_when_it_is_full() {
     let filled = Filled::new();
     let browser = Browser::open().await;
     filled.log_in(&browser).await;
-    let mut wrong = Vec::new();
+    let (mut wrong, mut led) = (Vec::new(), BTreeSet::new());
     for route in routes() {
         let addresses = filled.addresses(&route);
         assert!(!addresses.is_empty(), "no address is known for the page {route}: name one in support/filled.rs");
         for (name, address) in addresses {
             wrong.extend(faults(&browser, filled.url(), &name, &address).await);
+            led.extend(links(&browser).await);
         }
     }
+    wrong.extend(dead(&browser, &led).await);
     wrong.extend(faults(&browser, filled.url(), "not-found", "/runs/no-such-run").await);
     assert!(wrong.is_empty(), "{}", report(&wrong));
     print_reports(&browser, &filled).await;

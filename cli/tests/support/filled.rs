@@ -293,7 +293,7 @@ impl Filled {
             "/suites/{name}" => {
                 vec![("suite", "/suites/checkout".to_owned()), ("suite-file", format!("/suites/{FILE}"))]
             }
-            "/suites/{name}/matrix" => vec![("suite-matrix", "/suites/checkout/matrix".to_owned())],
+            "/suites/{name}/results" => vec![("suite-results", "/suites/checkout/results".to_owned())],
             "/suite-runs/{id}" => vec![
                 ("suite-run", format!("/suite-runs/{}", self.suite_runs[2])),
                 ("suite-run-live", format!("/suite-runs/{}", self.live[0])),
