@@ -46,18 +46,32 @@ async fn a_newcomer_builds_schedules_and_runs_a_suite_and_finds_the_failed_steps
     browser.reads("Valid", SOON).await;
     browser.picture("newcomer-1-editor").await;
 
-    // It runs now.
-    browser.choose("Save and run").await;
+    // Every night: one preset, and the page says in words what that means.
+    browser.choose("Save and schedule").await;
+    browser.choose("Nightly").await;
+    browser.reads("02:30", SOON).await;
+    browser.picture("newcomer-2-schedule").await;
+    browser.choose("Save the schedule").await;
+    browser.reads("It has not been due yet", SOON).await;
+    browser.picture("newcomer-3-scheduled").await;
+    browser.choose_in("header", "Schedules").await;
+    browser.reads("shop by night", SOON).await;
+
+    // And now.
+    browser.choose_in("header", "Suites").await;
+    browser.choose_in("main", "shop by night").await;
+    browser.choose_in("main", "Run now").await;
     browser.reads("running", SOON).await;
-    browser.picture("newcomer-3-live").await;
+    browser.picture("newcomer-4-live").await;
 
     // It ends by itself in front of the newcomer's eyes, without a reload, and says which step it was.
     browser.script("window.sameVisit = true").await;
     browser.reads("failed", Duration::from_secs(60)).await;
+    assert_eq!(browser.script("return window.sameVisit === true").await, true, "the page was loaded anew");
     browser.choose("Log of “the basket is there”").await;
     browser.choose_in("main", "Whole log of the basket is there").await;
     browser.reads("404", SOON).await;
-    browser.picture("newcomer-4-log").await;
+    browser.picture("newcomer-5-log").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
     browser.close().await;
 }

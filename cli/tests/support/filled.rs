@@ -147,6 +147,20 @@ fn tell_people(serving: &Serving, server: &HttpProcess) {
     }
 }
 
+/// Schedules of which one is paused, and a calendar.
+fn plan(serving: &Serving) {
+    let make = |path: &str, body: &serde_json::Value| {
+        let (status, answer) = serving.post(path, body);
+        assert!((200..300).contains(&status), "{path}: {answer:#}");
+        answer
+    };
+    let weekend = json!({ "name": "release weekend", "zone": "Europe/Berlin", "windows": [{ "name": "the release", "type": "once", "from": "2030-03-02T00:00", "to": "2030-03-04T00:00" }] });
+    make("/calendars", &weekend);
+    for (name, cron, zone) in [("every night", "30 2 * * *", "Europe/Berlin"), ("<i>hourly</i>", "0 * * * *", "UTC")] {
+        make("/schedules", &json!({ "name": name, "kind": "suite", "subject": "checkout", "cron": cron, "zone": zone }));
+    }
+}
+
 /// A running house with data, and what its addresses need to be named.
 pub struct Filled {
     serving: Serving,
@@ -197,6 +211,7 @@ impl Filled {
         keep_files(&filled.serving, &filled.server);
         tell_people(&filled.serving, &filled.server);
         (filled.suite_runs, filled.live) = run_suites(&filled.serving, &filled.server);
+        plan(&filled.serving);
         filled
     }
 
@@ -323,6 +338,11 @@ impl Filled {
             "/people" => one("people"),
             "/settings" => one("settings"),
             "/schedules" => one("schedules"),
+            "/schedules/calendar" => one("schedules-month"),
+            "/schedules/{id}" => vec![("schedule", format!("/schedules/{}", self.first("/schedules")))],
+            "/schedules/{id}/edit" => vec![("schedule-edit", format!("/schedules/{}/edit", self.first("/schedules")))],
+            "/calendars/new" => one("calendar-new"),
+            "/calendars/{name}" => vec![("calendar", "/calendars/release%20weekend".to_owned())],
             "/calendars" => one("calendars"),
             "/queue" => one("queue"),
             "/schedules/new" => vec![("schedule-new", "/schedules/new?suite=checkout".to_owned())],
