@@ -147,7 +147,7 @@ def fill(database, runs, suites, tests_per_suite, seed=7):
             results,
         )
         db.executemany(
-            "INSERT INTO test_history (test, suite_run, outcome, on_retry, duration_ms) VALUES (?, ?, ?, 0, ?)",
+            "INSERT INTO test_history (test, suite_run, outcome, on_retry, duration_ms, attempt) VALUES (?, ?, ?, 0, ?, 1)",
             [(result[1], identity, result[4], result[5]) for result in results],
         )
         for result in results:

@@ -13,8 +13,8 @@ use support::{Kennel, test_tools, text};
 /// How long schemathesis goes on trying.
 const BUDGET_S: u32 = 60;
 
-/// Answers that never end by themselves: they are tested where they are read.
-const STREAMS: &str = "/(live|follow|events)$";
+/// Answers that never end by themselves, and the one route that at once sends what was made up to where was made up.
+const NOT_TRIED: &str = "/(live|follow|events|test)$";
 
 /// The first number after a word.
 fn number_after(text: &str, word: &str) -> u64 {
@@ -34,8 +34,8 @@ fn no_request_of_schemathesis_is_answered_with_a_server_error() {
     command
         .current_dir(kennel.dir())
         .args(["run", &format!("{}/api/v1/openapi.json", serving.url)])
-        .args(["--checks", "not_a_server_error", "--workers", "2", "--no-color", "--no-shrink", "--warnings", "off"])
-        .args(["--max-time", &BUDGET_S.to_string(), "--request-timeout", "20", "--exclude-path-regex", STREAMS])
+        .args(["--checks", "not_a_server_error", "--workers", "1", "--no-color", "--no-shrink", "--warnings", "off"])
+        .args(["--max-time", &BUDGET_S.to_string(), "--request-timeout", "20", "--exclude-path-regex", NOT_TRIED])
         .args(["--generation-database", "none", "--continue-on-failure", "--suppress-health-check", "all"])
         .args(["--report-json-path", report.to_str().unwrap()])
         .env("NO_PROXY", "127.0.0.1");
