@@ -103,7 +103,7 @@ pub enum Unreachable {
         why: String,
     },
     /// It must not be reached at all.
-    #[error("`{host}` is {address}, {what}: notifications are never sent there")]
+    #[error("{}{address}, {what}: notifications are never sent there", named(host, *address))]
     Forbidden {
         /// The name.
         host: String,
@@ -114,8 +114,8 @@ pub enum Unreachable {
     },
     /// It may be reached only where the channel allows it.
     #[error(
-        "`{host}` is {address}, {what}; allow private addresses for this channel if it is meant to lead into your own \
-         network"
+        "{}{address}, {what}; allow private addresses for this channel if it is meant to lead into your own network",
+        named(host, *address)
     )]
     Private {
         /// The name.
@@ -135,6 +135,12 @@ pub enum Unreachable {
         /// Why.
         why: String,
     },
+}
+
+/// What a name is, before its address; nothing where the address was written itself.
+fn named(host: &str, address: IpAddr) -> String {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if bare.parse() == Ok(address) { "this is ".to_owned() } else { format!("`{host}` is ") }
 }
 
 impl Unreachable {
@@ -325,7 +331,8 @@ mod tests {
         assert!(permitted(&names(&["1.1.1.1"]), "hooks.example", 443, false).await.is_ok());
         assert!(permitted(&names(&[]), "nowhere.example", 443, false).await.is_err());
         // A literal address is looked at without asking anybody.
-        assert!(permitted(&names(&["1.1.1.1"]), "[::1]", 443, false).await.is_err());
+        let refused = permitted(&names(&["1.1.1.1"]), "[::1]", 443, false).await.unwrap_err();
+        assert!(refused.to_string().starts_with("this is ::1, a loopback address; allow"), "{refused}");
     }
 
     #[tokio::test]

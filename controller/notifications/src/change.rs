@@ -18,6 +18,24 @@ pub struct Standing {
     pub faults: BTreeSet<String>,
 }
 
+/// How many of what is wrong, in words: `2 tests and 1 step`. A fault's name begins with what it is.
+#[must_use]
+pub fn counted<'a>(faults: impl IntoIterator<Item = &'a String>) -> String {
+    let mut counts =
+        [("test", "tests", 0), ("step", "steps", 0), ("audit", "audits", 0), ("objective", "objectives", 0)];
+    for fault in faults {
+        let kind = fault.split(' ').next().unwrap_or_default();
+        // Steady state and guards are objectives too.
+        let at = counts.iter().position(|(one, ..)| *one == kind).unwrap_or(counts.len() - 1);
+        counts[at].2 += 1;
+    }
+    let said = counts.iter().filter(|(.., count)| *count > 0);
+    let said: Vec<String> = said
+        .map(|(one, many, count)| if *count == 1 { format!("1 {one}") } else { format!("{count} {many}") })
+        .collect();
+    said.join(" and ")
+}
+
 /// A run that began something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Since {
@@ -154,6 +172,13 @@ mod tests {
             &[],
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn faults_are_counted_by_what_they_are() {
+        let names = ["test 7", "test 9", "step load", "guard p99 < 1s", "objective p99 < 1s", "audit books"];
+        assert_eq!(counted(&set(&names)), "2 tests and 1 step and 1 audit and 2 objectives");
+        assert_eq!(counted(&set(&[])), "");
     }
 
     #[test]

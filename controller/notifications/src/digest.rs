@@ -47,8 +47,8 @@ pub struct Failing {
     pub since: String,
     /// The first run that failed.
     pub link: Option<String>,
-    /// How many tests fail or objectives are missed.
-    pub faults: usize,
+    /// How many of what is wrong with it, in words; empty where nothing is known.
+    pub faults: String,
 }
 
 /// A muted test.
@@ -117,11 +117,7 @@ impl Digest {
             line(format!("{}: {runs}, {} passed, {} failed{rest}", ran.name, ran.passed, ran.failed), &ran.link)
         });
         let failing = self.failing.iter().map(|failing| {
-            let faults = match failing.faults {
-                0 => String::new(),
-                1 => ": 1 test or objective".to_owned(),
-                many => format!(": {many} tests or objectives"),
-            };
+            let faults = if failing.faults.is_empty() { String::new() } else { format!(": {}", failing.faults) };
             line(format!("{}, since {}{faults}", failing.name, minute(&failing.since)), &failing.link)
         });
         let muted = self.muted.iter().map(|muted| {
@@ -171,7 +167,7 @@ mod tests {
                 name: "nightly".to_owned(),
                 since: "2026-01-09T02:11:30Z".to_owned(),
                 link: Some("/suite-runs/1".to_owned()),
-                faults: 3,
+                faults: "3 tests".to_owned(),
             }],
             muted: vec![Muted {
                 test: "nightly: pay".to_owned(),
@@ -194,7 +190,7 @@ mod tests {
 From 2026-01-05 08:00 UTC to 2026-01-12 08:00 UTC.
 
 Failing
-- nightly, since 2026-01-09 02:11 UTC: 3 tests or objectives
+- nightly, since 2026-01-09 02:11 UTC: 3 tests
   https://k.example/suite-runs/1
 
 

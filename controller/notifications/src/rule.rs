@@ -106,9 +106,9 @@ pub fn words(rule: &WriteRule, channel: &str) -> String {
     let quiet = rule.quiet_hours.as_ref().map_or_else(String::new, |quiet| {
         format!(", but not between {} and {} ({})", quiet.from, quiet.to, quiet.zone)
     });
-    let events = listed(&rule.events.iter().map(|event| event.label()).collect::<Vec<_>>());
+    let events = listed(&rule.events.iter().map(|event| event.plural()).collect::<Vec<_>>());
     match &rule.timing {
-        Timing::Immediately => format!("Tell {channel} at once of each {events} of {about}{quiet}."),
+        Timing::Immediately => format!("Tell {channel} at once of {events} of {about}{quiet}."),
         Timing::Daily { hour, zone } => {
             format!("Send {channel} a digest of {about} every day at {hour:02}:00 ({zone}){quiet}.")
         }
@@ -142,7 +142,7 @@ fn capitalised(word: &str) -> String {
 
 fn listed(words: &[&str]) -> String {
     match words {
-        [] => "change".to_owned(),
+        [] => "nothing".to_owned(),
         [one] => (*one).to_owned(),
         [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
     }
@@ -174,7 +174,7 @@ mod tests {
         nightly.quiet_hours = Some(QuietHours { from: text("22:00"), to: text("07:00"), zone: text("Europe/Berlin") });
         assert_eq!(
             words(&nightly, "ops"),
-            "Tell ops at once of each first failure and recovery of suite “nightly” on branch “main”, but not between \
+            "Tell ops at once of first failures and recoveries of suite “nightly” on branch “main”, but not between \
              22:00 and 07:00 (Europe/Berlin)."
         );
         let mut weekly = rule(RuleFilter::default());

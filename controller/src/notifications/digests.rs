@@ -8,6 +8,7 @@ use kennel_model::api::{
     DigestView, FlakyView, MessageLine, NotificationSubject, RuleFilter, TestFilter, TestOrder, TestStanding, TestView,
     Timing, WriteRule,
 };
+use kennel_notifications::change::counted;
 use kennel_notifications::digest::{Digest, Failing, Flaky, Muted, Ran};
 use kennel_notifications::message::Message;
 use kennel_notifications::rule::{About, matches};
@@ -85,7 +86,7 @@ async fn digest(store: &Store, rule: &WriteRule, from: &str, to: &str) -> Result
                 _ => format!("/runs/{}", since.run),
             }),
             since: since.at,
-            faults: row.standing.faults.len(),
+            faults: counted(&row.standing.faults),
         })
     });
     Ok(Digest {
@@ -218,9 +219,9 @@ mod tests {
         assert_eq!(log[0].title, "Kennel digest: 1 failing, 2 runs");
         let body = store.delivery(&log[0].id).await.unwrap().unwrap().body;
         for part in [
-            "nightly, since 2026-01-02 09:00 UTC: 1 test or objective",
+            "nightly, since 2026-01-02 09:00 UTC: 1 test",
             "nightly: 2 runs, 1 passed, 1 failed",
-            "nightly failed: 1 test or step",
+            "nightly failed: 1 test",
         ] {
             assert!(body.contains(part), "`{part}` is missing in {body}");
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use kennel_model::RunId;
 use kennel_model::api::{MessageLine, MessageSection, NotificationEvent, NotificationSubject, RuleFilter, Timing};
-use kennel_notifications::change::{Change, Ended, change};
+use kennel_notifications::change::{Change, Ended, change, counted};
 use kennel_notifications::message::Message;
 use kennel_notifications::rule::{About, branch_of, matches, told};
 use kennel_notifications::timing::quiet_until;
@@ -13,7 +13,7 @@ use kennel_notifications::timing::quiet_until;
 use super::{Notifier, text};
 use crate::reading;
 use crate::store::{
-    Fault, MissedOccurrence, NewDelivery, NewEvent, Outcome, StandingRow, Store, StoreError, StoredRule,
+    Fault, MissedOccurrences, NewDelivery, NewEvent, Outcome, StandingRow, Store, StoreError, StoredRule,
 };
 
 /// Faults and soundness of a run.
@@ -100,7 +100,7 @@ impl Notifier {
         self.store.keep_told(outcome, standing.as_ref(), &events, &deliveries).await
     }
 
-    async fn tell_missed(&self, missed: &MissedOccurrence) -> Result<(), StoreError> {
+    async fn tell_missed(&self, missed: &MissedOccurrences) -> Result<(), StoreError> {
         let message = missed_message(missed);
         let mut deliveries = Vec::new();
         for rule in self.store.rules().await? {
@@ -211,24 +211,15 @@ fn called(outcome: &Outcome) -> String {
     }
 }
 
-/// So many tests, or objectives.
-fn counted(count: usize, outcome: &Outcome) -> String {
-    let (one, many) = match outcome.kind {
-        NotificationSubject::Suite => ("test or step", "tests or steps"),
-        _ => ("objective", "objectives"),
-    };
-    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
-}
-
 fn title(event: NotificationEvent, outcome: &Outcome, condition: &Condition, change: &Change) -> String {
     let name = called(outcome);
-    let faults = counted(condition.faults.len(), outcome);
-    let failed = if condition.faults.is_empty() { String::new() } else { format!(": {faults}") };
+    let faults = counted(condition.faults.iter().map(|fault| &fault.key));
+    let failed = if faults.is_empty() { String::new() } else { format!(": {faults}") };
     match event {
         NotificationEvent::Recovery => format!("{name} passes again"),
         NotificationEvent::Regression if change.new_faults.is_empty() => format!("{name} has failed{failed}"),
         NotificationEvent::Regression => {
-            format!("{name}: {} newly failing", counted(change.new_faults.len(), outcome))
+            format!("{name}: {} newly failing", counted(&change.new_faults))
         }
         NotificationEvent::RunError => format!("{name} could not be carried out"),
         NotificationEvent::EveryFailure if change.failed_since.is_some() => format!("{name} failed again{failed}"),
@@ -278,7 +269,13 @@ fn message(event: NotificationEvent, outcome: &Outcome, condition: &Condition, c
     }
 }
 
-fn missed_message(missed: &MissedOccurrence) -> Message {
+fn missed_message(missed: &MissedOccurrences) -> Message {
+    let due = match missed.due_at.as_slice() {
+        [] => String::new(),
+        [one] => format!("It was due at {one}."),
+        [first, .., last] => format!("It was due {} times, from {first} to {last}.", missed.due_at.len()),
+    };
+    let sentences = [due, missed.reason.clone()].into_iter().filter(|sentence| !sentence.is_empty());
     Message {
         event: NotificationEvent::MissedSchedule,
         at: missed.noted_at.clone(),
@@ -288,10 +285,7 @@ fn missed_message(missed: &MissedOccurrence) -> Message {
         run: None,
         verdict: None,
         title: format!("Schedule {} did not run", missed.name),
-        sentences: [format!("It was due at {}.", missed.due_at), missed.reason.clone()]
-            .into_iter()
-            .filter(|sentence| !sentence.is_empty())
-            .collect(),
+        sentences: sentences.collect(),
         sections: Vec::new(),
         link: Some("/schedules".to_owned()),
     }
@@ -351,7 +345,7 @@ mod tests {
     async fn only_changes_are_told() {
         let runs = [(Passed, GOOD), (Failed, BAD), (Failed, BAD), (Halted, &[][..]), (Failed, BAD), (Passed, GOOD)];
         let (titles, _) = told(&[FirstFailure, Recovery, Regression], &runs).await;
-        assert_eq!(titles, ["nightly on main failed: 1 test or step", "nightly on main passes again"]);
+        assert_eq!(titles, ["nightly on main failed: 1 test", "nightly on main passes again"]);
         let (titles, _) = told(&[EveryFailure], &runs).await;
         assert_eq!(titles.len(), 3, "{titles:?}");
     }
@@ -359,7 +353,7 @@ mod tests {
     #[tokio::test]
     async fn a_test_that_newly_fails_in_a_failing_suite_is_a_regression_that_names_it() {
         let (titles, body) = told(&[Regression], &[(Failed, BAD), (Failed, BAD), (Failed, WORSE)]).await;
-        assert_eq!(titles, ["nightly on main: 1 test or step newly failing"]);
+        assert_eq!(titles, ["nightly on main: 1 test newly failing"]);
         for part in [
             "*Newly failing*\\n• shop › login: expected 3, was 4",
             "*Failing already before*\\n• shop › pay",
@@ -396,8 +390,15 @@ mod tests {
         arranged::schedule(&store, "every night", &due).await;
         let notifier = Notifier::new(store.clone(), Arc::default());
         notifier.tell().await.unwrap();
+        // Kennel was down for a day: one message tells of all that.
+        let hours: Vec<String> = (10..20).map(|hour| format!("2026-01-05T{hour}:00:00Z")).collect();
+        let due: Vec<(&str, &str)> = hours.iter().map(|due_at| (due_at.as_str(), "missed")).collect();
+        arranged::schedule(&store, "every hour", &due).await;
         notifier.tell().await.unwrap();
-        let log = store.deliveries(&DeliveryFilter { limit: 99, ..DeliveryFilter::default() }).await.unwrap();
+        let mut log = store.deliveries(&DeliveryFilter { limit: 99, ..DeliveryFilter::default() }).await.unwrap();
+        assert_eq!(log.len(), 2, "{log:?}");
+        let body = store.delivery(&log.remove(0).id).await.unwrap().unwrap().body;
+        assert!(body.contains("It was due 10 times, from 2026-01-05T10:00:00Z to 2026-01-05T19:00:00Z."), "{body}");
         assert_eq!(
             log.iter().map(|entry| entry.title.as_str()).collect::<Vec<_>>(),
             ["Schedule every night did not run"]

@@ -42,7 +42,7 @@ pub(crate) use notes::Subject;
 #[cfg(test)]
 pub(crate) use notifications::arranged;
 pub(crate) use notifications::{
-    DeliveryFilter, Due, Fault, MissedOccurrence, NewDelivery, NewEvent, Outcome, StandingRow, StoredChannel,
+    DeliveryFilter, Due, Fault, MissedOccurrences, NewDelivery, NewEvent, Outcome, StandingRow, StoredChannel,
     StoredRule, Tally, Tried,
 };
 pub use runs::RunFilter;

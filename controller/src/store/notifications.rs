@@ -13,7 +13,7 @@ use sqlx::sqlite::SqliteRow;
 use super::{Store, StoreError, from_json, to_json};
 
 pub(crate) use deliveries::{DeliveryFilter, Due, NewDelivery, Tried};
-pub(crate) use outcomes::{Fault, MissedOccurrence, NewEvent, Outcome, StandingRow, Tally};
+pub(crate) use outcomes::{Fault, MissedOccurrences, NewEvent, Outcome, StandingRow, Tally};
 
 /// A channel with its secrets.
 #[derive(Debug, Clone)]

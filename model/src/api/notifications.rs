@@ -41,6 +41,21 @@ impl NotificationEvent {
         Self::MissedSchedule,
     ];
 
+    /// As people say it of all of them.
+    #[must_use]
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::FirstFailure => "first failures",
+            Self::EveryFailure => "every failure",
+            Self::Recovery => "recoveries",
+            Self::Regression => "regressions",
+            Self::RunError => "run errors",
+            Self::MissedSchedule => "missed schedules",
+            Self::Digest => "digests",
+            Self::Test => "tests",
+        }
+    }
+
     /// As people say it.
     #[must_use]
     pub fn label(self) -> &'static str {

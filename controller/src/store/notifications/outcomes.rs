@@ -73,13 +73,16 @@ pub(crate) struct Tally {
     pub(crate) verdict: Verdict,
 }
 
-/// An occurrence of a schedule at which nothing ran.
+/// Occurrences of a schedule at which nothing ran: after a long pause of Kennel's there may be hundreds.
 #[derive(Debug, Clone)]
-pub(crate) struct MissedOccurrence {
+pub(crate) struct MissedOccurrences {
     pub(crate) schedule: String,
     pub(crate) name: String,
-    pub(crate) due_at: String,
+    /// When they were due, oldest first; at least one.
+    pub(crate) due_at: Vec<String>,
+    /// Why the last of them did not run.
     pub(crate) reason: String,
+    /// When that was noted.
     pub(crate) noted_at: String,
 }
 
@@ -184,45 +187,52 @@ impl Store {
         transaction.commit().await.map_err(failed())
     }
 
-    /// Occurrences of schedules at which nothing ran though something should have, and that were not told of yet.
-    pub(crate) async fn untold_missed(&self) -> Result<Vec<MissedOccurrence>, StoreError> {
+    /// Occurrences at which nothing ran though something should have, and that were not told of yet, by schedule.
+    pub(crate) async fn untold_missed(&self) -> Result<Vec<MissedOccurrences>, StoreError> {
         let rows = sqlx::query(
             "SELECT o.schedule, s.name, o.due_at, o.reason, o.noted_at FROM occurrences o \
              JOIN schedules s ON s.id = o.schedule WHERE o.state IN ('missed', 'failed') AND NOT EXISTS \
              (SELECT 1 FROM notified_occurrences n WHERE n.schedule = o.schedule AND n.due_at = o.due_at) \
-             ORDER BY o.due_at, o.schedule LIMIT $1",
+             ORDER BY o.schedule, o.due_at",
         )
-        .bind(BATCH)
         .fetch_all(&self.reader)
         .await
         .map_err(StoreError::database("find missed occurrences"))?;
-        let read = |row: &SqliteRow| {
-            Ok(MissedOccurrence {
-                schedule: get(row, "schedule")?,
-                name: get(row, "name")?,
-                due_at: get(row, "due_at")?,
-                reason: get(row, "reason")?,
-                noted_at: get(row, "noted_at")?,
-            })
-        };
-        rows.iter().map(read).collect()
+        let mut missed: Vec<MissedOccurrences> = Vec::new();
+        for row in &rows {
+            let (schedule, due_at): (String, String) = (get(row, "schedule")?, get(row, "due_at")?);
+            let (reason, noted_at) = (get(row, "reason")?, get(row, "noted_at")?);
+            match missed.last_mut().filter(|last| last.schedule == schedule) {
+                Some(last) => {
+                    last.due_at.push(due_at);
+                    (last.reason, last.noted_at) = (reason, noted_at);
+                }
+                None => {
+                    let (name, due_at) = (get(row, "name")?, vec![due_at]);
+                    missed.push(MissedOccurrences { schedule, name, due_at, reason, noted_at });
+                }
+            }
+        }
+        Ok(missed)
     }
 
-    /// Keeps that a missed occurrence was told of.
+    /// Keeps that missed occurrences were told of.
     pub(crate) async fn keep_missed(
         &self,
-        missed: &MissedOccurrence,
+        missed: &MissedOccurrences,
         event: &NewEvent,
         deliveries: &[NewDelivery],
     ) -> Result<(), StoreError> {
-        let failed = || StoreError::database("keep what a missed occurrence means");
+        let failed = || StoreError::database("keep what missed occurrences mean");
         let mut transaction = self.writer.begin().await.map_err(failed())?;
-        sqlx::query("INSERT INTO notified_occurrences (schedule, due_at) VALUES ($1, $2)")
-            .bind(&missed.schedule)
-            .bind(&missed.due_at)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed())?;
+        for due_at in &missed.due_at {
+            sqlx::query("INSERT INTO notified_occurrences (schedule, due_at) VALUES ($1, $2)")
+                .bind(&missed.schedule)
+                .bind(due_at)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed())?;
+        }
         keep_news(&mut transaction, std::slice::from_ref(event), deliveries).await?;
         transaction.commit().await.map_err(failed())
     }
