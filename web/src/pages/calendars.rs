@@ -8,7 +8,9 @@ use axum::routing::{get, post};
 use axum::{Form, Router};
 use kennel_controller::{Caller, ScheduleError};
 use kennel_model::Role;
-use kennel_model::api::{CalendarDraft, CalendarView, CalendarWindow, Day, FieldProblem, FreezeDraft, FreezeState, WindowRule};
+use kennel_model::api::{
+    CalendarDraft, CalendarView, CalendarWindow, Day, FieldProblem, FreezeDraft, FreezeState, WindowRule,
+};
 use serde::Deserialize;
 
 use crate::Web;
@@ -91,9 +93,7 @@ impl CalendarPage {
         let prefix = format!("windows[{at}].");
         let problems = self.errors.0.iter().filter_map(|problem| Some((problem.field.strip_prefix(&prefix)?, problem)));
         problems
-            .map(|(field, problem)| {
-                FieldProblem { field: field.to_owned(), ..problem.clone() }.to_string()
-            })
+            .map(|(field, problem)| FieldProblem { field: field.to_owned(), ..problem.clone() }.to_string())
             .collect()
     }
 }
@@ -337,10 +337,11 @@ async fn freeze(State(web): State<Web>, caller: Caller, Form(form): Form<FreezeF
         "" => None,
         text => {
             let read = text.parse::<jiff::civil::DateTime>().ok();
-            let at = read.and_then(|at| at.to_zoned(jiff::tz::TimeZone::UTC).ok()).ok_or_else(|| Problem::Unusable {
-                what: format!("`{text}` is no moment."),
-                next: "Go back and give one such as 2026-12-31T08:00 (UTC), or leave it empty.",
-            })?;
+            let at =
+                read.and_then(|at| at.to_zoned(jiff::tz::TimeZone::UTC).ok()).ok_or_else(|| Problem::Unusable {
+                    what: format!("`{text}` is no moment."),
+                    next: "Go back and give one such as 2026-12-31T08:00 (UTC), or leave it empty.",
+                })?;
             Some(at.timestamp().to_string())
         }
     };

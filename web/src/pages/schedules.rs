@@ -56,7 +56,9 @@ pub(crate) fn broken(error: ScheduleError) -> Problem {
         ScheduleError::Invalid(_) | ScheduleError::NameTaken { .. } => {
             Problem::Unusable { what, next: "Go back and change it." }
         }
-        ScheduleError::InUse { .. } => Problem::Unusable { what, next: "Open each of them and leave the calendar out." },
+        ScheduleError::InUse { .. } => {
+            Problem::Unusable { what, next: "Open each of them and leave the calendar out." }
+        }
         ScheduleError::NotStarted { .. } => Problem::Unusable { what, next: "Mend what it runs, then try again." },
         ScheduleError::Closing => Problem::Unusable { what, next: "Try again when it is back." },
     }
@@ -166,5 +168,12 @@ async fn show(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Ht
             || schedule.draft.subject.to_lowercase().contains(&text)
     });
     let freeze = web.controller.freeze_state().await?;
-    fill(&SchedulesPage { layout: web.layout.at("schedules"), schedules, all, q: wanted.q, freeze, now: Timestamp::now() })
+    fill(&SchedulesPage {
+        layout: web.layout.at("schedules"),
+        schedules,
+        all,
+        q: wanted.q,
+        freeze,
+        now: Timestamp::now(),
+    })
 }

@@ -10,15 +10,14 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use kennel_controller::{Caller, ScheduleError};
 use kennel_model::Role;
 use kennel_model::api::{
-    CalendarMode, CalendarUse, CalendarView, CronPreview, FieldProblem, FileKind, MissedPolicy, OverlapPolicy, QueueKind,
-    ScheduleDraft, ScheduleId, ScheduleView,
+    CalendarMode, CalendarUse, CalendarView, CronPreview, FieldProblem, FileKind, MissedPolicy, OverlapPolicy,
+    QueueKind, ScheduleDraft, ScheduleId, ScheduleView,
 };
 use serde::Deserialize;
 
 use super::{Errors, broken, need, one, origin};
 use crate::Web;
 use crate::layout::Layout;
-use crate::notation;
 use crate::pages::fill;
 use crate::pages::problem::Problem;
 
@@ -308,7 +307,9 @@ async fn page(
     // What is chosen is offered, even when it is gone.
     match written.subject.split_once(':') {
         Some(("suite", name)) if !suites.iter().any(|known| known == name) => suites.push(name.to_owned()),
-        Some(("experiment", name)) if !experiments.iter().any(|known| known == name) => experiments.push(name.to_owned()),
+        Some(("experiment", name)) if !experiments.iter().any(|known| known == name) => {
+            experiments.push(name.to_owned())
+        }
         _ => {}
     }
     let calendars = web.controller.calendars().await?;

@@ -82,7 +82,8 @@ pub(super) struct Wanted {
 
 /// `GET /schedules/calendar`
 pub(super) async fn show(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Html<String>, Problem> {
-    let unusable = |what: String| Problem::Unusable { what, next: "Open the calendar without it, and go on from there." };
+    let unusable =
+        |what: String| Problem::Unusable { what, next: "Open the calendar without it, and go on from there." };
     let zone_name = if wanted.zone.trim().is_empty() { "UTC" } else { wanted.zone.trim() };
     let zone = TimeZone::get(zone_name).map_err(|_| unusable(format!("There is no time zone `{zone_name}`.")))?;
     let now = Timestamp::now();
@@ -186,7 +187,9 @@ fn on(windows: &[WindowView], begins: Timestamp, ends: Timestamp) -> Vec<String>
     let read = |text: &str| text.parse::<Timestamp>().ok();
     let mut names: Vec<String> = windows
         .iter()
-        .filter(|window| read(&window.from).is_some_and(|from| from < ends) && read(&window.to).is_some_and(|to| to > begins))
+        .filter(|window| {
+            read(&window.from).is_some_and(|from| from < ends) && read(&window.to).is_some_and(|to| to > begins)
+        })
         .map(|window| window.name.clone())
         .collect();
     names.dedup();

@@ -14,7 +14,6 @@ use serde::Deserialize;
 use super::{broken, class, glyph, link, need, origin, word};
 use crate::Web;
 use crate::layout::Layout;
-use crate::notation;
 use crate::pages::fill;
 use crate::pages::problem::Problem;
 
@@ -31,7 +30,6 @@ struct SchedulePage {
     preview: Option<CronPreview>,
     occurrences: Vec<OccurrenceView>,
     origin: String,
-    now: Timestamp,
 }
 
 /// The schedule of this id or name.
@@ -53,7 +51,7 @@ pub(super) async fn show(
     occurrences.sort_by(|a, b| b.due_at.cmp(&a.due_at));
     let preview = web.controller.preview_cron(&schedule.draft.cron, &schedule.draft.zone).ok();
     let origin = origin(&headers);
-    fill(&SchedulePage { layout: web.layout.at("schedules"), schedule, preview, occurrences, origin, now })
+    fill(&SchedulePage { layout: web.layout.at("schedules"), schedule, preview, occurrences, origin })
 }
 
 #[derive(Debug, Deserialize)]
