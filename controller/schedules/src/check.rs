@@ -24,15 +24,11 @@ pub fn check(draft: &ScheduleDraft) -> Vec<FieldProblem> {
         let message = format!("no {} is chosen", draft.kind);
         problems.push(problem("subject", message, &format!("the name of a kept {}", draft.kind)));
     }
-    if let Err(wrong) = Cron::parse(&draft.cron, &draft.zone) {
-        problems.push(wrong);
-        // Both fields are told, whichever is looked at first.
-        if let Err(zone) = crate::cron::zone("zone", &draft.zone)
-            && problems.last().is_some_and(|last| last.field != "zone")
-        {
-            problems.push(zone);
-        }
-    }
+    // Both fields are told: with a zone that is none, the expression is looked at in another.
+    let zone = crate::cron::zone("zone", &draft.zone);
+    let readable = if zone.is_ok() { draft.zone.as_str() } else { "UTC" };
+    problems.extend(Cron::parse(&draft.cron, readable).err());
+    problems.extend(zone.err());
     if !(1..=MOST_CAUGHT_UP).contains(&draft.catch_up_limit) {
         let expected = format!("1 to {MOST_CAUGHT_UP}");
         problems.push(problem("catch_up_limit", format!("{} occurrences", draft.catch_up_limit), &expected));

@@ -120,8 +120,15 @@ impl Cron {
     /// The first occurrence after a moment; `None` when there is none before the end of time.
     #[must_use]
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
-        let from = after.to_zoned(self.zone.clone());
-        self.cron.find_next_occurrence(&from, false).ok().map(|due| due.timestamp()).filter(|due| *due > after)
+        let found = |from: Timestamp, inclusive: bool| {
+            let due = self.cron.find_next_occurrence(&from.to_zoned(self.zone.clone()), inclusive).ok()?.timestamp();
+            (due > after).then_some(due)
+        };
+        // The library gives up at gaps of many hours (a zone that crosses the date line): go on from the change.
+        found(after, false).or_else(|| {
+            let changes = self.zone.following(after).take(4);
+            changes.filter_map(|change| found(change.timestamp(), true)).next()
+        })
     }
 
     /// Occurrences after one moment up to and including another, in order, as they are asked for.
@@ -172,6 +179,18 @@ mod tests {
         let cron = Cron::parse("30 2 * * *", "Europe/Berlin").unwrap();
         let days = local(&cron, "2026-10-24T00:00:00Z", 3);
         assert_eq!(days, ["10-24 02:30 +02:00", "10-25 02:30 +02:00", "10-26 02:30 +01:00"]);
+    }
+
+    #[test]
+    fn a_day_that_a_zone_leaves_out_ends_nothing() {
+        // Samoa crossed the date line: 30 December 2011 never was.
+        for cron in ["30 12 * * *", "0 0 * * *", "*/30 * * * *", "30 2,14 * * *"] {
+            let cron = Cron::parse(cron, "Pacific/Apia").unwrap();
+            let (from, to) = ("2011-12-28T00:00:00Z".parse().unwrap(), "2012-01-02T00:00:00Z".parse().unwrap());
+            let due = cron.between(from, to, 1_000);
+            assert!(due.last().is_some_and(|last| to.duration_since(*last).as_hours() < 24), "{cron:?}: {due:?}");
+            assert!(due.is_sorted());
+        }
     }
 
     #[test]

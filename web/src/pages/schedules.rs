@@ -1,10 +1,179 @@
-//! Schedules at `/schedules`: list, calendar view, editor.
+//! Schedules at `/schedules`: the list, one of them with its history, its form, and the month.
 
+mod form;
+mod month;
+mod one;
+
+use askama::Template;
 use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, header};
+use axum::response::Html;
+use axum::routing::{get, post};
+use jiff::Timestamp;
+use kennel_controller::{Caller, ScheduleError};
+use kennel_model::Role;
+use kennel_model::api::{FieldProblem, FreezeState, OccurrenceState, OccurrenceView, ScheduleView};
+use serde::Deserialize;
 
 use crate::Web;
+use crate::layout::Layout;
+use crate::notation;
+use crate::pages::fill;
+use crate::pages::problem::Problem;
 
 /// The routes of these pages.
 pub(crate) fn routes() -> Router<Web> {
     Router::new()
+        .route("/schedules", get(show))
+        .route("/schedules/new", get(form::new).post(form::create))
+        .route("/schedules/calendar", get(month::show))
+        .route("/schedules/{id}", get(one::show))
+        .route("/schedules/{id}/edit", get(form::edit).post(form::change))
+        .route("/schedules/{id}/pause", post(one::pause))
+        .route("/schedules/{id}/resume", post(one::resume))
+        .route("/schedules/{id}/run", post(one::run))
+        .route("/schedules/{id}/remove", post(one::remove))
+}
+
+/// Refuses whoever has less than a role.
+pub(crate) fn need(caller: &Caller, role: Role) -> Result<(), Problem> {
+    if caller.role >= role {
+        return Ok(());
+    }
+    Err(Problem::Unusable {
+        what: format!("This needs the role {role}; {} is {}.", caller.name, caller.role),
+        next: "Ask somebody who administers this Kennel.",
+    })
+}
+
+/// Everything but what a form shows beside its fields.
+pub(crate) fn broken(error: ScheduleError) -> Problem {
+    let what = error.to_string();
+    match error {
+        ScheduleError::NotFound { .. } => Problem::NoSuchPage,
+        ScheduleError::Store(error) => error.into(),
+        ScheduleError::Invalid(_) | ScheduleError::NameTaken { .. } => {
+            Problem::Unusable { what, next: "Go back and change it." }
+        }
+        ScheduleError::InUse { .. } => {
+            Problem::Unusable { what, next: "Open each of them and leave the calendar out." }
+        }
+        ScheduleError::NotStarted { .. } => Problem::Unusable { what, next: "Mend what it runs, then try again." },
+        ScheduleError::Closing => Problem::Unusable { what, next: "Try again when it is back." },
+    }
+}
+
+/// Where the browser found this Kennel, for commands to copy.
+pub(crate) fn origin(headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    format!("http://{host}")
+}
+
+/// Which of the tabs these pages are.
+fn tab() -> &'static str {
+    "list"
+}
+
+/// What is wrong with a form, field by field.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Errors(pub(crate) Vec<FieldProblem>);
+
+impl Errors {
+    /// What is wrong with a field; empty when nothing is.
+    pub(crate) fn at(&self, field: &str) -> String {
+        let found = self.0.iter().find(|problem| problem.field == field);
+        found.map_or_else(String::new, |problem| match problem.expected.as_str() {
+            "" => problem.message.clone(),
+            expected => format!("{}; expected {expected}", problem.message),
+        })
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What belongs to no field of these.
+    pub(crate) fn elsewhere(&self, fields: &[&str]) -> Vec<String> {
+        self.0.iter().filter(|problem| !fields.contains(&problem.field.as_str())).map(ToString::to_string).collect()
+    }
+}
+
+/// Class of a badge or mark for what became of an occurrence.
+fn class(occurrence: &OccurrenceView) -> &'static str {
+    match (occurrence.state, occurrence.verdict) {
+        (OccurrenceState::Started, Some(verdict)) => verdict.word(),
+        (OccurrenceState::Started | OccurrenceState::Starting, None) => "live",
+        (OccurrenceState::Waiting, _) => "queued",
+        (OccurrenceState::Skipped | OccurrenceState::Forbidden | OccurrenceState::Replaced, _) => "skipped",
+        (OccurrenceState::Missed | OccurrenceState::Failed | OccurrenceState::Starting, _) => "error",
+    }
+}
+
+/// A glyph for it, so that nothing hangs on colour alone.
+fn glyph(occurrence: &OccurrenceView) -> &'static str {
+    match (occurrence.state, occurrence.verdict) {
+        (OccurrenceState::Started, Some(verdict)) => notation::verdict_glyph(&verdict),
+        (OccurrenceState::Started | OccurrenceState::Starting, _) => "●",
+        (OccurrenceState::Waiting, _) => "○",
+        (OccurrenceState::Skipped | OccurrenceState::Forbidden | OccurrenceState::Replaced, _) => "–",
+        (OccurrenceState::Missed | OccurrenceState::Failed, _) => "!",
+    }
+}
+
+/// What became of an occurrence, in a word.
+fn word(occurrence: &OccurrenceView) -> &'static str {
+    match (occurrence.state, occurrence.verdict) {
+        (OccurrenceState::Started, Some(verdict)) => verdict.word(),
+        (state, _) => state.word(),
+    }
+}
+
+/// Where an occurrence leads: its run, else its schedule.
+fn link(occurrence: &OccurrenceView) -> String {
+    match (occurrence.run, occurrence.kind) {
+        (Some(run), kennel_model::api::QueueKind::Suite) => format!("/suite-runs/{run}"),
+        (Some(run), kennel_model::api::QueueKind::Experiment) => format!("/runs/{run}"),
+        (None, _) => format!("/schedules/{}", occurrence.schedule),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "schedules/list.html")]
+struct SchedulesPage {
+    layout: Layout,
+    schedules: Vec<ScheduleView>,
+    /// How many there are without the filter.
+    all: usize,
+    q: String,
+    freeze: FreezeState,
+    now: Timestamp,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Wanted {
+    /// Only those whose name or subject holds this.
+    #[serde(default)]
+    q: String,
+}
+
+/// `GET /schedules`
+async fn show(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Html<String>, Problem> {
+    let mut schedules = web.controller.schedules().await?;
+    let all = schedules.len();
+    let text = wanted.q.trim().to_lowercase();
+    schedules.retain(|schedule| {
+        text.is_empty()
+            || schedule.draft.name.to_lowercase().contains(&text)
+            || schedule.draft.subject.to_lowercase().contains(&text)
+    });
+    let freeze = web.controller.freeze_state().await?;
+    fill(&SchedulesPage {
+        layout: web.layout.at("schedules"),
+        schedules,
+        all,
+        q: wanted.q,
+        freeze,
+        now: Timestamp::now(),
+    })
 }
