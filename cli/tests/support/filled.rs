@@ -157,7 +157,10 @@ fn plan(serving: &Serving) {
     let weekend = json!({ "name": "release weekend", "zone": "Europe/Berlin", "windows": [{ "name": "the release", "type": "once", "from": "2030-03-02T00:00", "to": "2030-03-04T00:00" }] });
     make("/calendars", &weekend);
     for (name, cron, zone) in [("every night", "30 2 * * *", "Europe/Berlin"), ("<i>hourly</i>", "0 * * * *", "UTC")] {
-        make("/schedules", &json!({ "name": name, "kind": "suite", "subject": "checkout", "cron": cron, "zone": zone }));
+        make(
+            "/schedules",
+            &json!({ "name": name, "kind": "suite", "subject": "checkout", "cron": cron, "zone": zone }),
+        );
     }
 }
 

@@ -133,9 +133,8 @@ impl Situation<'_> {
             return Some(format!("blackout {window}"));
         }
         let mut allowed = self.calendars.iter().filter(|(mode, _)| *mode == CalendarMode::Include).peekable();
-        if allowed.peek().is_none() {
-            return None;
-        }
+        // Without any, every moment is allowed.
+        allowed.peek()?;
         let names: Vec<String> = allowed.clone().map(|(_, calendar)| format!("`{}`", calendar.name())).collect();
         let is_inside = allowed.any(|(_, calendar)| calendar.covering(due_at).is_some());
         (!is_inside).then(|| format!("outside of calendar {}", names.join(" and ")))
