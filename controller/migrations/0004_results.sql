@@ -35,6 +35,11 @@ CREATE INDEX test_standings_by_suite ON test_standings (suite, test);
 CREATE INDEX test_standings_failing ON test_standings (fingerprint, suite, failing_since, failing_runs, test)
     WHERE failing_since IS NOT NULL;
 
+-- Lists of tests by what is worst come without sorting all of them.
+CREATE INDEX test_standings_by_since ON test_standings (failing_since DESC, test);
+CREATE INDEX test_standings_by_duration ON test_standings (duration_ms DESC, test);
+CREATE INDEX test_standings_flaky ON test_standings (score DESC, test) WHERE flaky <> 0;
+
 ALTER TABLE tests ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'; -- JSON
 ALTER TABLE test_results ADD COLUMN step_attempt BIGINT NOT NULL DEFAULT 1;
 

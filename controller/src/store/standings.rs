@@ -85,10 +85,10 @@ impl Store {
         narrow(&mut query, filter);
         query.push(match filter.order {
             TestOrder::Name => " ORDER BY t.suite, t.class, t.name, t.parameters",
-            TestOrder::Newest => " ORDER BY s.failing_since DESC, t.id",
+            TestOrder::Newest => " ORDER BY s.failing_since DESC, s.test",
             TestOrder::Oldest => " ORDER BY s.failing_since, t.id",
-            TestOrder::Flaky => " ORDER BY s.score DESC, t.id",
-            TestOrder::Slowest => " ORDER BY s.duration_ms DESC, t.id",
+            TestOrder::Flaky => " ORDER BY s.score DESC, s.test",
+            TestOrder::Slowest => " ORDER BY s.duration_ms DESC, s.test",
             TestOrder::Expiry => " ORDER BY mute_expires_at, t.id",
         });
         query.push(" LIMIT ").push_bind(i64::from(filter.limit.clamp(1, 500)));
@@ -269,8 +269,7 @@ fn narrow(query: &mut QueryBuilder<Sqlite>, filter: &TestFilter) {
         query.push_bind(pattern.clone()).push(" ESCAPE '\\' OR t.parameters LIKE ").push_bind(pattern.clone());
         query.push(" ESCAPE '\\' OR s.message LIKE ").push_bind(pattern.clone());
         query.push(
-            " ESCAPE '\\' OR EXISTS (SELECT 1 FROM notes n WHERE n.kind = 'test' AND n.subject = CAST(t.id AS TEXT) \
-             AND n.text LIKE ",
+            " ESCAPE '\\' OR s.test IN (SELECT CAST(n.subject AS BIGINT) FROM notes n WHERE n.kind = 'test' AND n.text LIKE ",
         );
         query.push_bind(pattern).push(" ESCAPE '\\'))");
     }
