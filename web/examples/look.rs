@@ -4,7 +4,7 @@
 //! suite of tests.
 
 #[path = "../tests/support/mod.rs"]
-#[expect(dead_code, reason = "made for tests; not all of it is needed to look at pages")]
+#[allow(dead_code, reason = "made for tests; not all of it is needed to look at pages")]
 mod support;
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Pages of notifications as a browser gets them: forms that keep what was typed, secrets that never come back, a test
 //! button that posts to a real receiver, a log that is filtered by its address.
 
-#[expect(dead_code, reason = "made for all pages; not all of it is needed here")]
+#[allow(dead_code, reason = "each test uses its own part")]
 mod support;
 
 use std::net::SocketAddr;

@@ -1,6 +1,7 @@
 //! Pages about tests as a browser gets them: results imported through the form, read back on every page that tells of
 //! them, with names made to harm.
 
+#[allow(dead_code, reason = "each test uses its own part")]
 mod support;
 
 use reqwest::redirect::Policy;

@@ -1,6 +1,6 @@
 //! Pages of schedules, calendars and the queue as a browser without scripts gets them.
 
-#[expect(dead_code, reason = "made for all pages; not all of it is needed here")]
+#[allow(dead_code, reason = "each test uses its own part")]
 mod support;
 
 use std::time::Duration;

@@ -44,10 +44,10 @@ impl Browser {
             let within = if within.is_empty() { Value::Null } else { json!(within) };
             let seen =
                 self.client.execute(MARK, vec![json!(kind), json!(name), within.clone()]).await.unwrap_or_default();
-            if seen == true {
-                if let Ok(element) = self.client.find(Locator::Css("[data-meant]")).await {
-                    return element;
-                }
+            if seen == true
+                && let Ok(element) = self.client.find(Locator::Css("[data-meant]")).await
+            {
+                return element;
             }
             if Instant::now() >= deadline {
                 let address = self.client.current_url().await.unwrap();
