@@ -84,7 +84,6 @@ fn routes_are_found_however_they_are_wrapped() {
 /// What is wrong with the page at an address, at both widths and in both themes.
 async fn faults(browser: &Browser, url: &str, name: &str, address: &str) -> Vec<String> {
     let mut faults = Vec::new();
-    let started = std::time::Instant::now();
     for width in WIDTHS {
         browser.resize(width, 900).await;
         browser.client.goto(&format!("{url}{address}")).await.unwrap();
@@ -118,7 +117,6 @@ async fn faults(browser: &Browser, url: &str, name: &str, address: &str) -> Vec<
             faults.push(format!("{name} ({address}): {complaint}"));
         }
     }
-    eprintln!("{name} ({address}): {} faults, {:?}", faults.len(), started.elapsed());
     faults
 }
 

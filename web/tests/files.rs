@@ -56,7 +56,7 @@ async fn house() -> House {
 }
 
 async fn save(house: &House, name: &str, seconds: u32, who: &str) {
-    let caller = Caller { name: who.to_owned(), role: Role::Operator, ..Caller::local() };
+    let caller = Caller { name: who.to_owned(), role: Role::Operator };
     let request = SaveFile { source: experiment(name, seconds), message: format!("{seconds} seconds"), expected: None };
     house.controller.save_file(&caller, FileKind::Experiment, None, request).await.expect("a valid file");
 }
