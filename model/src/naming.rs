@@ -50,14 +50,34 @@ pub fn renamed(source: &str, name: &str) -> Option<String> {
     text(node)?;
     let place = |index: usize| source.char_indices().nth(index).map_or(source.len(), |(at, _)| at);
     let (start, end) = (place(node.span.start.index()), place(node.span.end.index()));
-    // A plain scalar's span may reach over the space behind it.
-    let end = start + source.get(start..end)?.trim_end().len();
+    // A scalar's span may reach over the space and the comment behind it.
+    let spanned = source.get(start..end)?;
+    let end = start + quoted_length(spanned).unwrap_or_else(|| spanned.trim_end().len());
     // JSON text is YAML text; it needs no quotes in the eyes of a reader only when it is a plain word.
     let plain = name.starts_with(|c: char| c.is_alphabetic())
         && name.chars().all(|c| c.is_alphanumeric() || "-_. ".contains(c))
         && MarkedYaml::load_from_str(name).ok()?.first().and_then(text).is_some_and(|read| read == name);
     let written = if plain { name.to_owned() } else { serde_json::Value::from(name).to_string() };
     Some(format!("{}{written}{}", &source[..start], &source[end..]))
+}
+
+/// Length in bytes of the quoted scalar that a text begins with, quotes included; `None` for a plain one.
+fn quoted_length(text: &str) -> Option<usize> {
+    let quote = text.chars().next().filter(|first| ['"', '\''].contains(first))?;
+    let mut rest = text.char_indices().skip(1).peekable();
+    while let Some((at, c)) = rest.next() {
+        if c == '\\' && quote == '"' {
+            rest.next();
+        } else if c == quote {
+            // Within single quotes a doubled one stands for itself.
+            if quote == '\'' && rest.peek().is_some_and(|(_, next)| *next == quote) {
+                rest.next();
+            } else {
+                return Some(at + 1);
+            }
+        }
+    }
+    None
 }
 
 fn value<'a, 'input>(node: &'a MarkedYaml<'input>, field: &str) -> Option<&'a MarkedYaml<'input>> {

@@ -493,7 +493,8 @@ fn nothing_is_loaded_from_elsewhere() {
             let path = entry.unwrap().path();
             let Ok(text) = std::fs::read_to_string(&path) else { continue };
             for (number, line) in text.lines().enumerate() {
-                let line = line.replace("http://www.w3.org/2000/svg", "");
+                // What a field suggests is loaded by nobody.
+                let line = line.replace("http://www.w3.org/2000/svg", "").replace("placeholder=\"https://", "");
                 let foreign = line.contains("http://") || line.contains("https://") || line.contains("src=\"//");
                 assert!(!foreign, "{}:{}: {line}", path.display(), number + 1);
             }

@@ -9,7 +9,14 @@ use crate::browser::Browser;
 use crate::support::{HttpProcess, Kennel, Serving, eventually, test_tools};
 
 /// Routes of the site that answer with something other than a page.
-pub const NOT_PAGES: &[&str] = &["/static/{digest}/{*path}", "/favicon.ico"];
+pub const NOT_PAGES: &[&str] = &[
+    "/static/{digest}/{*path}",
+    "/favicon.ico",
+    "/audit-log.csv",
+    "/login/sign-on",
+    "/login/sign-on/back",
+    "/invitations/{secret}",
+];
 
 /// The name, as it stands in addresses, under which a file of each kind is kept.
 const FILE: &str = "kept%20%3Cb%3Efile%3C%2Fb%3E";
@@ -334,6 +341,8 @@ impl Filled {
             "/tests" => vec![("tests", "/tests".to_owned()), ("tests-none", "/tests?q=nothing+like+this".to_owned())],
             "/muted" => one("muted"),
             "/tests/{id}" => vec![("test", format!("/tests/{}", self.failing_test()))],
+            "/setup" => one("setup"),
+            "/login" => one("login"),
             "/audit-log" => one("audit-log"),
             "/settings/sign-on" => one("sign-on"),
             "/account" => one("account"),

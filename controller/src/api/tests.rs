@@ -63,6 +63,7 @@ struct Wanted {
     since: Option<String>,
     /// In which order.
     #[serde(default)]
+    #[param(inline)]
     order: TestOrder,
     /// Most entries, up to 500; 50 unless given.
     limit: Option<u32>,

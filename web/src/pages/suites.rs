@@ -58,10 +58,16 @@ struct SuitesPage {
     now: Timestamp,
     newer: String,
     older: String,
+    /// Where the browser found this Kennel, for commands to copy.
+    origin: String,
 }
 
 /// `GET /suites`
-async fn list(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Html<String>, Problem> {
+async fn list(
+    State(web): State<Web>,
+    Query(wanted): Query<Wanted>,
+    headers: HeaderMap,
+) -> Result<Html<String>, Problem> {
     let all = web.controller.suites().await?;
     let is_empty = all.is_empty();
     let mut labels: Vec<String> = all.iter().flat_map(|suite| suite.labels.clone()).collect();
@@ -94,6 +100,7 @@ async fn list(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Ht
         is_empty,
         total,
         now: Timestamp::now(),
+        origin: origin(&headers),
     })
 }
 
