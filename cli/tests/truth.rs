@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -73,6 +73,17 @@ fn a_constant_rate_is_kept_and_percentiles_are_those_of_the_raw_log() {
     }
 }
 
+/// The target stands still for a second.
+fn stall(server: &HttpProcess) {
+    server.process.signal(Signal::SIGSTOP);
+    let end = Instant::now() + Duration::from_secs(1);
+    // Parking may end early: a wake-up may be left over from a thread that was joined.
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        std::thread::park_timeout(left);
+    }
+    server.process.signal(Signal::SIGCONT);
+}
+
 #[test]
 fn a_stall_of_the_target_shows_in_the_percentiles() {
     let (kennel, server) = (Kennel::new(), HttpProcess::start());
@@ -81,9 +92,7 @@ fn a_stall_of_the_target_shows_in_the_percentiles() {
     eventually("the load is on", Duration::from_secs(30), || {
         (serving.get(&format!("/runs/{id}"))["measured_s"].as_u64()? >= 3).then_some(())
     });
-    server.process.signal(Signal::SIGSTOP);
-    std::thread::park_timeout(Duration::from_secs(1));
-    server.process.signal(Signal::SIGCONT);
+    stall(&server);
     let run = eventually("the run is judged", Duration::from_secs(40), || {
         let run = serving.get(&format!("/runs/{id}"));
         (run["state"] == "judged").then_some(run)
@@ -103,9 +112,7 @@ fn arrivals_that_find_no_user_are_counted_not_forgotten() {
     let id = serving.start(&load);
     let run = || serving.get(&format!("/runs/{id}"));
     eventually("the load is on", Duration::from_secs(30), || (run()["measured_s"].as_u64()? >= 1).then_some(()));
-    server.process.signal(Signal::SIGSTOP);
-    std::thread::park_timeout(Duration::from_secs(1));
-    server.process.signal(Signal::SIGCONT);
+    stall(&server);
     let run =
         eventually("the run is judged", Duration::from_secs(40), || Some(run()).filter(|run| run["state"] == "judged"));
     let number = |name: &str| run["arrivals"][0][name].as_u64().unwrap();
