@@ -113,7 +113,7 @@ fn line(schedule: &ScheduleView) -> String {
         let outcome = last.verdict.map_or_else(|| last.state.word(), kennel_model::Verdict::word);
         format!("; last {outcome}")
     });
-    format!("{}: {} `{}`, {} ({}); {next}{last}", draft.name, draft.kind, draft.subject, schedule.words, draft.zone)
+    format!("{}: {} `{}`, {}; {next}{last}", draft.name, draft.kind, draft.subject, schedule.words)
 }
 
 /// A text as one part of an address.
