@@ -10,10 +10,8 @@ use kennel_model::fault::Fault;
 use kennel_model::target::{Link, Target};
 use kennel_proxy::{FaultProxy, ProxyError, Stream, ToxicSpec};
 
+use super::toxiproxy::TOXIC;
 use super::{FaultError, Injection, Surroundings, Undo, toxiproxy};
-
-/// Name of Kennel's toxic on the embedded proxy.
-const TOXIC: &str = "kennel_latency";
 
 struct Latency {
     link: String,
@@ -122,7 +120,7 @@ impl Injection for Latency {
                     Ok(()) | Err(ProxyError::ToxicNotFound { .. } | ProxyError::ProxyNotFound { .. }) => Ok(()),
                     Err(error) => Err(embedded_failed("remove the latency toxic", &error)),
                 },
-                Carrier::Toxiproxy { api, proxy } => toxiproxy::remove_toxics(*api, proxy).await,
+                Carrier::Toxiproxy { api, proxy } => toxiproxy::remove_toxic(*api, proxy).await,
             }
         })
     }

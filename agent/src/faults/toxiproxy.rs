@@ -1,19 +1,28 @@
-//! An external Toxiproxy server, driven through the crate `toxiproxy_rust`.
-//!
-//! The crate blocks, panics on some errors, ignores HTTP statuses and removes toxics only all at once per proxy. So each
-//! call has a thread and a deadline of its own, what was done is read back, and Kennel's links have proxies of their own.
+//! An external Toxiproxy server, driven over its HTTP API: one toxic of Kennel's own name per proxy, read back.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::FaultError;
+use reqwest::{Client, Method, Response, StatusCode, Url};
+use serde::Deserialize;
+use serde_json::json;
 
-/// A proxy's toxics as the server lists them: kind and stream.
-pub(super) type Toxics = Vec<(String, String)>;
+use super::FaultError;
 
 /// How long one call may take.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Name of Kennel's toxic; whatever else is on a proxy stays as it is.
+pub(super) const TOXIC: &str = "kennel_latency";
+
+/// A toxic as the server lists it.
+#[derive(Deserialize)]
+struct Listed {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
 
 /// Adds a latency toxic towards the caller and reads it back.
 pub(super) async fn add_latency(
@@ -22,48 +31,99 @@ pub(super) async fn add_latency(
     latency: Duration,
     jitter: Duration,
 ) -> Result<(), FaultError> {
-    let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
-    let (latency, jitter) = (millis(latency), millis(jitter));
-    let add = move |found: Option<&Found>| {
-        let found = found.ok_or("it has no such proxy")?;
-        found.add_latency(latency, jitter)?;
-        found.toxics()
-    };
-    // Should it come too late to be waited for, it takes back what it did.
-    let toxics = call(api, proxy, "add the latency toxic", add, |found| drop(found.remove_toxics())).await?;
-    if toxics.iter().any(|(kind, _)| kind == "latency") { Ok(()) } else { Err(not_seen(proxy, "the latency toxic")) }
+    let action = "add the latency toxic";
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let toxic = json!({
+        "name": TOXIC, "type": "latency", "stream": "downstream", "toxicity": 1.0,
+        "attributes": { "latency": millis(latency), "jitter": millis(jitter) },
+    });
+    let answer = call(api, proxy, action, Method::POST, &["toxics"], Some(&toxic)).await?;
+    accepted(api, proxy, action, answer).await?;
+    let toxics = list(api, proxy, action).await?.unwrap_or_default();
+    let is_there = toxics.iter().any(|toxic| toxic.name == TOXIC && toxic.kind == "latency");
+    if is_there { Ok(()) } else { Err(not_seen(proxy, "the latency toxic")) }
 }
 
-/// Removes every toxic of a proxy and reads back that none is left. A proxy or server that is gone has none.
-pub(super) async fn remove_toxics(api: SocketAddr, proxy: &str) -> Result<(), FaultError> {
+/// Removes Kennel's toxic of a proxy and reads back that it is gone. A proxy or server that is gone has none.
+pub(super) async fn remove_toxic(api: SocketAddr, proxy: &str) -> Result<(), FaultError> {
+    let action = "remove the latency toxic";
     match tokio::time::timeout(DEADLINE, tokio::net::TcpStream::connect(api)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(()),
-        // Any other failure says something about this host or the network, not about the toxics.
-        Ok(Err(error)) => return Err(failed(api, proxy, "remove the toxics", error.to_string())),
-        Err(_) => return Err(failed(api, proxy, "remove the toxics", format!("no connection within {DEADLINE:?}"))),
+        // Any other failure says something about this host or the network, not about the toxic.
+        Ok(Err(error)) => return Err(failed(api, proxy, action, error.to_string())),
+        Err(_) => return Err(failed(api, proxy, action, format!("no connection within {DEADLINE:?}"))),
     }
-    let remove = |found: Option<&Found>| match found {
-        Some(found) => {
-            found.remove_toxics()?;
-            found.toxics()
-        }
-        None => Ok(Toxics::new()),
-    };
-    let toxics = call(api, proxy, "remove the toxics", remove, |_| {}).await?;
-    if toxics.is_empty() { Ok(()) } else { Err(not_seen(proxy, "the removal of the toxics")) }
+    let answer = call(api, proxy, action, Method::DELETE, &["toxics", TOXIC], None).await?;
+    if answer.status() != StatusCode::NOT_FOUND {
+        accepted(api, proxy, action, answer).await?;
+    }
+    let toxics = list(api, proxy, action).await?.unwrap_or_default();
+    let is_there = toxics.iter().any(|toxic| toxic.name == TOXIC);
+    if is_there { Err(not_seen(proxy, "the removal of the latency toxic")) } else { Ok(()) }
 }
 
-/// Checks that the server has this proxy, and that nobody else's toxics are on it: they would be removed with Kennel's.
+/// Checks that the server has this proxy, and that no other Kennel slows it down already.
 pub(super) async fn check_free(api: SocketAddr, proxy: &str) -> Result<(), FaultError> {
-    let look = |found: Option<&Found>| found.ok_or("it has no such proxy")?.toxics();
-    let toxics = call(api, proxy, "find the proxy", look, |_| {}).await?;
-    if toxics.is_empty() {
-        return Ok(());
+    let action = "find the proxy";
+    let toxics = list(api, proxy, action).await?;
+    let toxics = toxics.ok_or_else(|| failed(api, proxy, action, "it has no such proxy".to_owned()))?;
+    if toxics.iter().any(|toxic| toxic.name == TOXIC) {
+        let problem = format!("it already carries the toxic `{TOXIC}`, of another Kennel or one that died; remove it");
+        return Err(failed(api, proxy, action, problem));
     }
-    let kinds: Vec<String> = toxics.into_iter().map(|(kind, stream)| format!("{kind} ({stream})")).collect();
-    let problem = format!("it already carries {}; remove them, or give the link a proxy of its own", kinds.join(", "));
-    Err(failed(api, proxy, "offer the proxy", problem))
+    Ok(())
+}
+
+/// The toxics of a proxy; `None` when there is no such proxy.
+async fn list(api: SocketAddr, proxy: &str, action: &str) -> Result<Option<Vec<Listed>>, FaultError> {
+    let answer = call(api, proxy, action, Method::GET, &["toxics"], None).await?;
+    if answer.status() == StatusCode::NOT_FOUND {
+        return Ok(None);
+    }
+    let answer = accepted(api, proxy, action, answer).await?;
+    let toxics = answer.json().await.map_err(|e| failed(api, proxy, action, format!("not a list of toxics: {e}")))?;
+    Ok(Some(toxics))
+}
+
+async fn call(
+    api: SocketAddr,
+    proxy: &str,
+    action: &str,
+    method: Method,
+    path: &[&str],
+    body: Option<&serde_json::Value>,
+) -> Result<Response, FaultError> {
+    let fail = |problem: String| failed(api, proxy, action, problem);
+    // No proxy of the environment: it would be a host that no target declares.
+    let client = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(DEADLINE).build();
+    let client = client.map_err(|e| fail(e.to_string()))?;
+    let mut url = Url::parse(&format!("http://{api}")).map_err(|e| fail(e.to_string()))?;
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.clear().extend(["proxies", proxy]).extend(path);
+    }
+    let mut request = client.request(method, url);
+    if let Some(body) = body {
+        request = request.json(body);
+    }
+    request
+        .send()
+        .await
+        .map_err(|e| fail(if e.is_timeout() { format!("no answer within {DEADLINE:?}") } else { cause(&e) }))
+}
+
+/// What lies beneath an error of reqwest, which hides it.
+fn cause(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().map_or_else(String::new, ToString::to_string)
+}
+
+async fn accepted(api: SocketAddr, proxy: &str, action: &str, answer: Response) -> Result<Response, FaultError> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let body: String = answer.text().await.unwrap_or_default().chars().take(300).collect();
+    Err(failed(api, proxy, action, format!("it answered {status}: {}", body.trim())))
 }
 
 fn not_seen(proxy: &str, what: &str) -> FaultError {
@@ -75,109 +135,5 @@ fn failed(api: SocketAddr, proxy: &str, action: &str, problem: String) -> FaultE
         server: format!("the Toxiproxy server at {api}"),
         action: format!("{action} on `{proxy}`"),
         problem,
-    }
-}
-
-#[cfg(feature = "toxiproxy")]
-use client::{Found, call};
-
-#[cfg(feature = "toxiproxy")]
-mod client {
-    use std::net::SocketAddr;
-
-    use super::{DEADLINE, FaultError, Toxics, failed};
-
-    const PROXY_VARIABLES: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
-
-    /// A proxy on the server.
-    pub(in crate::faults) struct Found(toxiproxy_rust::proxy::Proxy);
-
-    impl Found {
-        pub(in crate::faults) fn add_latency(&self, latency_ms: u32, jitter_ms: u32) -> Result<(), String> {
-            self.0.with_latency("downstream".to_owned(), latency_ms, jitter_ms, 1.0);
-            Ok(())
-        }
-
-        pub(in crate::faults) fn remove_toxics(&self) -> Result<(), String> {
-            self.0.delete_all_toxics()
-        }
-
-        pub(in crate::faults) fn toxics(&self) -> Result<Toxics, String> {
-            let toxics = self.0.toxics()?;
-            Ok(toxics.into_iter().map(|toxic| (toxic.r#type, toxic.stream)).collect())
-        }
-    }
-
-    /// Runs one call of the blocking client on a thread of its own. When the call comes to its end after nobody waits for
-    /// it any more, `too_late` takes back what it did.
-    pub(in crate::faults) async fn call<T: Send + 'static>(
-        api: SocketAddr,
-        proxy: &str,
-        action: &str,
-        work: impl FnOnce(Option<&Found>) -> Result<T, String> + Send + 'static,
-        too_late: impl FnOnce(&Found) + Send + 'static,
-    ) -> Result<T, FaultError> {
-        let failed = |problem: String| failed(api, proxy, action, problem);
-        if let Some(variable) =
-            PROXY_VARIABLES.iter().find(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty()))
-        {
-            // The client obeys them, and calls would go to a host that no target declares.
-            return Err(failed(format!(
-                "{variable} is set, and its client would go through that proxy; unset it for Kennel"
-            )));
-        }
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let name = proxy.to_owned();
-        let thread = std::thread::Builder::new().name("toxiproxy".to_owned()).spawn(move || {
-            let proxies = toxiproxy_rust::client::Client::new(api).all();
-            if tell.is_closed() {
-                return;
-            }
-            let found = proxies.map(|mut proxies| proxies.remove(&name).map(Found));
-            let result = found.as_ref().map_err(Clone::clone).and_then(|found| work(found.as_ref()));
-            if let (Err(_), Ok(Some(found))) = (tell.send(result), &found) {
-                too_late(found);
-            }
-        });
-        thread.map_err(|e| failed(e.to_string()))?;
-        match tokio::time::timeout(DEADLINE, told).await {
-            Ok(Ok(result)) => result.map_err(failed),
-            Ok(Err(_)) => Err(failed("its client crashed on the answer".to_owned())),
-            Err(_) => Err(failed(format!("no answer within {DEADLINE:?}"))),
-        }
-    }
-}
-
-#[cfg(not(feature = "toxiproxy"))]
-use absent::{Found, call};
-
-#[cfg(not(feature = "toxiproxy"))]
-mod absent {
-    use std::net::SocketAddr;
-
-    use super::{FaultError, Toxics, failed};
-
-    pub(in crate::faults) enum Found {}
-
-    impl Found {
-        pub(in crate::faults) fn add_latency(&self, _: u32, _: u32) -> Result<(), String> {
-            match *self {}
-        }
-        pub(in crate::faults) fn remove_toxics(&self) -> Result<(), String> {
-            match *self {}
-        }
-        pub(in crate::faults) fn toxics(&self) -> Result<Toxics, String> {
-            match *self {}
-        }
-    }
-
-    pub(in crate::faults) async fn call<T>(
-        api: SocketAddr,
-        proxy: &str,
-        action: &str,
-        _: impl FnOnce(Option<&Found>) -> Result<T, String>,
-        _: impl FnOnce(&Found),
-    ) -> Result<T, FaultError> {
-        Err(failed(api, proxy, action, "this kennel was built without the feature `toxiproxy`".to_owned()))
     }
 }

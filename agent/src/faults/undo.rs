@@ -19,7 +19,7 @@ pub enum Undo {
         /// The process.
         process: Process,
     },
-    /// Take Kennel's toxics off a proxy of a Toxiproxy-compatible server.
+    /// Take Kennel's toxic off a proxy of a Toxiproxy-compatible server.
     RemoveToxics {
         /// Address of the server's API.
         api: SocketAddr,
@@ -48,7 +48,7 @@ impl Undo {
                 process.signal(Signal::SIGCONT)?;
                 confirm(|| format!("{process} going on"), Duration::from_secs(1), || !process.is_stopped()).await
             }
-            Self::RemoveToxics { api, proxy } => toxiproxy::remove_toxics(*api, proxy).await,
+            Self::RemoveToxics { api, proxy } => toxiproxy::remove_toxic(*api, proxy).await,
             Self::Unmask { registry, service, instance } => registry_gap::unmask(registry, service, instance).await,
         }
     }
@@ -59,7 +59,7 @@ impl Undo {
         match self {
             Self::Resume { process } => format!("kill -CONT {}", process.pid),
             Self::RemoveToxics { api, proxy } => {
-                format!("curl -X DELETE http://{api}/proxies/{proxy}/toxics/latency_downstream")
+                format!("curl -X DELETE http://{api}/proxies/{proxy}/toxics/kennel_latency")
             }
             Self::Unmask { registry, service, instance } => {
                 format!("curl -X DELETE {registry}/mask/{service}/{instance}")
@@ -72,7 +72,7 @@ impl fmt::Display for Undo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Resume { process } => write!(f, "let {process} go on"),
-            Self::RemoveToxics { api, proxy } => write!(f, "take the toxics off proxy `{proxy}` at {api}"),
+            Self::RemoveToxics { api, proxy } => write!(f, "take the latency toxic off proxy `{proxy}` at {api}"),
             Self::Unmask { service, instance, .. } => write!(f, "show {service}/{instance} in the registry again"),
         }
     }

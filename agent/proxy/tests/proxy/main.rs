@@ -6,5 +6,4 @@ mod api_contract;
 mod latency;
 mod lifecycle;
 mod support;
-mod toxiproxy_client;
 mod traffic;
