@@ -81,7 +81,7 @@ impl Courier {
     /// When the system's certificates cannot be read.
     pub fn trusting(roots: Vec<CertificateDer<'static>>, resolve: Resolve) -> Result<Self, NoTrust> {
         // Given by hand: another crate of the same program may have chosen another one as its default.
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(roots.clone(), Arc::clone(&provider))?;
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
