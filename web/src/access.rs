@@ -4,7 +4,7 @@
 use kennel_controller::api::access::{Need, Rule};
 
 /// Every page and asset.
-pub(crate) const TABLE: &[Rule] = &[
+pub const TABLE: &[Rule] = &[
     ("GET", "/static/{digest}/{*path}", Need::Anyone),
     ("GET", "/favicon.ico", Need::Anyone),
     // Runs

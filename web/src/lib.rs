@@ -4,7 +4,7 @@
 //! number and moment by [`notation`]. Scripts, styles and the chart library come from [`assets`]. Scripts ask the same
 //! JSON API as everybody else; it is merged in here.
 
-mod access;
+pub mod access;
 mod address;
 mod assets;
 mod bars;

@@ -158,6 +158,50 @@ async fn every_route_is_open_to_whom_it_is_for_and_to_nobody_else() {
 }
 
 #[tokio::test]
+async fn every_page_is_open_to_whom_it_is_for_and_to_nobody_else() {
+    let (house, cookie, csrf) = administered().await;
+    let mut visitors: Vec<(&str, Option<(String, String)>, fn(Need) -> bool)> =
+        vec![("nobody", None, |need| need == Need::Anyone)];
+    for (role, may) in [
+        ("viewer", (|need| matches!(need, Need::Anyone | Need::Viewer | Need::Check)) as fn(Need) -> bool),
+        ("operator", |need| need != Need::Admin),
+        ("admin", |_| true),
+    ] {
+        let body = json!({ "name": format!("bob-{role}"), "role": role, "password": PASSWORD });
+        let request = client().post(house.url("/api/v1/people")).header(header::COOKIE, &cookie);
+        let answer = request.header("x-csrf-token", &csrf).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::CREATED, "{}", answer.text().await.unwrap());
+        visitors.push((role, Some(log_in(&house, &format!("bob-{role}"), PASSWORD).await), may));
+    }
+    let mut wrong = Vec::new();
+    for (method, route, need) in kennel_web::access::TABLE {
+        // Logging out would end the test; set-up is over, and a provider's answer that nobody asked for is refused.
+        if matches!(*route, "/logout" | "/account/sessions" | "/setup" | "/login/sign-on/back") {
+            continue;
+        }
+        let path: String =
+            route.split('/').map(|part| if part.starts_with('{') { "0" } else { part }).collect::<Vec<_>>().join("/");
+        for (name, session, may) in &visitors {
+            let mut request = client().request(Method::from_bytes(method.as_bytes()).unwrap(), house.url(&path));
+            if let Some((cookie, csrf)) = session {
+                request = request.header(header::COOKIE, cookie).header("x-csrf-token", csrf);
+            }
+            let answer = request.send().await.unwrap();
+            let leads = answer.headers().get(header::LOCATION).map_or("", |place| place.to_str().unwrap());
+            let is_refused = match answer.status() {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
+                status => status == StatusCode::SEE_OTHER && leads.starts_with("/login"),
+            };
+            if may(*need) == is_refused {
+                wrong.push(format!("{method} {route} ({need:?}) answers {} {leads} to {name}", answer.status()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_session_begins_anew_at_login_and_its_cookie_is_not_for_scripts_or_other_sites() {
     let (house, _, _) = administered().await;
     let planted = "kennel-0=AAAAAAAAAAAAAAAAAAAAAA";
