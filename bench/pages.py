@@ -129,8 +129,8 @@ def fill(database, runs, suites, tests_per_suite, seed=7):
         times = [rfc3339(moment + timedelta(seconds=seconds)) for seconds in (0, 1, 95)]
         db.execute(
             "INSERT INTO suite_runs (id, suite, version, source, state, verdict, reasons, origin, started_by, attempt, parameters, labels, "
-            "steps_only, priority, created_at, started_at, ended_at, passed, failed, error, skipped) "
-            "VALUES (?, ?, 3, ?, 'ended', ?, ?, ?, ?, 1, '{}', '[\"nightly\"]', '[]', 0, ?, ?, ?, ?, ?, ?, ?)",
+            "steps_only, priority, created_at, started_at, ended_at, passed, failed, error, skipped, notified) "
+            "VALUES (?, ?, 3, ?, 'ended', ?, ?, ?, ?, 1, '{}', '[\"nightly\"]', '[]', 0, ?, ?, ?, ?, ?, ?, ?, 1)",
             (identity, name, suite_source(name), verdict, json.dumps(reasons), rng.choice(["schedule", "schedule", "manual", "import"]),
              rng.choice(["nightly", "ann", "ben"]), *times, counts["passed"], counts["failed"], counts["error"], counts["skipped"]),
         )

@@ -34,6 +34,7 @@ use crate::runs::queue::{Job, Queue};
 use crate::schedules::{Clock, Schedules, scheduler};
 use crate::store::{RunFilter, Store, StoreError};
 use crate::suites::active::ActiveSuites;
+use crate::suites::summaries::Summaries;
 use crate::surroundings::KeptTargets;
 
 /// What a controller needs to know from outside.
@@ -153,6 +154,7 @@ pub(crate) struct Inner {
     pub(crate) active: ActiveRuns,
     pub(crate) people: People,
     pub(crate) suites: ActiveSuites,
+    pub(crate) summaries: Summaries,
     /// Cancelled when no new run may start.
     pub(crate) shutdown: CancellationToken,
     /// Cancelled when no run is left, so that agents are no longer needed.
@@ -205,6 +207,7 @@ impl Controller {
             people,
             active: ActiveRuns::default(),
             suites: ActiveSuites::default(),
+            summaries: Summaries::default(),
             shutdown,
             unattended: CancellationToken::new(),
             drivers: TaskTracker::new(),

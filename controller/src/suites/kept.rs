@@ -1,6 +1,8 @@
 //! What suites may refer to: kept and shipped experiments, declared targets, and the commands that attached agents offer.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use kennel_model::api::{FileKind, LibraryEntry};
@@ -81,6 +83,18 @@ impl Known {
         values: &BTreeMap<String, String>,
     ) -> Result<suite::ValidSuite, kennel_model::document::Problems> {
         suite::parse_with(file, source, values, self)
+    }
+}
+
+impl Known {
+    /// A number that changes when something that a suite may refer to does.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.experiments.hash(&mut hasher);
+        // Targets and builtins have no order of their own to hash by; how they are written down has.
+        format!("{:?} {:?}", self.targets(), self.builtins()).hash(&mut hasher);
+        format!("{:?}", self.agents).hash(&mut hasher);
+        hasher.finish()
     }
 }
 

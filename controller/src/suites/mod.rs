@@ -14,6 +14,7 @@ mod plan;
 mod read;
 mod start;
 mod step;
+pub(crate) mod summaries;
 mod tests_of_runs;
 mod verdict;
 

@@ -6,16 +6,17 @@ use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use kennel_model::RunId;
 use kennel_model::api::{
-    AgentView, FileKind, Origin, OutcomeCounts, SuiteDetail, SuiteEvent, SuiteOrigin, SuiteRunDetail, SuiteRunFilter,
-    SuiteRunSummary, SuiteSummary,
+    AgentView, FileKind, LibraryEntry, Origin, OutcomeCounts, SuiteDetail, SuiteEvent, SuiteOrigin, SuiteRunDetail,
+    SuiteRunFilter, SuiteRunSummary, SuiteSummary,
 };
 use kennel_results::TestName;
 use tokio_stream::wrappers::BroadcastStream;
 
-use super::kept::{Known, name_within};
+use super::kept::name_within;
 use super::log;
 use super::plan::planned;
 use super::step::{Done, Muted};
+use super::summaries::{Listed, only_runs};
 use crate::store::StoreError;
 use crate::{ArtifactError, ArtifactSource, Controller, FindError};
 
@@ -44,26 +45,51 @@ impl Controller {
         for run in self.inner.store.last_suite_runs(LAST_RUNS).await? {
             last.entry(run.suite.clone()).or_default().push(run);
         }
-        let mut suites: BTreeMap<String, SuiteSummary> = BTreeMap::new();
-        for file in self.inner.store.files(FileKind::Suite).await? {
-            let summary = summary(&known, &file.name, &file.source, SuiteOrigin::Kept, Some(file.version));
-            suites.insert(file.name, summary);
-        }
+        let kept = self.inner.store.files(FileKind::Suite).await?;
+        let mut shipped: BTreeMap<String, &LibraryEntry> = BTreeMap::new();
         for entry in &self.inner.config.suites {
             let name = name_within(&entry.source).unwrap_or_else(|| entry.name.clone());
-            suites.entry(name).or_insert_with_key(|name| {
-                let mut shipped = summary(&known, name, &entry.source, SuiteOrigin::Library, None);
-                if shipped.description.is_empty() {
-                    shipped.description.clone_from(&entry.description);
-                }
-                shipped
-            });
+            if !kept.iter().any(|file| file.name == name) {
+                shipped.entry(name).or_insert(entry);
+            }
+        }
+        let files = kept.iter().map(|file| Listed {
+            name: &file.name,
+            source: &file.source,
+            origin: SuiteOrigin::Kept,
+            version: Some(file.version),
+        });
+        let library = shipped.iter().map(|(name, entry)| Listed {
+            name,
+            source: &entry.source,
+            origin: SuiteOrigin::Library,
+            version: None,
+        });
+        let listed: Vec<Listed<'_>> = files.chain(library).collect();
+        let read = self.inner.summaries.of(&known, &listed);
+        let mut suites: BTreeMap<String, SuiteSummary> =
+            read.into_iter().map(|summary| (summary.name.clone(), summary)).collect();
+        for (name, entry) in shipped {
+            if let Some(suite) = suites.get_mut(&name).filter(|suite| suite.description.is_empty()) {
+                suite.description.clone_from(&entry.description);
+            }
         }
         for (name, runs) in last {
             let suite = suites.entry(name).or_insert_with_key(|name| only_runs(name, &runs));
             suite.last_runs = runs;
         }
         Ok(suites.into_values().collect())
+    }
+
+    /// Names of every suite that Kennel keeps or ships, in order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn suite_names(&self) -> Result<Vec<String>, StoreError> {
+        let kept = self.inner.store.files(FileKind::Suite).await?.into_iter().map(|file| file.name);
+        let shipped = self.inner.config.suites.iter();
+        let shipped = shipped.map(|entry| name_within(&entry.source).unwrap_or_else(|| entry.name.clone()));
+        Ok(kept.chain(shipped).collect::<BTreeSet<String>>().into_iter().collect())
     }
 
     /// A suite whole: its file, what whoever starts it may change, its steps and its last runs.
@@ -87,7 +113,8 @@ impl Controller {
         let origin = if kept.version.is_some() { SuiteOrigin::Kept } else { SuiteOrigin::Library };
         let read = known.read(name, &kept.source, &BTreeMap::new());
         let last_values = runs.iter().find(|run| run.origin == Origin::Manual).map(|run| run.parameters.clone());
-        let mut summary = summary(&known, name, &kept.source, origin, kept.version);
+        let listed = Listed { name, source: &kept.source, origin, version: kept.version };
+        let mut summary = listed.summary(&known);
         summary.last_runs = runs;
         Ok(Some(SuiteDetail {
             summary,
@@ -249,43 +276,5 @@ fn media_type(name: &str) -> &'static str {
         Some("png") => "image/png",
         Some("jpg" | "jpeg") => "image/jpeg",
         _ => "application/octet-stream",
-    }
-}
-
-fn summary(known: &Known, name: &str, source: &str, origin: SuiteOrigin, version: Option<u32>) -> SuiteSummary {
-    let read = known.read(name, source, &BTreeMap::new());
-    let (suite, problem) = match &read {
-        Ok(valid) => (Some(valid.suite()), None),
-        Err(problems) => (
-            None,
-            problems.problems.first().map(|problem| {
-                let more = problems.problems.len() - 1;
-                let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
-                format!("line {}: {}{more}", problem.line, problem.message)
-            }),
-        ),
-    };
-    SuiteSummary {
-        name: name.to_owned(),
-        description: suite.map(|suite| suite.description.trim().to_owned()).unwrap_or_default(),
-        labels: suite.map(|suite| suite.labels.clone()).unwrap_or_default(),
-        origin,
-        version,
-        steps: suite.map_or(0, |suite| u32::try_from(suite.all_steps().len()).unwrap_or(u32::MAX)),
-        problem,
-        last_runs: Vec::new(),
-    }
-}
-
-fn only_runs(name: &str, runs: &[SuiteRunSummary]) -> SuiteSummary {
-    SuiteSummary {
-        name: name.to_owned(),
-        description: String::new(),
-        labels: runs.first().map(|run| run.labels.clone()).unwrap_or_default(),
-        origin: SuiteOrigin::Runs,
-        version: None,
-        steps: 0,
-        problem: None,
-        last_runs: Vec::new(),
     }
 }

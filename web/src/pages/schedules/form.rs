@@ -296,7 +296,7 @@ async fn page(
 ) -> Result<Response, Problem> {
     let zone = if written.zone.trim().is_empty() { "UTC" } else { written.zone.trim() };
     let preview = web.controller.preview_cron(&written.cron, zone).ok();
-    let mut suites: Vec<String> = web.controller.suites().await?.into_iter().map(|suite| suite.name).collect();
+    let mut suites: Vec<String> = web.controller.suite_names().await?;
     let kept = web.controller.files(FileKind::Experiment).await?;
     let mut experiments: Vec<String> = kept.into_iter().map(|file| file.name).collect();
     experiments.extend(web.controller.library().iter().map(|entry| entry.name.clone()));
