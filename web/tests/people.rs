@@ -14,6 +14,11 @@ use serde_json::{Value, json};
 use support::House;
 use support::scripted_agent::Script;
 
+/// A session's cookie, and what its forms send along.
+type Session = (String, String);
+/// Whether somebody may use what has this need.
+type May = fn(Need) -> bool;
+
 const PASSWORD: &str = "correct horse battery";
 
 async fn house() -> House {
@@ -37,7 +42,7 @@ fn csrf_of(page: &str) -> String {
 }
 
 /// Logs in; gives the session's cookie and what its forms send along.
-async fn log_in(house: &House, name: &str, password: &str) -> (String, String) {
+async fn log_in(house: &House, name: &str, password: &str) -> Session {
     let answer = client()
         .post(house.url("/login"))
         .form(&[("name", name), ("password", password)])
@@ -68,7 +73,7 @@ async fn administered() -> (House, String, String) {
     (house, cookie, csrf)
 }
 
-async fn token(house: &House, session: &(String, String), role: &str, scope: &str) -> String {
+async fn token(house: &House, session: &Session, role: &str, scope: &str) -> String {
     let body = json!({ "name": format!("{role} {scope}"), "role": role, "scope": scope });
     let request = client().post(house.url("/api/v1/tokens")).header(header::COOKIE, &session.0);
     let answer: Value = request
@@ -160,10 +165,9 @@ async fn every_route_is_open_to_whom_it_is_for_and_to_nobody_else() {
 #[tokio::test]
 async fn every_page_is_open_to_whom_it_is_for_and_to_nobody_else() {
     let (house, cookie, csrf) = administered().await;
-    let mut visitors: Vec<(&str, Option<(String, String)>, fn(Need) -> bool)> =
-        vec![("nobody", None, |need| need == Need::Anyone)];
+    let mut visitors: Vec<(&str, Option<Session>, May)> = vec![("nobody", None, |need| need == Need::Anyone)];
     for (role, may) in [
-        ("viewer", (|need| matches!(need, Need::Anyone | Need::Viewer | Need::Check)) as fn(Need) -> bool),
+        ("viewer", (|need| matches!(need, Need::Anyone | Need::Viewer | Need::Check)) as May),
         ("operator", |need| need != Need::Admin),
         ("admin", |_| true),
     ] {
