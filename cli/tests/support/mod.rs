@@ -1,6 +1,9 @@
 //! What the tests of the whole product share: the built command, a data directory, polling with a deadline.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "every test binary uses its own part")]
 
+pub mod provider;
+pub mod visitor;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -87,16 +90,21 @@ impl Kennel {
 
     /// Starts `kennel serve` and waits until it answers.
     pub fn serve(&self) -> Serving {
-        let child = self.command(&["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut running = Running(child);
-        let url = eventually("kennel serve is up", Duration::from_secs(20), || {
+        self.serve_with(self.command(&["serve", "--listen", "127.0.0.1:0"]))
+    }
+
+    /// As [`Self::serve`], by a command with settings of its own.
+    pub fn serve_with(&self, mut command: Command) -> Serving {
+        let mut running = Running(command.stdout(Stdio::piped()).spawn().unwrap());
+        let (url, secret) = eventually("kennel serve is up", Duration::from_secs(20), || {
             assert!(running.0.try_wait().unwrap().is_none(), "kennel serve ended");
             let file: Value =
                 serde_json::from_str(&std::fs::read_to_string(self.dir().join("server.json")).ok()?).ok()?;
+            let word = |field: &str| file[field].as_str().unwrap().to_owned();
             // A killed server leaves its file behind.
-            (file["pid"] == running.0.id()).then(|| file["url"].as_str().unwrap().to_owned())
+            (file["pid"] == running.0.id()).then(|| (word("url"), word("secret")))
         });
-        Serving { process: running, url }
+        Serving { process: running, url, secret }
     }
 
     /// Starts the reference system and declares it here; it goes down when the result is dropped.
@@ -155,31 +163,30 @@ impl Drop for Running {
     }
 }
 
-/// A running `kennel serve`.
+/// A running `kennel serve`, asked as commands on its machine ask it.
 pub struct Serving {
     pub process: Running,
     pub url: String,
+    /// What such commands send.
+    pub secret: String,
 }
 
 impl Serving {
+    /// Asks for something that must be there.
     pub fn get(&self, path: &str) -> Value {
-        get(&format!("{}/api/v1{path}", self.url))
+        self.ask("GET", path, None).1
     }
 
     pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let url = format!("{}/api/v1{path}", self.url);
-        blocking(async move |client: reqwest::Client| {
-            let answer = client.post(url).json(body).send().await.unwrap();
-            (answer.status().as_u16(), answer.json().await.unwrap_or_default())
-        })
+        self.ask("POST", path, Some(body))
     }
 
     pub fn put(&self, path: &str, body: &Value) -> (u16, Value) {
-        let url = format!("{}/api/v1{path}", self.url);
-        blocking(async move |client: reqwest::Client| {
-            let answer = client.put(url).json(body).send().await.unwrap();
-            (answer.status().as_u16(), answer.json().await.unwrap_or_default())
-        })
+        self.ask("PUT", path, Some(body))
+    }
+
+    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        ask(method, &format!("{}/api/v1{path}", self.url), Some(&self.secret), body)
     }
 
     /// Starts a run and gives its id.
@@ -192,8 +199,23 @@ impl Serving {
 
 /// Asks a URL for JSON.
 pub fn get(url: &str) -> Value {
-    let url = url.to_owned();
-    blocking(async move |client: reqwest::Client| client.get(url).send().await.unwrap().json().await.unwrap())
+    ask("GET", url, None, None).1
+}
+
+/// The status of an answer and its JSON, if it is any; `token` says who asks.
+pub fn ask(method: &str, url: &str, token: Option<&str>, body: Option<&Value>) -> (u16, Value) {
+    let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+    blocking(async move |client: reqwest::Client| {
+        let mut request = client.request(method, url);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    })
 }
 
 /// Asks a URL for text; ends with the stream.

@@ -2,138 +2,36 @@
 //!
 //! OpenID Connect Core 1.0 §3.1, RFC 7636 (PKCE), RFC 9700 (OAuth 2.0 security best current practice).
 
+mod settings;
+
 use std::time::Duration;
 
 use kennel_model::Role;
 use openidconnect::core::{
-    CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
-    CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken, CoreRevocationErrorResponse,
-    CoreTokenIntrospectionResponse, CoreTokenType,
+    CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreClientAuthMethod, CoreErrorResponseType,
+    CoreGenderClaim, CoreJsonWebKey, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken,
+    CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
 };
 use openidconnect::{
-    AccessTokenHash, AdditionalClaims, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken,
-    EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, IdTokenFields,
-    IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, ProviderMetadataWithLogout,
-    RedirectUrl, Scope, StandardErrorResponse, StandardTokenResponse, TokenResponse as _, UserInfoClaims,
+    AccessTokenHash, AdditionalClaims, AuthType, AuthorizationCode, ClaimsVerificationError, Client, ClientId,
+    ClientSecret, CsrfToken, EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, HttpRequest,
+    HttpResponse, IdTokenFields, IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier,
+    ProviderMetadataWithLogout, RedirectUrl, RequestTokenError, Scope, SignatureVerificationError,
+    StandardErrorResponse, StandardTokenResponse, TokenResponse as _, UserInfoClaims, UserInfoError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::Url;
 
+pub use settings::Settings;
+
+use self::settings::values;
 use crate::secret::{self, Secret};
 
 /// How long a provider may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest answer that is read.
 const ANSWER_LIMIT_BYTES: usize = 1 << 20;
-
-/// How to reach a provider, and what its claims mean here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The provider's address, under which `/.well-known/openid-configuration` lies.
-    pub issuer: String,
-    /// What the provider calls this Kennel.
-    pub client_id: String,
-    /// What the login page's button calls the provider.
-    #[serde(default)]
-    pub label: String,
-    /// Scopes asked for beside `openid`.
-    #[serde(default)]
-    pub scopes: Vec<String>,
-    /// The claim that holds groups or roles; dots lead into objects (`realm_access.roles`).
-    #[serde(default)]
-    pub claim: String,
-    /// Values of the claim that make an admin.
-    #[serde(default)]
-    pub admins: Vec<String>,
-    /// Values of the claim that make an operator.
-    #[serde(default)]
-    pub operators: Vec<String>,
-    /// Values of the claim that make a viewer.
-    #[serde(default)]
-    pub viewers: Vec<String>,
-    /// The role of everybody else; without one they may not log in.
-    #[serde(default)]
-    pub others: Option<Role>,
-}
-
-impl Settings {
-    /// Whether they can be used at all.
-    ///
-    /// # Errors
-    /// What is missing or wrong.
-    pub fn check(&self) -> Result<(), SignOnError> {
-        let wrong = |field: &'static str, expected: &'static str, given: &str| {
-            Err(SignOnError::Settings { field, expected, given: given.to_owned() })
-        };
-        let expected = "an https address such as https://sso.example.org/realms/qa (http only on this machine)";
-        let Ok(issuer) = Url::parse(&self.issuer) else { return wrong("issuer", expected, &self.issuer) };
-        let is_here = match issuer.host() {
-            Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
-        if issuer.scheme() != "https" && !(issuer.scheme() == "http" && is_here) {
-            return wrong("issuer", expected, &self.issuer);
-        }
-        if self.client_id.trim().is_empty() {
-            return wrong("client id", "the name that the provider gave this Kennel", &self.client_id);
-        }
-        let maps = [&self.admins, &self.operators, &self.viewers].iter().any(|values| !values.is_empty());
-        if maps && self.claim.trim().is_empty() {
-            return wrong("claim", "the claim that holds groups or roles, such as `groups`", &self.claim);
-        }
-        if !maps && self.others.is_none() {
-            return wrong("roles", "a group that gives a role, or a role for everybody: nobody could log in", "");
-        }
-        Ok(())
-    }
-
-    /// The highest role that the claims give, if any.
-    #[must_use]
-    pub fn role(&self, claims: &Map<String, Value>) -> Option<Role> {
-        let values = values(claims, &self.claim);
-        let holds = |wanted: &[String]| wanted.iter().any(|wanted| values.contains(&wanted.as_str()));
-        if holds(&self.admins) {
-            Some(Role::Admin)
-        } else if holds(&self.operators) {
-            Some(Role::Operator)
-        } else if holds(&self.viewers) {
-            Some(Role::Viewer)
-        } else {
-            self.others
-        }
-    }
-
-    /// Whether roles follow the provider, so that each login sets them anew.
-    #[must_use]
-    pub fn maps_roles(&self) -> bool {
-        [&self.admins, &self.operators, &self.viewers].iter().any(|values| !values.is_empty())
-    }
-
-    /// What the login page calls the provider.
-    #[must_use]
-    pub fn shown_as(&self) -> &str {
-        if self.label.is_empty() { "single sign-on" } else { &self.label }
-    }
-}
-
-/// What a claim holds: one text or several.
-fn values<'a>(claims: &'a Map<String, Value>, claim: &str) -> Vec<&'a str> {
-    // Names with dots of their own (`https://example.org/groups`) come first.
-    let found = claims.get(claim).or_else(|| {
-        let mut parts = claim.split('.');
-        let first = claims.get(parts.next()?)?;
-        parts.try_fold(first, |value, part| value.get(part))
-    });
-    match found {
-        Some(Value::String(text)) => vec![text],
-        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    }
-}
 
 /// Signing on did not work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -156,6 +54,15 @@ pub enum SignOnError {
         /// What happened.
         why: String,
     },
+    /// The provider does not know this Kennel.
+    #[error(
+        "the sign-on provider does not accept this Kennel: {}; its client id or client secret is wrong: tell an administrator",
+        why.escape_debug()
+    )]
+    Client {
+        /// What it said.
+        why: String,
+    },
     /// The provider, or the person there, refused.
     #[error("the sign-on provider refused: {}; log in again", why.escape_debug())]
     Refused {
@@ -171,6 +78,12 @@ pub enum SignOnError {
         /// Why not.
         why: String,
     },
+    /// They may no longer log in here.
+    #[error("the account `{name}` is disabled; ask an administrator")]
+    Disabled {
+        /// Whose it is.
+        name: String,
+    },
     /// The claims give no role.
     #[error("`{}` is in no group that may use this Kennel; ask an administrator", name.escape_debug())]
     NoRole {
@@ -185,6 +98,17 @@ pub struct Begun {
     state: String,
     nonce: String,
     verifier: String,
+}
+
+/// What a browser brings back from the provider.
+#[derive(Clone)]
+pub struct Brought {
+    /// What the login was begun with.
+    pub state: String,
+    /// What can be traded for proof, or why there is none.
+    pub code: Result<String, String>,
+    /// Which provider says so, where it says that.
+    pub issuer: Option<String>,
 }
 
 /// Who logged in, as the provider says.
@@ -238,6 +162,8 @@ type Asking = Client<
     EndpointMaybeSet,
     EndpointMaybeSet,
 >;
+
+type ExchangeError = RequestTokenError<AskError, StandardErrorResponse<CoreErrorResponseType>>;
 
 /// A provider that was asked how it works.
 #[derive(Debug, Clone)]
@@ -294,24 +220,38 @@ impl Provider {
     /// Ends a login: trades the code that the browser brought for proof of who it is.
     ///
     /// # Errors
-    /// When the state is not the one that was begun with, the provider refuses, its answer proves nothing, or its
-    /// claims give no role.
-    pub async fn finish(&self, begun: Begun, state: &str, code: &str, back: &str) -> Result<Identity, SignOnError> {
-        if !secret::same(&begun.state, state) {
+    /// When what was brought does not belong to the login that was begun, the provider refuses, its answer proves
+    /// nothing, or its claims give no role.
+    pub async fn finish(&self, begun: Begun, brought: Brought, back: &str) -> Result<Identity, SignOnError> {
+        if !secret::same(&begun.state, &brought.state) {
             return Err(SignOnError::NotBegun);
         }
         let untrusted = |why: String| SignOnError::Untrusted { why };
+        // RFC 9207: an answer that was meant for a login at another provider.
+        if brought.issuer.as_ref().is_some_and(|issuer| *issuer != self.metadata.issuer().to_string()) {
+            return Err(untrusted("it comes from another provider".to_owned()));
+        }
+        let code = brought.code.map_err(|why| SignOnError::Refused { why })?;
         let client = self.client(back)?;
         let http = self.http.clone();
         let asking = |request| ask(http.clone(), request);
-        let exchange = client.exchange_code(AuthorizationCode::new(code.to_owned()));
+        let exchange = client.exchange_code(AuthorizationCode::new(code));
         let exchange = exchange.map_err(|error| self.failed(error.to_string()))?;
         let exchange = exchange.set_pkce_verifier(PkceCodeVerifier::new(begun.verifier));
-        let tokens = exchange.request_async(&asking).await;
-        let tokens: Tokens = tokens.map_err(|error| SignOnError::Refused { why: whole(&error) })?;
+        let tokens: Tokens = exchange.request_async(&asking).await.map_err(|error| self.not_exchanged(&error))?;
         let id_token = tokens.id_token().ok_or_else(|| untrusted("it sent no ID token".to_owned()))?;
-        let verifier = client.id_token_verifier();
         let nonce = Nonce::new(begun.nonce);
+        let unknown_key = matches!(
+            id_token.claims(&client.id_token_verifier(), &nonce),
+            Err(ClaimsVerificationError::SignatureVerification(SignatureVerificationError::NoMatchingKey))
+        );
+        // Providers change their keys now and then: it is asked once which ones it has today.
+        let client = if unknown_key {
+            Self::discover(self.settings.clone(), self.secret.clone()).await?.client(back)?
+        } else {
+            client
+        };
+        let verifier = client.id_token_verifier();
         let claims = id_token.claims(&verifier, &nonce).map_err(|error| untrusted(whole(&error)))?;
         if let Some(expected) = claims.access_token_hash() {
             let made = id_token.signing_alg().ok().zip(id_token.signing_key(&verifier).ok());
@@ -330,8 +270,11 @@ impl Provider {
         if (name.is_none() || !has_claim)
             && let Ok(asked) = client.user_info(tokens.access_token().clone(), Some(claims.subject().clone()))
         {
-            let told: UserInfoClaims<OtherClaims, CoreGenderClaim> =
-                asked.request_async(&asking).await.map_err(|error| untrusted(whole(&error)))?;
+            let told = asked.request_async(&asking).await.map_err(|error| match error {
+                UserInfoError::Request(_) => self.failed(whole(&error)),
+                error => untrusted(whole(&error)),
+            });
+            let told: UserInfoClaims<OtherClaims, CoreGenderClaim> = told?;
             name = name
                 .or_else(|| text(told.preferred_username().map(|name| name.to_string())))
                 .or_else(|| text(told.email().map(|email| email.to_string())));
@@ -349,11 +292,36 @@ impl Provider {
         SignOnError::Provider { issuer: self.settings.issuer.clone(), why }
     }
 
+    /// Why a code was not traded for tokens.
+    fn not_exchanged(&self, error: &ExchangeError) -> SignOnError {
+        match error {
+            RequestTokenError::ServerResponse(said) => {
+                let why = said.to_string();
+                match said.error() {
+                    CoreErrorResponseType::InvalidClient | CoreErrorResponseType::UnauthorizedClient => {
+                        SignOnError::Client { why }
+                    }
+                    _ => SignOnError::Refused { why },
+                }
+            }
+            // What it answered is not repeated: it may hold tokens.
+            RequestTokenError::Parse(error, _) => {
+                self.failed(format!("it answered no tokens (see `{}`)", error.path()))
+            }
+            error => self.failed(whole(error)),
+        }
+    }
+
     fn client(&self, back: &str) -> Result<Asking, SignOnError> {
         let back = RedirectUrl::new(back.to_owned()).map_err(|error| self.failed(error.to_string()))?;
         let id = ClientId::new(self.settings.client_id.clone());
         let secret = self.secret.as_ref().map(|secret| ClientSecret::new(secret.reveal().to_owned()));
-        Ok(Asking::from_provider_metadata(self.metadata.clone(), id, secret).set_redirect_uri(back))
+        // Unless the provider says otherwise, it takes the secret in a header (OpenID Connect Discovery 1.0 §3).
+        let ways = self.metadata.token_endpoint_auth_methods_supported();
+        let by_header = ways.is_none_or(|ways| ways.contains(&CoreClientAuthMethod::ClientSecretBasic));
+        let way = if by_header { AuthType::BasicAuth } else { AuthType::RequestBody };
+        let client = Asking::from_provider_metadata(self.metadata.clone(), id, secret);
+        Ok(client.set_redirect_uri(back).set_auth_type(way))
     }
 }
 
@@ -394,65 +362,4 @@ async fn ask(http: reqwest::Client, request: HttpRequest) -> Result<HttpResponse
     *told.status_mut() = answer.status();
     *told.headers_mut() = answer.headers().clone();
     Ok(told)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings() -> Settings {
-        let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        Settings {
-            issuer: "https://sso.example.org".to_owned(),
-            client_id: "kennel".to_owned(),
-            label: String::new(),
-            scopes: Vec::new(),
-            claim: "groups".to_owned(),
-            admins: list(&["qa-leads"]),
-            operators: list(&["qa", "sre"]),
-            viewers: list(&["staff"]),
-            others: None,
-        }
-    }
-
-    fn claims(json: &str) -> Map<String, Value> {
-        serde_json::from_str(json).unwrap()
-    }
-
-    #[test]
-    fn the_highest_role_of_all_groups_counts() {
-        let role = |json: &str| settings().role(&claims(json));
-        assert_eq!(role(r#"{"groups": ["staff", "qa"]}"#), Some(Role::Operator));
-        assert_eq!(role(r#"{"groups": ["staff", "qa-leads", "qa"]}"#), Some(Role::Admin));
-        assert_eq!(role(r#"{"groups": "staff"}"#), Some(Role::Viewer));
-        for none in [r#"{"groups": ["QA", "q"]}"#, r#"{"groups": {"qa": true}}"#, r#"{"other": ["qa"]}"#, "{}"] {
-            assert_eq!(role(none), None, "{none}");
-        }
-    }
-
-    #[test]
-    fn a_claim_may_lie_within_another_or_have_dots_in_its_name() {
-        let within = Settings { claim: "realm_access.roles".to_owned(), ..settings() };
-        assert_eq!(within.role(&claims(r#"{"realm_access": {"roles": ["qa"]}}"#)), Some(Role::Operator));
-        let dotted = Settings { claim: "https://example.org/groups".to_owned(), ..settings() };
-        assert_eq!(dotted.role(&claims(r#"{"https://example.org/groups": ["qa"]}"#)), Some(Role::Operator));
-    }
-
-    #[test]
-    fn settings_that_cannot_work_are_refused_with_what_would() {
-        assert_eq!(settings().check(), Ok(()));
-        for here in ["http://127.0.0.1:3000", "http://localhost:3000", "http://[::1]:3000"] {
-            assert_eq!(Settings { issuer: here.to_owned(), ..settings() }.check(), Ok(()), "{here}");
-        }
-        for wrong in
-            ["http://sso.example.org", "sso.example.org", "", "ftp://127.0.0.1", "http://127.0.0.1.evil.example"]
-        {
-            let error = Settings { issuer: wrong.to_owned(), ..settings() }.check().unwrap_err().to_string();
-            assert!(error.contains("an https address"), "{wrong}: {error}");
-        }
-        assert!(Settings { client_id: " ".to_owned(), ..settings() }.check().is_err());
-        assert!(Settings { claim: String::new(), ..settings() }.check().is_err());
-        let nobody = Settings { admins: vec![], operators: vec![], viewers: vec![], ..settings() };
-        assert!(nobody.check().unwrap_err().to_string().contains("nobody could log in"));
-    }
 }

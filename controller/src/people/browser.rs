@@ -11,7 +11,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
 use kennel_accounts::secret;
-use kennel_accounts::sign_on::{Begun, SignOnError};
+use kennel_accounts::sign_on::{Begun, Brought, SignOnError};
 use kennel_model::api::{AccountView, SessionView};
 use tower_sessions::cookie::time::OffsetDateTime;
 use tower_sessions::session::{Id, Record};
@@ -218,25 +218,19 @@ impl Browser {
     ///
     /// # Errors
     /// When it was not begun in this browser, the provider refuses, or its answer proves nothing.
-    pub async fn finish_sign_on(
-        &self,
-        controller: &Controller,
-        state: &str,
-        answer: Result<&str, &str>,
-    ) -> Result<String, PeopleError> {
+    pub async fn finish_sign_on(&self, controller: &Controller, brought: Brought) -> Result<String, PeopleError> {
         // Taken out, so that a code is tried only once.
         let begun = self.session.remove::<Begun>(SIGN_ON).await.map_err(unkept)?;
         let next = self.session.remove::<String>(NEXT).await.map_err(unkept)?.unwrap_or_default();
         let begun = begun.ok_or(SignOnError::NotBegun)?;
-        let code = answer.map_err(|why| SignOnError::Refused { why: why.chars().take(300).collect() })?;
-        let account = controller.finish_sign_on(&self.entrance, begun, state, code, &self.back()).await?;
+        let account = controller.finish_sign_on(&self.entrance, begun, brought, &self.back()).await?;
         self.enter(&account).await?;
         Ok(next)
     }
 
-    /// Where to log out at the provider too, if it says so.
+    /// Where to log out at the provider too, if it said so.
     pub async fn end_session(&self, controller: &Controller) -> Option<Url> {
-        controller.provider(&self.entrance).await.ok()?.end_session()
+        controller.known_provider(&self.entrance).await?.end_session()
     }
 
     fn back(&self) -> String {

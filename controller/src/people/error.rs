@@ -126,6 +126,7 @@ impl PeopleError {
             Self::NoSuchAccount { .. } | Self::NoSuchToken { .. } | Self::NoSignOn => StatusCode::NOT_FOUND,
             Self::InvitationGone => StatusCode::GONE,
             Self::WrongLogin => StatusCode::UNAUTHORIZED,
+            Self::SignOn(SignOnError::Provider { .. } | SignOnError::Client { .. }) => StatusCode::BAD_GATEWAY,
             Self::TokenRole { .. } | Self::SignOn(_) => StatusCode::FORBIDDEN,
             Self::Wait(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Hash(_) | Self::Session { .. } | Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,

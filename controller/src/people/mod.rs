@@ -23,7 +23,7 @@ use kennel_model::Role;
 use kennel_model::api::ActView;
 
 pub use kennel_accounts::secret::{Secret, TOKEN_PREFIX, random as random_secret};
-pub use kennel_accounts::sign_on::{Settings as SignOnSettings, SignOnError};
+pub use kennel_accounts::sign_on::{Brought, Settings as SignOnSettings, SignOnError};
 
 pub use browser::Browser;
 pub use entrance::{Entrance, PublicUrl, WrongUrl};

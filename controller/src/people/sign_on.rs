@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use kennel_accounts::name;
-use kennel_accounts::secret::Secret;
-use kennel_accounts::sign_on::{Begun, Identity, Provider, Settings, SignOnError};
+use kennel_accounts::sign_on::{Begun, Brought, Identity, Provider, Settings, SignOnError};
+use kennel_model::Role;
 use kennel_model::api::AccountView;
 
 use super::{Entrance, PeopleError};
-use crate::store::Unchanged;
+use crate::store::{StoreError, Unchanged};
 use crate::{Caller, Controller};
 
 /// A provider is asked again how it works after this time: its keys change.
@@ -17,7 +17,7 @@ const KNOWN_FOR: Duration = Duration::from_secs(15 * 60);
 const TRIES: u32 = 50;
 
 /// A provider that was asked a while ago.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Known {
     settings: Settings,
     provider: Provider,
@@ -69,17 +69,27 @@ impl Controller {
     /// The provider, asked lately how it works.
     pub(super) async fn provider(&self, entrance: &Entrance) -> Result<Provider, PeopleError> {
         let settings = self.sign_on(entrance).await?.ok_or(PeopleError::NoSignOn)?;
-        let secret: Option<Secret> = entrance.client_secret.clone();
-        let mut known = self.inner.people.provider.lock().await;
-        if let Some(known) = known.as_ref()
-            && known.settings == settings
+        if let Some(known) = self.asked_lately(&settings).await
             && known.asked.elapsed() < KNOWN_FOR
         {
-            return Ok(known.provider.clone());
+            return Ok(known.provider);
         }
-        let provider = Provider::discover(settings.clone(), secret).await?;
-        *known = Some(Known { settings, provider: provider.clone(), asked: Instant::now() });
+        // Not under the lock: one that does not answer keeps nobody else waiting.
+        let provider = Provider::discover(settings.clone(), entrance.client_secret.clone()).await;
+        let provider = provider.inspect_err(|error| tracing::warn!(%error, "nobody can sign on"))?;
+        let known = Known { settings, provider: provider.clone(), asked: Instant::now() };
+        *self.inner.people.provider.lock().await = Some(known);
         Ok(provider)
+    }
+
+    /// The provider as it was asked last, however long ago; it is not asked now.
+    pub(super) async fn known_provider(&self, entrance: &Entrance) -> Option<Provider> {
+        let settings = self.sign_on(entrance).await.ok()??;
+        self.asked_lately(&settings).await.map(|known| known.provider)
+    }
+
+    async fn asked_lately(&self, settings: &Settings) -> Option<Known> {
+        self.inner.people.provider.lock().await.clone().filter(|known| known.settings == *settings)
     }
 
     /// Takes in what a browser brings back from the provider.
@@ -87,18 +97,32 @@ impl Controller {
         &self,
         entrance: &Entrance,
         begun: Begun,
-        state: &str,
-        code: &str,
+        brought: Brought,
         back: &str,
     ) -> Result<AccountView, PeopleError> {
         let provider = self.provider(entrance).await?;
-        let identity = provider.finish(begun, state, code, back).await;
-        if let Err(SignOnError::NoRole { name }) = &identity {
-            let nobody = Caller { name: "nobody".to_owned(), role: kennel_model::Role::Viewer };
-            self.record(&nobody, "fail to sign on", &format!("person {name}"), "in no group with a role").await?;
-        }
         let follows = self.sign_on(entrance).await?.is_some_and(|settings| settings.maps_roles());
-        self.enter(identity?, follows).await
+        let entered = match provider.finish(begun, brought, back).await {
+            Ok(identity) => self.enter(identity, follows).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(PeopleError::SignOn(error)) = &entered {
+            self.record_failure(error).await?;
+        }
+        entered
+    }
+
+    /// Notes in the audit log that somebody was not let in. What a stranger can cause without the provider is not noted
+    /// there: it would be a way to fill it.
+    async fn record_failure(&self, error: &SignOnError) -> Result<(), StoreError> {
+        let subject = match error {
+            SignOnError::NotBegun | SignOnError::Settings { .. } => return Ok(()),
+            SignOnError::NoRole { name } => format!("person {name}"),
+            SignOnError::Disabled { name } => format!("account {name}"),
+            _ => "single sign-on".to_owned(),
+        };
+        let nobody = Caller { name: "nobody".to_owned(), role: Role::Viewer };
+        self.record(&nobody, "fail to sign on", &subject, &error.to_string()).await
     }
 
     /// The account of somebody whom the provider vouches for, made if there is none.
@@ -109,7 +133,7 @@ impl Controller {
         };
         let mut account = known.view;
         if account.disabled {
-            return Err(SignOnError::Refused { why: format!("the account `{}` is disabled here", account.name) }.into());
+            return Err(SignOnError::Disabled { name: account.name }.into());
         }
         let caller = Caller { name: account.name.clone(), role };
         if roles_follow && account.role != role {
@@ -135,13 +159,7 @@ impl Controller {
     }
 
     /// Makes an account for somebody new. A name that is taken is never taken over: it may be somebody else's.
-    async fn take_in(
-        &self,
-        issuer: &str,
-        subject: &str,
-        called: &str,
-        role: kennel_model::Role,
-    ) -> Result<AccountView, PeopleError> {
+    async fn take_in(&self, issuer: &str, subject: &str, called: &str, role: Role) -> Result<AccountView, PeopleError> {
         let wanted = name::made_from(called);
         for number in 1..=TRIES {
             let name = if number == 1 { wanted.clone() } else { format!("{wanted}-{number}") };

@@ -6,7 +6,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
-use kennel_controller::people::{Browser, Visit};
+use kennel_controller::people::{Brought, Browser, Visit};
 use kennel_model::api::Password;
 use serde::Deserialize;
 
@@ -120,18 +120,28 @@ async fn begin(State(web): State<Web>, browser: Browser, Query(wanted): Query<Wa
 
 /// What the provider sends the browser back with.
 #[derive(Deserialize)]
-struct Brought {
+struct Answer {
     #[serde(default)]
     state: String,
     code: Option<String>,
     error: Option<String>,
     error_description: Option<String>,
+    iss: Option<String>,
 }
 
-async fn finish(State(web): State<Web>, browser: Browser, Query(brought): Query<Brought>) -> Result<Response, Problem> {
-    let why = brought.error_description.or(brought.error).unwrap_or_else(|| "it sent no code".to_owned());
-    let answer = brought.code.as_deref().ok_or(why.as_str());
-    match browser.finish_sign_on(&web.controller, &brought.state, answer).await {
+/// Longest text of a provider that is shown.
+const LONGEST_REASON: usize = 300;
+
+impl From<Answer> for Brought {
+    fn from(answer: Answer) -> Self {
+        let why = answer.error_description.or(answer.error).unwrap_or_else(|| "it sent no code".to_owned());
+        let code = answer.code.ok_or_else(|| why.chars().take(LONGEST_REASON).collect());
+        Self { state: answer.state, code, issuer: answer.iss }
+    }
+}
+
+async fn finish(State(web): State<Web>, browser: Browser, Query(answer): Query<Answer>) -> Result<Response, Problem> {
+    match browser.finish_sign_on(&web.controller, answer.into()).await {
         Ok(next) => Ok(Redirect::to(onwards(&next)).into_response()),
         Err(error) => told(&web, &browser, error.status(), error.to_string()).await,
     }
