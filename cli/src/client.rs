@@ -22,6 +22,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
+    /// What browsers call it, where that is something else.
+    public_url: Option<String>,
     /// What shows who asks: the local server's secret, or a token.
     secret: Option<Secret>,
     /// Whether the server is on another machine.
@@ -40,7 +42,7 @@ impl Client {
     fn at(url: &str) -> Result<Self, Failure> {
         let http = reqwest::Client::builder().no_proxy().build();
         let http = http.map_err(|e| Failure::could_not_run(format!("cannot make an HTTP client: {e}")))?;
-        Ok(Self { http, url: url.to_owned(), secret: None, remote: false, own: None })
+        Ok(Self { http, url: url.to_owned(), public_url: None, secret: None, remote: false, own: None })
     }
 
     /// The Kennel that was named, or the one that owns the data directory, if one is running.
@@ -50,7 +52,8 @@ impl Client {
         }
         let Ok(text) = std::fs::read_to_string(places.server()) else { return Ok(None) };
         let Ok(file) = serde_json::from_str::<ServerFile>(&text) else { return Ok(None) };
-        let client = Self { secret: file.secret.map(Secret::new), ..Self::at(&file.url)? };
+        let secret = file.secret.map(Secret::new);
+        let client = Self { secret, public_url: file.public_url, ..Self::at(&file.url)? };
         let probe = client.http.get(format!("{}/api/v1/health", client.url)).timeout(PROBE_TIMEOUT);
         let alive = probe.send().await;
         Ok(alive.is_ok_and(|answer| answer.status().is_success()).then_some(client))
@@ -76,7 +79,7 @@ impl Client {
 
     /// The page at a path, if it will still be served when this command is over.
     pub(crate) fn page_at(&self, path: &str) -> Option<String> {
-        self.own.is_none().then(|| format!("{}{path}", self.url))
+        self.own.is_none().then(|| format!("{}{path}", self.public_url.as_ref().unwrap_or(&self.url)))
     }
 
     /// A page of the Kennel as a link; without its host where this process is the Kennel and soon gone.

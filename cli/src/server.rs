@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kennel_agent::{Agent, AgentConfig};
-use kennel_controller::people::{Entrance, Secret, TOKEN_PREFIX, random_secret};
+use kennel_controller::people::{Entrance, PublicUrl, Secret, TOKEN_PREFIX, random_secret};
 use kennel_controller::{Controller, ControllerConfig, ControllerError};
 use kennel_model::api::LibraryEntry;
 use kennel_model::command::AgentFile;
@@ -36,6 +36,9 @@ const LEASE: Duration = Duration::from_secs(5);
 pub(crate) struct ServerFile {
     pub(crate) url: String,
     pub(crate) pid: u32,
+    /// What browsers call it, where that is not where it listens.
+    #[serde(default)]
+    pub(crate) public_url: Option<String>,
     /// What commands send to act as `local`; made anew at each start. Only the owner can read the file.
     #[serde(default)]
     pub(crate) secret: Option<String>,
@@ -115,6 +118,7 @@ impl Server {
         let agent = start_agent(places, &controller, agent_file, agent_shutdown.clone()).await?;
         let http_shutdown = CancellationToken::new();
         let secret = Secret::new(format!("{TOKEN_PREFIX}local_{}", random_secret()));
+        let public_url = entrance.public_url.as_ref().map(PublicUrl::origin);
         let entrance = Entrance { bound: Some(bound), local_secret: Some(secret.clone()), ..entrance };
         let app = kennel_web::router_at(controller.clone(), entrance);
         let app = app.into_make_service_with_connect_info::<SocketAddr>();
@@ -128,7 +132,8 @@ impl Server {
         });
         let url = format!("http://{bound}");
         let server_file = places.server();
-        let file = ServerFile { url: url.clone(), pid: std::process::id(), secret: Some(secret.reveal().to_owned()) };
+        let secret_for_owner = Some(secret.reveal().to_owned());
+        let file = ServerFile { url: url.clone(), pid: std::process::id(), public_url, secret: secret_for_owner };
         write_for_owner(&server_file, &serde_json::to_string(&file).unwrap_or_default())
             .map_err(|cause| ServerError::ServerFile { path: server_file.clone(), cause })?;
         Ok(Self { url, secret, controller, agent, agent_shutdown, http, http_shutdown, server_file })

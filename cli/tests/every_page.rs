@@ -10,6 +10,8 @@
 mod browser;
 #[path = "support/filled.rs"]
 mod filled;
+#[path = "support/person.rs"]
+mod person;
 mod support;
 
 use std::collections::BTreeSet;
@@ -83,10 +85,18 @@ fn routes_are_found_however_they_are_wrapped() {
 
 /// What is wrong with the page at an address, at both widths and in both themes.
 async fn faults(browser: &Browser, url: &str, name: &str, address: &str) -> Vec<String> {
+    browser.resize(WIDTHS[0], 900).await;
+    browser.client.goto(&format!("{url}{address}")).await.unwrap();
+    faults_shown(browser, name).await
+}
+
+/// As [`faults`], with the page that is open.
+async fn faults_shown(browser: &Browser, name: &str) -> Vec<String> {
     let mut faults = Vec::new();
+    let address = browser.client.current_url().await.unwrap();
+    let address = &address[url::Position::BeforePath..];
     for width in WIDTHS {
         browser.resize(width, 900).await;
-        browser.client.goto(&format!("{url}{address}")).await.unwrap();
         browser.complete().await;
         for theme in ["light", "dark"] {
             browser.theme(theme).await;
@@ -188,7 +198,7 @@ async fn every_page_is_accessible_and_fits_when_it_is_full() {
     let browser = Browser::open().await;
     filled.log_in(&browser).await;
     let (mut wrong, mut led) = (Vec::new(), BTreeSet::new());
-    for route in routes() {
+    for route in routes().into_iter().filter(|route| !filled::BEFORE_LOGIN.contains(&route.as_str())) {
         let addresses = filled.addresses(&route);
         assert!(!addresses.is_empty(), "no address is known for the page {route}: name one in support/filled.rs");
         for (name, address) in addresses {
@@ -210,11 +220,87 @@ async fn every_page_is_accessible_and_teaches_when_it_is_empty() {
     let browser = Browser::open().await;
     filled::log_in(&serving, &browser).await;
     let mut wrong = Vec::new();
-    for route in routes().into_iter().filter(|route| !route.contains('{')) {
+    // Without accounts nobody logs in.
+    for route in routes().into_iter().filter(|route| !route.contains('{') && route != "/login") {
         let name = format!("empty{}", if route == "/" { "-runs".to_owned() } else { route.replace('/', "-") });
         let address = filled::address_when_empty(&route);
         wrong.extend(faults(&browser, &serving.url, &name, &address).await);
     }
+    assert!(wrong.is_empty(), "{}", report(&wrong));
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_let_people_in_or_turn_them_away_are_accessible() {
+    let kennel = Kennel::new();
+    let serving = kennel.serve();
+    filled::add_people(&serving);
+    let browser = Browser::open().await;
+    let url = &serving.url;
+    let soon = Duration::from_secs(20);
+    let mut wrong = Vec::new();
+
+    // For those who are not in.
+    wrong.extend(faults(&browser, url, "login", "/people").await);
+    assert_eq!(browser.text("h1").await, "Log in", "whoever is not logged in is led to the login");
+    wrong.extend(faults(&browser, url, "login-left", "/login?left=1").await);
+    wrong.extend(faults(&browser, url, "login-after-setup", "/setup").await);
+    browser.fill("#name", "ada").await;
+    browser.fill("#password", "not her password").await;
+    browser.click(".login form .button").await;
+    browser.reads("do not belong together", soon).await;
+    wrong.extend(faults_shown(&browser, "login-wrong").await);
+    let (_, invitation) = serving.post("/people/bob/invitation", &serde_json::json!({}));
+    let invitation = invitation["path"].as_str().unwrap();
+    wrong.extend(faults(&browser, url, "invitation", invitation).await);
+    browser.fill("#password", "ten quite new words").await;
+    browser.fill("#again", "and others").await;
+    browser.click(".login form .button").await;
+    browser.reads("The two passwords are not the same.", soon).await;
+    wrong.extend(faults_shown(&browser, "invitation-wrong").await);
+    browser.fill("#password", "ten quite new words").await;
+    browser.fill("#again", "ten quite new words").await;
+    browser.click(".login form .button").await;
+    browser.until("bob is in", soon, "return document.querySelector('.who a')?.textContent === 'bob'").await;
+    wrong.extend(faults(&browser, url, "invitation-gone", invitation).await);
+
+    // For those who may not.
+    filled::log_in_as(&serving, &browser, "vic").await;
+    for (name, address) in [("not-allowed", "/people"), ("not-allowed-run", "/runs/new")] {
+        wrong.extend(faults(&browser, url, name, address).await);
+        browser.reads("`vic` has the role viewer", soon).await;
+    }
+    for (name, address) in [("runs-viewer", "/"), ("suites-viewer", "/suites"), ("settings-viewer", "/settings")] {
+        wrong.extend(faults(&browser, url, name, address).await);
+        wrong.extend(dead(&browser, &links(&browser).await).await);
+    }
+
+    // What an administrator is shown once, and what goes wrong.
+    filled::log_in_as(&serving, &browser, "ada").await;
+    for (name, address, field, text, button, says) in [
+        ("invited", "/people", "Name", "eve", "Make a one-time link", "Send this link to eve"),
+        ("invited-wrong", "/people", "Name", "a b", "Make a one-time link", "letters, digits and . _ - + @ only"),
+        ("token-made", "/tokens", "What it is for", "<i>nightly</i>", "Make token", "Copy it now"),
+        ("token-wrong", "/tokens", "What it is for", " ", "Make token", "1 to 60 characters"),
+        ("password-wrong", "/account", "Present password", "not hers", "Change password", "not your present password"),
+    ] {
+        browser.resize(WIDTHS[0], 900).await;
+        browser.client.goto(&format!("{url}{address}")).await.unwrap();
+        browser.complete().await;
+        browser.enter(field, text).await;
+        if address == "/account" {
+            browser.fill("#new", "ten quite new words").await;
+            browser.fill("#again", "ten quite new words").await;
+        }
+        browser.choose_in("main", button).await;
+        browser.reads(says, soon).await;
+        wrong.extend(faults_shown(&browser, name).await);
+    }
+    browser.client.goto(&format!("{url}/people")).await.unwrap();
+    browser.resize(WIDTHS[0], 900).await;
+    browser.script("document.querySelector('#role-ada').value = 'viewer'; document.querySelector('#role-ada').form.requestSubmit()").await;
+    browser.reads("`ada` is the only admin", soon).await;
+    wrong.extend(faults_shown(&browser, "people-last-admin").await);
     assert!(wrong.is_empty(), "{}", report(&wrong));
     browser.close().await;
 }

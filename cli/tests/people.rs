@@ -8,6 +8,7 @@ mod support;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::Connection as _;
@@ -178,9 +179,18 @@ async fn a_disabled_person_is_out_at_once() {
     log_in(&serving, &mut bob, "bob", PASSWORD).await;
     let token = own_token(&serving, &mut bob, "operator", "all").await;
     assert_eq!(holder(&serving, &token).unwrap()["name"], "bob (token mine)");
+    let live = format!("{}/api/v1/queue/live", serving.url);
+    let mut streams = [bob.stream(&live, None).await, Visitor::new().stream(&live, Some(&token)).await];
+    for stream in &mut streams {
+        assert!(!stream.chunk().await.unwrap().unwrap().is_empty(), "it says how things stand, and goes on");
+    }
     let link = kennel.expect(0, &["user", "password", "bob"]).trim().to_owned();
     assert!(link.starts_with(&format!("{}/invitations/", serving.url)), "{link}");
     kennel.expect(0, &["user", "disable", "bob"]);
+    for stream in streams {
+        let end = tokio::time::timeout(Duration::from_secs(10), stream.bytes()).await;
+        assert!(end.is_ok(), "what was open goes on");
+    }
     assert!(!is_in(&serving, &mut bob).await);
     assert_eq!(holder(&serving, &token).unwrap_err().0, 401);
     assert!(holder(&serving, &token).unwrap_err().1.contains("belongs to an account that is disabled"));
@@ -376,4 +386,30 @@ async fn no_secret_is_written_down() {
     let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&file).unwrap());
     assert_eq!(mode & 0o077, 0, "{mode:o}");
     assert_eq!(files_with(kennel.dir(), &serving.secret), [file]);
+}
+
+#[test]
+fn links_begin_with_what_browsers_call_this_kennel() {
+    let kennel = Kennel::new();
+    add(&kennel, "ada", "admin");
+    let command = kennel.command(&["serve", "--listen", "127.0.0.1:0", "--public-url", "https://Kennel.example.org/"]);
+    let _serving = kennel.serve_with(command);
+    let link = kennel.expect(0, &["user", "add", "bob"]);
+    assert!(link.starts_with("https://kennel.example.org/invitations/"), "{link}");
+}
+
+#[test]
+fn a_server_that_could_not_do_what_is_meant_does_not_start() {
+    let kennel = Kennel::new();
+    for (arguments, why) in [
+        (["--listen", "0.0.0.0:0"].as_slice(), "without an admin Kennel serves loopback only"),
+        (&["--public-url", "kennel.example.org"], "such as https://kennel.example.org"),
+        (&["--oidc-admins", "qa"], "name it with --oidc-issuer"),
+        (&["--oidc-issuer", "https://sso.example.org"], "--oidc-client-id"),
+        (&["--oidc-issuer", "http://sso.example.org", "--oidc-client-id", "kennel"], "an https address"),
+        (&["--oidc-issuer", "https://sso.example.org", "--oidc-client-id", "kennel"], "nobody could log in"),
+        (&["--oidc-client-secret-file", "no-such-file"], "cannot read no-such-file"),
+    ] {
+        refused(&kennel.run(&[&["serve"], arguments].concat()), 2, why);
+    }
 }

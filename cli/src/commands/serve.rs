@@ -38,6 +38,13 @@ fn entrance(arguments: ServeArguments) -> Result<Entrance, Failure> {
         // Not an argument: everybody on this machine can read those.
         None => std::env::var("KENNEL_OIDC_CLIENT_SECRET").ok().filter(|text| !text.is_empty()).map(Secret::new),
     };
+    let meant = arguments.oidc_client_id.is_some()
+        || arguments.oidc_others.is_some()
+        || [&arguments.oidc_admins, &arguments.oidc_operators, &arguments.oidc_viewers].iter().any(|it| !it.is_empty());
+    if meant && arguments.oidc_issuer.is_none() {
+        let why = "single sign-on needs a provider; name it with --oidc-issuer, or leave the other --oidc- flags out";
+        return Err(Failure::bad_input(why, Vec::new()));
+    }
     let sign_on = arguments.oidc_issuer.map(|issuer| SignOnSettings {
         issuer,
         client_id: arguments.oidc_client_id.unwrap_or_default(),

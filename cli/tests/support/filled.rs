@@ -9,14 +9,14 @@ use crate::browser::Browser;
 use crate::support::{HttpProcess, Kennel, Serving, eventually, test_tools};
 
 /// Routes of the site that answer with something other than a page.
-pub const NOT_PAGES: &[&str] = &[
-    "/static/{digest}/{*path}",
-    "/favicon.ico",
-    "/audit-log.csv",
-    "/login/sign-on",
-    "/login/sign-on/back",
-    "/invitations/{secret}",
-];
+pub const NOT_PAGES: &[&str] =
+    &["/static/{digest}/{*path}", "/favicon.ico", "/audit-log.csv", "/login/sign-on", "/login/sign-on/back"];
+
+/// Pages for those who are not logged in; whoever is in is led on to others.
+pub const BEFORE_LOGIN: &[&str] = &["/login", "/setup", "/invitations/{secret}"];
+
+/// The password of everybody in a full house who has one.
+pub const PASSWORD: &str = "seven unrelated words";
 
 /// The name, as it stands in addresses, under which a file of each kind is kept.
 const FILE: &str = "kept%20%3Cb%3Efile%3C%2Fb%3E";
@@ -183,8 +183,47 @@ pub struct Filled {
     live: Vec<String>,
 }
 
-/// Lets the browser in.
-pub async fn log_in(_serving: &Serving, _browser: &Browser) {}
+/// Lets the browser in as an administrator; while there are no accounts everybody is in.
+pub async fn log_in(serving: &Serving, browser: &Browser) {
+    if serving.get("/me")["open"] == false {
+        log_in_as(serving, browser, "ada").await;
+    }
+}
+
+/// Logs the browser in.
+pub async fn log_in_as(serving: &Serving, browser: &Browser, name: &str) {
+    browser.client.delete_all_cookies().await.unwrap();
+    browser.client.goto(&format!("{}/login", serving.url)).await.unwrap();
+    browser.fill("#name", name).await;
+    browser.fill("#password", PASSWORD).await;
+    browser.click(".login form .button").await;
+    browser.until("the login", Duration::from_secs(20), "return document.querySelector('.who a') !== null").await;
+}
+
+/// Adds people of each role and state, and tokens of each kind; from then on everybody has to log in.
+pub fn add_people(serving: &Serving) {
+    let make = |path: &str, body: &serde_json::Value| {
+        let (status, answer) = serving.post(path, body);
+        assert_eq!(status, 201, "{path}: {answer:#}");
+        answer
+    };
+    for (name, role) in
+        [("ada", "admin"), ("vic", "viewer"), ("a-person-with-quite-a-long-name@example.org", "operator")]
+    {
+        make("/people", &json!({ "name": name, "role": role, "password": PASSWORD }));
+    }
+    for name in ["bob", "zoe"] {
+        make("/people", &json!({ "name": name, "role": "operator" }));
+    }
+    assert_eq!(serving.ask("PATCH", "/people/zoe", Some(&json!({ "disabled": true }))).0, 200);
+    for (name, scope, days) in [("<b>nightly</b> import", "import", 30), ("wallboard", "read", 0), ("old", "all", 1)] {
+        let made = make("/tokens", &json!({ "name": name, "role": "operator", "scope": scope, "days": days }));
+        if name == "old" {
+            let id = made["id"].as_str().unwrap();
+            assert_eq!(serving.ask("DELETE", &format!("/tokens/{id}"), None).0, 200);
+        }
+    }
+}
 
 /// The address of a page in a house that holds nothing yet.
 pub fn address_when_empty(route: &str) -> String {
@@ -222,6 +261,7 @@ impl Filled {
         tell_people(&filled.serving, &filled.server);
         (filled.suite_runs, filled.live) = run_suites(&filled.serving, &filled.server);
         plan(&filled.serving);
+        add_people(&filled.serving);
         filled
     }
 
@@ -341,8 +381,6 @@ impl Filled {
             "/tests" => vec![("tests", "/tests".to_owned()), ("tests-none", "/tests?q=nothing+like+this".to_owned())],
             "/muted" => one("muted"),
             "/tests/{id}" => vec![("test", format!("/tests/{}", self.failing_test()))],
-            "/setup" => one("setup"),
-            "/login" => one("login"),
             "/audit-log" => one("audit-log"),
             "/settings/sign-on" => one("sign-on"),
             "/account" => one("account"),

@@ -185,7 +185,7 @@ impl Serving {
         self.ask("PUT", path, Some(body))
     }
 
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         ask(method, &format!("{}/api/v1{path}", self.url), Some(&self.secret), body)
     }
 

@@ -63,6 +63,19 @@ impl Visitor {
         self.send(self.http.get(url)).await
     }
 
+    /// Opens something that goes on, by cookie or by token.
+    pub async fn stream(&self, url: &str, token: Option<&str>) -> reqwest::Response {
+        let request = self.http.get(url).header(COOKIE, self.cookies());
+        let answer = token.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer
+    }
+
+    fn cookies(&self) -> String {
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        cookies.join("; ")
+    }
+
     /// Sends a form.
     pub async fn send_form(&mut self, url: &str, fields: &[(&str, &str)]) -> Answer {
         let mut body = url::form_urlencoded::Serializer::new(String::new());
@@ -86,8 +99,7 @@ impl Visitor {
     }
 
     async fn send(&mut self, request: reqwest::RequestBuilder) -> Answer {
-        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let request = request.header(COOKIE, cookies.join("; ")).build().unwrap();
+        let request = request.header(COOKIE, self.cookies()).build().unwrap();
         let url = request.url().clone();
         self.asked.push(url.clone());
         let answer = self.http.execute(request).await.unwrap();

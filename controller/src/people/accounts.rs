@@ -113,6 +113,7 @@ impl Controller {
         let taken = self.inner.store.take_invitation(&secret::digest(secret)).await?;
         let name = taken.ok_or(PeopleError::InvitationGone)?;
         self.inner.store.set_password(&name, &hash).await?;
+        self.inner.people.rights_changed();
         let account = self.account(&name).await?;
         let caller = Caller { name: name.clone(), role: account.role };
         self.record(&caller, "accept invitation", &format!("account {name}"), "").await?;
@@ -136,7 +137,7 @@ impl Controller {
         }
         let name = old.name;
         match self.inner.store.change_account(&name, role, disabled).await? {
-            Ok(()) => {}
+            Ok(()) => self.inner.people.rights_changed(),
             Err(Unchanged::NoSuchAccount) => return Err(PeopleError::NoSuchAccount { name }),
             Err(Unchanged::LastAdmin) => return Err(PeopleError::LastAdmin { name }),
         }
@@ -160,6 +161,7 @@ impl Controller {
         password::check(&account.name, &password)?;
         let hash = self.inner.people.hasher.hash(password).await?;
         self.inner.store.set_password(&account.name, &hash).await?;
+        self.inner.people.rights_changed();
         self.record(caller, "set password", &format!("account {}", account.name), "").await?;
         Ok(())
     }

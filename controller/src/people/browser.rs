@@ -47,7 +47,8 @@ const NEXT: &str = "next";
 #[derive(Debug, Clone)]
 pub(super) struct Sessions(pub(super) Store);
 
-fn digest(id: &Id) -> String {
+/// What is kept of a session's identity.
+pub(super) fn digest(id: &Id) -> String {
     secret::digest(&id.to_string())
 }
 
@@ -198,8 +199,10 @@ impl Browser {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn leave(&self) -> Result<(), PeopleError> {
-        self.session.flush().await.map_err(unkept)
+    pub async fn leave(&self, controller: &Controller) -> Result<(), PeopleError> {
+        self.session.flush().await.map_err(unkept)?;
+        controller.inner.people.rights_changed();
+        Ok(())
     }
 
     /// Begins a login at the provider: where to send the browser. It comes back to `/login/sign-on/back`.
@@ -277,6 +280,7 @@ impl Controller {
     ) -> Result<u64, PeopleError> {
         let own = browser.and_then(Browser::own_digest);
         let ended = self.inner.store.end_sessions_of(account, own.as_deref()).await?;
+        self.inner.people.rights_changed();
         self.record(caller, "end sessions", &format!("account {account}"), &format!("{ended} ended")).await?;
         Ok(ended)
     }

@@ -18,6 +18,7 @@ use tower_sessions::cookie::SameSite;
 use tower_sessions::{Expiry, Session, SessionManagerLayer};
 
 use super::browser::{LONGEST, Sessions, address, held};
+use super::live::{Proof, while_allowed};
 use super::tokens::{LOCAL, Recognised};
 use super::{Entrance, PeopleError, csrf};
 use crate::api::access::{Access, Need};
@@ -41,7 +42,12 @@ impl Visit {
         Self { caller: None, owner: String::new(), scope: TokenScope::All, csrf: String::new(), open }
     }
 
-    fn local(open: bool) -> Self {
+    /// An account that asks by a session.
+    pub(super) fn of(caller: Caller) -> Self {
+        Self { owner: caller.name.clone(), caller: Some(caller), ..Self::nobody(false) }
+    }
+
+    pub(super) fn local(open: bool) -> Self {
         Self { caller: Some(Caller::local()), owner: LOCAL.to_owned(), ..Self::nobody(open) }
     }
 
@@ -198,8 +204,8 @@ pub struct Refused {
 pub type Refuse = Arc<dyn Fn(Refused) -> Response + Send + Sync>;
 
 #[derive(Clone)]
-struct Gate {
-    controller: Controller,
+pub(super) struct Gate {
+    pub(super) controller: Controller,
     entrance: Arc<Entrance>,
     access: Arc<Access>,
     refuse: Refuse,
@@ -229,6 +235,12 @@ pub fn guard(
         .layer(from_fn_with_state(gate, only_known_names))
 }
 
+/// A path as it may stand in a log: whoever knows that of an invitation can take it.
+#[must_use]
+pub fn loggable(path: &str) -> &str {
+    if path.starts_with("/invitations/") { "/invitations/…" } else { path }
+}
+
 fn is_api(path: &str) -> bool {
     path.starts_with("/api/")
 }
@@ -250,12 +262,28 @@ impl Asked {
 impl Gate {
     fn turn_away(&self, why: Why, visit: Visit, asked: Asked) -> Response {
         if let Why::Unlisted { .. } | Why::Failed { .. } = &why {
-            tracing::error!(path = asked.path, error = %why, "a request was not let in");
+            tracing::error!(path = loggable(&asked.path), error = %why, "a request was not let in");
         }
         if is_api(&asked.path) {
             return why.into_response();
         }
         (self.refuse)(Refused { why, visit, safe: asked.safe, target: asked.target })
+    }
+
+    /// Who sends this secret.
+    pub(super) async fn by_token(&self, sent: &str) -> Result<Visit, Why> {
+        let open = self.controller.is_open();
+        if self.entrance.local_secret.as_ref().is_some_and(|own| secret::same(own.reveal(), sent)) {
+            return Ok(Visit::local(open));
+        }
+        let recognised = self.controller.recognise(sent).await;
+        match recognised.map_err(|error| Why::Failed { why: error.to_string() })? {
+            Recognised::Works { caller, owner, scope } => {
+                Ok(Visit { caller: Some(caller), owner, scope, ..Visit::nobody(open) })
+            }
+            Recognised::Unknown => Err(Why::UnknownToken),
+            Recognised::Over { why } => Err(Why::TokenOver { why }),
+        }
     }
 
     async fn identify(&self, request: &Parts) -> Result<Visit, Why> {
@@ -264,17 +292,7 @@ impl Gate {
         if is_api(request.uri.path())
             && let Some(sent) = bearer(&request.headers)
         {
-            if self.entrance.local_secret.as_ref().is_some_and(|own| secret::same(own.reveal(), sent)) {
-                return Ok(Visit::local(open));
-            }
-            let recognised = self.controller.recognise(sent).await;
-            return match recognised.map_err(|error| failed(error.to_string()))? {
-                Recognised::Works { caller, owner, scope } => {
-                    Ok(Visit { caller: Some(caller), owner, scope, ..Visit::nobody(open) })
-                }
-                Recognised::Unknown => Err(Why::UnknownToken),
-                Recognised::Over { why } => Err(Why::TokenOver { why }),
-            };
+            return self.by_token(sent).await;
         }
         if open {
             let far = address(request.extensions.get::<ConnectInfo<SocketAddr>>()).is_some_and(|ip| !ip.is_loopback());
@@ -287,8 +305,7 @@ impl Gate {
         };
         match self.controller.account(&name).await {
             Ok(account) if !account.disabled => {
-                let caller = Caller { name: account.name, role: account.role };
-                Ok(Visit { caller: Some(caller), owner: name, csrf, ..Visit::nobody(false) })
+                Ok(Visit { csrf, ..Visit::of(Caller { name: account.name, role: account.role }) })
             }
             Ok(_) | Err(PeopleError::NoSuchAccount { .. }) => Ok(Visit::nobody(false)),
             Err(error) => Err(failed(error.to_string())),
@@ -297,7 +314,7 @@ impl Gate {
 }
 
 /// What an API client sends to say who it is.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let sent = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (kind, token) = sent.split_once(' ')?;
     kind.eq_ignore_ascii_case("bearer").then_some(token.trim())
@@ -315,9 +332,10 @@ async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Respon
         Err(_) if need == Ok(Need::Anyone) => Visit::nobody(gate.controller.is_open()),
         Err(why) => return gate.turn_away(why, Visit::nobody(gate.controller.is_open()), asked),
     };
-    if let Err(why) = allowed(need, &visit, &method) {
+    if let Err(why) = allowed(need.clone(), &visit, &method) {
         return gate.turn_away(why, visit, asked);
     }
+    let proof = method.is_safe().then(|| Proof::of(&parts.headers, parts.extensions.get()));
     let mut request = Request::from_parts(parts, body);
     if visit.is_person() && !method.is_safe() {
         match csrf::verify(request, visit.csrf()).await {
@@ -330,11 +348,15 @@ async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Respon
     }
     request.extensions_mut().insert(visit);
     request.extensions_mut().insert(Arc::clone(&gate.entrance));
-    next.run(request).await
+    let response = next.run(request).await;
+    match proof {
+        Some(proof) => while_allowed(gate, proof, need, response),
+        None => response,
+    }
 }
 
 /// Whether a visitor may use a route.
-fn allowed(need: Result<Need, Why>, visit: &Visit, method: &Method) -> Result<(), Why> {
+pub(super) fn allowed(need: Result<Need, Why>, visit: &Visit, method: &Method) -> Result<(), Why> {
     let need = match need {
         // While there are no accounts there is nothing to protect from each other, and a route that is new in a table
         // of its own still works.
@@ -506,6 +528,12 @@ mod tests {
             assert!(!allows(Method::POST, host, &[(name, value)]), "{name}: {value}");
             assert!(!allows(Method::DELETE, host, &[(name, value)]), "{name}: {value}");
         }
+    }
+
+    #[test]
+    fn the_path_of_an_invitation_is_not_logged() {
+        assert_eq!(loggable("/invitations/0123abcd"), "/invitations/…");
+        assert_eq!(loggable("/people/ann/invitation"), "/people/ann/invitation");
     }
 
     #[test]

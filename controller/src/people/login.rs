@@ -81,6 +81,7 @@ impl Controller {
         }
         let hash = self.inner.people.hasher.hash(new).await?;
         self.inner.store.set_password(&name, &hash).await?;
+        self.inner.people.rights_changed();
         self.record(caller, "change own password", &format!("account {name}"), "").await?;
         Ok(())
     }

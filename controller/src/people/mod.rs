@@ -10,6 +10,7 @@ mod csrf;
 mod entrance;
 mod error;
 mod gate;
+mod live;
 mod login;
 mod sign_on;
 mod tokens;
@@ -21,6 +22,7 @@ use kennel_accounts::password::Hasher;
 use kennel_accounts::throttle::Throttle;
 use kennel_model::Role;
 use kennel_model::api::ActView;
+use tokio::sync::watch;
 
 pub use kennel_accounts::secret::{Secret, TOKEN_PREFIX, random as random_secret};
 pub use kennel_accounts::sign_on::{Brought, Settings as SignOnSettings, SignOnError};
@@ -28,7 +30,7 @@ pub use kennel_accounts::sign_on::{Brought, Settings as SignOnSettings, SignOnEr
 pub use browser::Browser;
 pub use entrance::{Entrance, PublicUrl, WrongUrl};
 pub use error::PeopleError;
-pub use gate::{Refuse, Refused, Visit, Why, guard};
+pub use gate::{Refuse, Refused, Visit, Why, guard, loggable};
 
 use crate::Controller;
 use crate::store::{ActFilter, StoreError};
@@ -44,6 +46,8 @@ pub(crate) struct People {
     hasher: Hasher,
     throttle: Mutex<Throttle>,
     provider: tokio::sync::Mutex<Option<sign_on::Known>>,
+    /// Told whenever somebody's session or token may have ended, or their role may be another.
+    rights: watch::Sender<()>,
 }
 
 impl People {
@@ -53,7 +57,16 @@ impl People {
             hasher: Hasher::default(),
             throttle: Mutex::default(),
             provider: tokio::sync::Mutex::default(),
+            rights: watch::Sender::new(()),
         }
+    }
+
+    fn rights_changed(&self) {
+        self.rights.send_replace(());
+    }
+
+    fn watch_rights(&self) -> watch::Receiver<()> {
+        self.rights.subscribe()
     }
 }
 
@@ -67,6 +80,7 @@ impl Controller {
     fn close_to_strangers(&self, role: Role) {
         if role == Role::Admin {
             self.inner.people.has_admin.store(true, Ordering::Release);
+            self.inner.people.rights_changed();
         }
     }
 

@@ -142,6 +142,7 @@ impl Controller {
                     let detail = format!("from {} to {role}, as the provider says", account.role);
                     self.record(&caller, "change role", &format!("account {}", account.name), &detail).await?;
                     self.close_to_strangers(role);
+                    self.inner.people.rights_changed();
                     account.role = role;
                 }
                 Err(Unchanged::LastAdmin) => {

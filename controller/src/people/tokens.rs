@@ -106,6 +106,7 @@ impl Controller {
         if !self.inner.store.revoke_token(id).await? {
             return Err(no_such());
         }
+        self.inner.people.rights_changed();
         self.record(caller, "revoke token", &format!("token {id}"), &format!("“{}”", token.name)).await?;
         self.inner.store.token(id).await?.ok_or_else(no_such)
     }

@@ -158,7 +158,7 @@ async fn log_out(State(web): State<Web>, visit: Visit, browser: Browser) -> Resu
     if let Some(caller) = visit.known().filter(|_| visit.is_person()) {
         web.controller.record(caller, "log out", &format!("account {}", caller.name), "").await?;
     }
-    browser.leave().await?;
+    browser.leave(&web.controller).await?;
     Ok(Redirect::to("/login?left=1").into_response())
 }
 

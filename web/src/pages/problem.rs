@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use kennel_controller::people::{PeopleError, Refused, Why};
+use kennel_controller::people::{PeopleError, Refused, Why, loggable};
 use kennel_controller::{FileError, FindError, HaltError, StoreError};
 use kennel_model::RunId;
 
@@ -192,7 +192,7 @@ pub(crate) async fn render(State(layout): State<Layout>, request: Request, next:
         return response;
     };
     if problem.status().is_server_error() {
-        tracing::error!(path, error = %problem, "a page could not be shown");
+        tracing::error!(path = loggable(&path), error = %problem, "a page could not be shown");
     }
     let mut shown = page(layout.at(""), problem);
     if let Some(allowed) = response.headers().get(header::ALLOW) {
