@@ -104,13 +104,18 @@ impl Boundary {
         if !same_host || parsed.port_or_known_default() != Some(checked.1) {
             return Err(bad("its host can be read in two ways"));
         }
-        let client = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder();
+        if parsed.scheme() == "http" {
+            // Without this a machine that has no certificates could not ask what is not encrypted either.
+            builder = builder.tls_certs_only([]);
+        }
+        let client = builder
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .resolve_to_addrs(host, &addresses)
             .timeout(timeout)
             .build()
-            .map_err(|_| bad("no HTTP client could be made for it"))?;
+            .map_err(|_| bad("this machine has no certificates to trust; install its ca-certificates, or name a file of them in SSL_CERT_FILE where the agent runs"))?;
         Ok((client, parsed))
     }
 }

@@ -40,7 +40,10 @@ impl Client {
 
     /// The API at `url`.
     fn at(url: &str) -> Result<Self, Failure> {
-        let http = reqwest::Client::builder().no_proxy().build();
+        let builder = reqwest::Client::builder().no_proxy();
+        // What is not encrypted needs no certificates of this machine, which may have none.
+        let builder = if url.starts_with("https://") { builder } else { builder.tls_certs_only([]) };
+        let http = builder.build();
         let http = http.map_err(|e| Failure::could_not_run(format!("cannot make an HTTP client: {e}")))?;
         Ok(Self { http, url: url.to_owned(), public_url: None, secret: None, remote: false, own: None })
     }
@@ -200,8 +203,13 @@ impl Client {
             };
             return Err(Failure::could_not_run(format!("Kennel at {} refused: {}{next}", self.url, problem.error)));
         }
-        let is_usage =
-            matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY);
+        let is_usage = matches!(
+            status,
+            StatusCode::BAD_REQUEST
+                | StatusCode::NOT_FOUND
+                | StatusCode::PAYLOAD_TOO_LARGE
+                | StatusCode::UNPROCESSABLE_ENTITY
+        );
         Err(if is_usage {
             Failure::bad_input(problem.error, problem.problems)
         } else {

@@ -32,10 +32,7 @@ impl Failure {
         let mut out = std::io::stderr().lock();
         let _ = writeln!(out, "kennel: {}", self.message);
         for problem in &self.problems {
-            let expected =
-                if problem.expected.is_empty() { String::new() } else { format!("; expected {}", problem.expected) };
-            let field = if problem.field.is_empty() { String::new() } else { format!("{}: ", problem.field) };
-            let _ = writeln!(out, "  {}:{}: {field}{}{expected}", problem.line, problem.column, problem.message);
+            let _ = writeln!(out, "  {problem}");
         }
         ExitCode::from(self.code)
     }

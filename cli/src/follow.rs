@@ -9,6 +9,8 @@ use kennel_model::run::{RunId, RunState};
 
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::output::say;
+use crate::waiting;
 
 /// Ends when the run is over, and gives it whole.
 pub(crate) async fn follow(client: &Client, run: RunId) -> Result<RunDetail, Failure> {
@@ -16,7 +18,10 @@ pub(crate) async fn follow(client: &Client, run: RunId) -> Result<RunDetail, Fai
     let style = ProgressStyle::with_template("{spinner} {prefix:.bold} [{bar:30}] {pos}/{len}s {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
     bar.enable_steady_tick(Duration::from_millis(200));
-    let result = events(client, run, &bar).await;
+    let result = tokio::select! {
+        result = events(client, run, &bar) => result,
+        never = waiting::tell(client, run, |why| bar.suspend(|| say(why))) => match never {},
+    };
     bar.finish_and_clear();
     result?;
     client.get(&format!("/runs/{run}")).await
@@ -53,7 +58,7 @@ fn show(event: &LiveEvent, bar: &ProgressBar) {
             bar.set_length(run.planned_s.ceil() as u64);
             bar.set_prefix(run.state.to_string());
             if run.state == RunState::Queued {
-                bar.set_message("waiting for the target or an agent to be free");
+                bar.set_message("waiting in the queue");
             }
             if run.state == RunState::Audit {
                 bar.set_message("asking the target about its books");

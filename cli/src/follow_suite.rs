@@ -8,9 +8,17 @@ use kennel_model::run::RunId;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::say;
+use crate::waiting;
 
 /// Ends when the run is over, and gives it whole.
 pub(crate) async fn follow(client: &Client, run: RunId) -> Result<SuiteRunDetail, Failure> {
+    tokio::select! {
+        detail = events(client, run) => detail,
+        never = waiting::tell(client, run, say) => match never {},
+    }
+}
+
+async fn events(client: &Client, run: RunId) -> Result<SuiteRunDetail, Failure> {
     let mut told = Vec::new();
     loop {
         let mut stream = client.stream(&format!("/suite-runs/{run}/live")).await?;
@@ -41,9 +49,6 @@ pub(crate) async fn follow(client: &Client, run: RunId) -> Result<SuiteRunDetail
 
 fn show(event: &SuiteEvent, told: &mut Vec<(String, u32, StepState)>) {
     match event {
-        SuiteEvent::Run { run } if run.state == StepState::Queued => {
-            say("waiting for its turn on the target");
-        }
         SuiteEvent::Step { step } => tell(step, told),
         SuiteEvent::Run { .. } | SuiteEvent::Log { .. } => {}
     }

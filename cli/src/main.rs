@@ -15,6 +15,7 @@ mod report;
 mod server;
 mod suite_report;
 mod surroundings;
+mod waiting;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

@@ -92,19 +92,11 @@ impl Server {
         agent_file: AgentFile,
         entrance: Entrance,
     ) -> Result<Self, ServerError> {
-        let entries = |files: &[LibraryFile]| -> Vec<LibraryEntry> {
-            let entry = |file: &LibraryFile| LibraryEntry {
-                name: file.name.to_owned(),
-                description: file.description.to_owned(),
-                source: file.source.to_owned(),
-            };
-            files.iter().map(entry).collect()
-        };
         let config = ControllerConfig {
             data_dir: places.data().to_owned(),
             surroundings: Arc::new(Known::new(places, own_targets)),
-            library: entries(library::EXPERIMENTS),
-            suites: entries(library::SUITES),
+            library: shipped(library::EXPERIMENTS),
+            suites: shipped(library::SUITES),
             lease: LEASE,
         };
         let controller = Controller::open(config, CancellationToken::new()).await?;
@@ -154,6 +146,16 @@ impl Server {
         }
         let _ = std::fs::remove_file(self.server_file);
     }
+}
+
+/// Files of the library as the controller takes them.
+pub(crate) fn shipped(files: &[LibraryFile]) -> Vec<LibraryEntry> {
+    let entry = |file: &LibraryFile| LibraryEntry {
+        name: file.name.to_owned(),
+        description: file.description.to_owned(),
+        source: file.source.to_owned(),
+    };
+    files.iter().map(entry).collect()
 }
 
 /// Writes a file that nobody but its owner can read, also while it is written.

@@ -15,7 +15,11 @@ pub(crate) fn suites(suites: &[SuiteSummary]) -> String {
             Some(verdict) => verdict.to_string(),
             None => run.state.to_string(),
         });
-        let told = suite.problem.clone().unwrap_or_else(|| suite.description.clone());
+        let told = match (&suite.problem, &suite.needs) {
+            (Some(problem), _) => format!("cannot run: {problem}"),
+            (None, Some(needs)) => format!("{} Needs {needs}.", suite.description).trim_start().to_owned(),
+            (None, None) => suite.description.clone(),
+        };
         table.add_row([
             suite.name.clone(),
             suite.origin.to_string(),

@@ -6,6 +6,10 @@ use kennel_model::experiment::{Builtin, Surroundings, parse_target};
 use kennel_model::target::Target;
 
 use crate::places::Places;
+use crate::reference_target::NAME;
+
+/// What declares the reference system.
+const UP: &str = "`kennel system up` starts and declares it";
 
 /// Targets by file, and those that this process itself brought up.
 #[derive(Debug)]
@@ -44,7 +48,7 @@ impl Surroundings for Known {
             Ok(source) if plain => source,
             _ => {
                 let known = self.names();
-                let hint = if name == "reference-system" { "; `kennel system up` starts and declares it" } else { "" };
+                let hint = if name == NAME { format!("; {UP}") } else { String::new() };
                 return Err(match known.as_str() {
                     "" => format!("the name of a file in {}, which has none{hint}", self.targets.display()),
                     known => format!("one of {known}, as declared in {}{hint}", self.targets.display()),
@@ -53,6 +57,14 @@ impl Surroundings for Known {
         };
         parse_target(&path.display().to_string(), &source)
             .map_err(|problems| format!("a valid declaration: {problems}"))
+    }
+
+    fn way_to_declare(&self, name: &str) -> String {
+        if name == NAME {
+            return UP.to_owned();
+        }
+        let file = self.targets.join(format!("{name}.yaml"));
+        format!("`kennel file put target {name} FILE` declares it, or a file {}", file.display())
     }
 
     fn targets(&self) -> Vec<Target> {

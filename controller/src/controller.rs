@@ -185,7 +185,7 @@ impl Controller {
         clock: Clock,
     ) -> Result<Self, ControllerError> {
         let lock = own(&config.data_dir)?;
-        let store = Store::open(&config.data_dir.join("kennel.db")).await?;
+        let store = Store::open(&Store::file_in(&config.data_dir)).await?;
         for run in store.mark_interrupted().await? {
             tracing::warn!(%run, "a run was interrupted when Kennel last stopped");
         }

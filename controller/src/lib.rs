@@ -33,4 +33,4 @@ pub use queueing::QueueError;
 pub use results::{Failures, ImportError, ImportRequest, JoinError, MuteError, NoteError, Upload, since};
 pub use schedules::{Clock, ScheduleError};
 pub use store::{ActFilter, RunFilter, StoreError};
-pub use suites::{CancelSuiteError, LogPart, RerunError, StartSuiteError};
+pub use suites::{CancelSuiteError, LogPart, RerunError, StartSuiteError, surroundings_at};

@@ -52,6 +52,10 @@ impl Surroundings for KeptTargets {
         })
     }
 
+    fn way_to_declare(&self, name: &str) -> String {
+        self.outside.way_to_declare(name)
+    }
+
     fn targets(&self) -> Vec<Target> {
         let mut all: BTreeMap<String, Target> =
             self.outside.targets().into_iter().map(|target| (target.name.clone(), target)).collect();

@@ -31,9 +31,9 @@ impl Problem {
 /// A problem with its place in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PlacedProblem {
-    /// Line, from 1.
+    /// Line, from 1; 0 where what was sent is no text with lines.
     pub line: usize,
-    /// Column, from 1.
+    /// Column, from 1; 0 as the line.
     pub column: usize,
     /// The field as people write it (`faults[0].start`).
     pub field: String,
@@ -41,6 +41,33 @@ pub struct PlacedProblem {
     pub message: String,
     /// What would be accepted.
     pub expected: String,
+}
+
+impl PlacedProblem {
+    /// A problem with a field of something that was not sent as a text.
+    pub fn of_field(field: impl Into<String>, message: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self { line: 0, column: 0, field: field.into(), message: message.into(), expected: expected.into() }
+    }
+
+    fn is_placed(&self) -> bool {
+        self.line > 0
+    }
+}
+
+impl fmt::Display for PlacedProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_placed() {
+            write!(f, "{}:{}: ", self.line, self.column)?;
+        }
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.message)?;
+        if !self.expected.is_empty() {
+            write!(f, "; expected {}", self.expected)?;
+        }
+        Ok(())
+    }
 }
 
 /// Every problem of one file, in the order in which they stand in it.
@@ -58,14 +85,8 @@ impl fmt::Display for Problems {
             if at > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{}:{}:{}: ", self.file, problem.line, problem.column)?;
-            if !problem.field.is_empty() {
-                write!(f, "{}: ", problem.field)?;
-            }
-            write!(f, "{}", problem.message)?;
-            if !problem.expected.is_empty() {
-                write!(f, "; expected {}", problem.expected)?;
-            }
+            let gap = if problem.is_placed() { "" } else { " " };
+            write!(f, "{}:{gap}{problem}", self.file)?;
         }
         Ok(())
     }

@@ -107,6 +107,11 @@ pub trait Surroundings {
     /// A sentence that says why there is none and what would help.
     fn target(&self, name: &str) -> Result<Target, String>;
 
+    /// What declares a target of this name that is not there.
+    fn way_to_declare(&self, name: &str) -> String {
+        format!("`kennel file put target {name} FILE` declares it, or the page Targets")
+    }
+
     /// Every declared target that can be read, for choices.
     fn targets(&self) -> Vec<Target> {
         Vec::new()

@@ -384,6 +384,12 @@ pub fn parse_with(
     Err(document.place(problems))
 }
 
+/// A suite as its file's form says, whether or not what it refers to is there; `None` when the form is wrong.
+#[must_use]
+pub fn outline(source: &str) -> Option<Suite> {
+    Document::parse("", source).ok()?.decode(&crate::schema::suite()).ok()
+}
+
 /// The values of a suite's parameters, given some.
 ///
 /// # Errors

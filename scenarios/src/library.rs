@@ -61,7 +61,7 @@ pub const SUITES: &[LibraryFile] = &[
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use kennel_model::experiment::{Builtin, Surroundings, parse, parse_target};
     use kennel_model::target::Target;
@@ -111,6 +111,25 @@ limits: { max_rate: 5000/s, faults: [latency, kill, pause, registry-gap] }
             let valid = valid.unwrap_or_else(|problems| panic!("{problems}"));
             assert_eq!(valid.suite().name, file.name);
             assert!(!valid.suite().description.is_empty() && file.source.starts_with('#'), "{}", file.name);
+        }
+    }
+
+    #[test]
+    fn every_choice_that_a_suite_of_the_library_offers_can_be_met() {
+        for file in SUITES {
+            let usual = kennel_model::suite::parse(file.name, file.source, &World).unwrap();
+            for parameter in &usual.suite().parameters {
+                for choice in &parameter.choices {
+                    let values = BTreeMap::from([(parameter.name.clone(), choice.clone())]);
+                    let valid = kennel_model::suite::parse_with(file.name, file.source, &values, &World);
+                    let valid = valid.unwrap_or_else(|problems| panic!("{}={choice}: {problems}", parameter.name));
+                    // A rate that is asked for is not failed for being no higher.
+                    if parameter.name == "rate" {
+                        let load = valid.suite().steps.iter().find(|step| step.experiment.is_some()).unwrap();
+                        assert_eq!(load.with["/objectives/0"], format!("rate >= {choice} during steady"));
+                    }
+                }
+            }
         }
     }
 

@@ -42,8 +42,10 @@ pub(super) async fn resolve(
     Ok(vec![Box::new(gap)])
 }
 
-fn client() -> Result<reqwest::Client, FaultError> {
+fn client(registry: &str) -> Result<reqwest::Client, FaultError> {
     let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT);
+    // What is not encrypted needs no certificates of this machine, which may have none.
+    let builder = if registry.starts_with("https://") { builder } else { builder.tls_certs_only([]) };
     builder.build().map_err(|e| failed("the HTTP client", "start", &e))
 }
 
@@ -60,8 +62,11 @@ fn failed(server: &str, action: &str, error: &dyn std::error::Error) -> FaultErr
 
 async fn is_listed(registry: &str, service: &str, instance: &str) -> Result<bool, FaultError> {
     let action = format!("list {service}");
-    let answer =
-        client()?.get(format!("{registry}/svc/{service}")).send().await.map_err(|e| failed(registry, &action, &e))?;
+    let answer = client(registry)?
+        .get(format!("{registry}/svc/{service}"))
+        .send()
+        .await
+        .map_err(|e| failed(registry, &action, &e))?;
     if answer.status() == reqwest::StatusCode::NOT_FOUND {
         return Ok(false);
     }
@@ -85,7 +90,7 @@ impl RegistryGap {
     async fn mask(&self) -> Result<(), FaultError> {
         let url =
             format!("{}/mask/{}/{}?ttl_ms={}", self.registry, self.service, self.instance, self.lease.as_millis());
-        let answer = client()?.put(url).send().await.and_then(reqwest::Response::error_for_status);
+        let answer = client(&self.registry)?.put(url).send().await.and_then(reqwest::Response::error_for_status);
         answer.map(|_| ()).map_err(|e| failed(&self.registry, "hide the instance", &e))
     }
 
@@ -150,7 +155,7 @@ fn is_refused(error: &reqwest::Error) -> bool {
 /// Takes the mask off. The instance itself may be gone by now: then there is nothing to see again, and that is success.
 pub(super) async fn unmask(registry: &str, service: &str, instance: &str) -> Result<(), FaultError> {
     let action = "show the instance again";
-    match client()?.delete(format!("{registry}/mask/{service}/{instance}")).send().await {
+    match client(registry)?.delete(format!("{registry}/mask/{service}/{instance}")).send().await {
         Ok(answer) if answer.status().is_success() || answer.status() == reqwest::StatusCode::NOT_FOUND => {}
         Ok(answer) => {
             let problem = format!("it answered {}", answer.status());
@@ -160,7 +165,7 @@ pub(super) async fn unmask(registry: &str, service: &str, instance: &str) -> Res
         Err(error) if is_refused(&error) => return Ok(()),
         Err(error) => return Err(failed(registry, action, &error)),
     }
-    let masks: serde_json::Value = match client()?.get(format!("{registry}/mask")).send().await {
+    let masks: serde_json::Value = match client(registry)?.get(format!("{registry}/mask")).send().await {
         Ok(answer) => answer.json().await.map_err(|e| failed(registry, "list its masks", &e))?,
         Err(error) => return Err(failed(registry, "list its masks", &error)),
     };

@@ -1,5 +1,6 @@
 //! Functional checks: one request to the target, and every assertion about its answer reported one by one.
 
+use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use kennel_model::suite::{Check, Expectation, StatusRule};
 use kennel_model::target::Target;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
+use rustls::CertificateError;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -80,14 +82,7 @@ async fn ask(work: &Work<'_>, check: &Check, target: &Target, url: &str) -> Resu
     if let Some(json) = &check.json {
         request = request.json(json);
     }
-    let failed = |error: reqwest::Error| {
-        // The cause says more than "error sending request".
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
-        }
-        format!("no answer from {url}: {cause}")
-    };
+    let failed = |error: reqwest::Error| format!("no answer from {url}: {}", cause(&error));
     let began = Instant::now();
     let mut response = request.send().await.map_err(failed)?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -102,6 +97,43 @@ async fn ask(work: &Work<'_>, check: &Check, target: &Target, url: &str) -> Resu
         }
     }
     Ok(Answer { status, headers, body, is_cut, took: began.elapsed() })
+}
+
+/// The deepest cause of an error, which says more than "error sending request"; of a certificate that is not trusted, also
+/// what helps.
+fn cause(error: &reqwest::Error) -> String {
+    if let Some(problem) = certificate_problem(error) {
+        return distrust(problem);
+    }
+    let mut cause: &dyn Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+/// What is wrong with a certificate, when that is what an error is about.
+fn certificate_problem<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a CertificateError> {
+    if let Some(rustls::Error::InvalidCertificate(problem)) = error.downcast_ref() {
+        return Some(problem);
+    }
+    // What an error of I/O carries is not its source.
+    let carried = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let carried = carried.and_then(|carried| certificate_problem(carried));
+    carried.or_else(|| error.source().and_then(certificate_problem))
+}
+
+fn distrust(problem: &CertificateError) -> String {
+    match problem {
+        CertificateError::UnknownIssuer => "its certificate is by no authority that this machine trusts; add the \
+            authority to the machine's, or name a file with it in SSL_CERT_FILE where the agent runs"
+            .to_owned(),
+        CertificateError::NotValidForName => "its certificate is for another name".to_owned(),
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            format!("its certificate is for another name: {}", presented.join(", "))
+        }
+        other => format!("its certificate is not trusted: {other}"),
+    }
 }
 
 /// The head of an answer and the beginning of its body, as the log shows them.

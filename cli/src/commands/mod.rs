@@ -34,7 +34,7 @@ pub(crate) async fn run(command: Command, data: DataArgument) -> Result<ExitCode
         Command::User { command } => user::run(&places()?, command).await,
         Command::Token { command } => token::run(&places()?, command).await,
         Command::Run { file, raw_log, json } => run::run(&places()?, &file, raw_log, json).await,
-        Command::Validate { file, json } => validate::run(&places()?, &file, json),
+        Command::Validate { file, json } => validate::run(&places()?, &file, json).await,
         Command::Schema { target, suite, agent } => Ok(schema::run(target, suite, agent)),
         Command::Suite { command } => suite::run(&places()?, command).await,
         Command::Schedule { command } => schedule::run(&places()?, command).await,

@@ -88,6 +88,22 @@ impl Kennel {
         serde_json::from_str(&self.expect(code, &["run", path.to_str().unwrap(), "--json"])).unwrap()
     }
 
+    /// Runs a command that is given wrong input: it must end with 2 and say each of these parts.
+    pub fn refuses(&self, arguments: &[&str], parts: &[&str]) {
+        let output = self.run(arguments);
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "kennel {arguments:?}\n{err}");
+        for part in parts {
+            assert!(err.contains(part), "kennel {arguments:?} does not say `{part}`:\n{err}");
+        }
+        assert!(!err.contains("1:1:"), "what is no file has no lines:\n{err}");
+    }
+
+    /// Starts `kennel serve`, and does not wait for it.
+    pub fn start_serving(&self) -> Running {
+        Running(self.command(&["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
     /// Starts `kennel serve` and waits until it answers.
     pub fn serve(&self) -> Serving {
         self.serve_with(self.command(&["serve", "--listen", "127.0.0.1:0"]))

@@ -43,13 +43,8 @@ impl From<NotificationError> for Refusal {
     fn from(error: NotificationError) -> Self {
         match error {
             NotificationError::Invalid(problems) => {
-                let placed = problems.0.into_iter().map(|problem| PlacedProblem {
-                    line: 1,
-                    column: 1,
-                    field: problem.field.to_owned(),
-                    message: problem.message,
-                    expected: String::new(),
-                });
+                let placed = problems.0.into_iter();
+                let placed = placed.map(|problem| PlacedProblem::of_field(problem.field, problem.message, ""));
                 Self::unprocessable("what was sent cannot be kept as it is", placed.collect())
             }
             NotificationError::NotFound { .. } => problem(StatusCode::NOT_FOUND, error.to_string()),

@@ -49,13 +49,8 @@ impl From<ScheduleError> for Refusal {
     fn from(error: ScheduleError) -> Self {
         match error {
             ScheduleError::Invalid(problems) => {
-                let placed = problems.into_iter().map(|found| PlacedProblem {
-                    line: 1,
-                    column: 1,
-                    field: found.field,
-                    message: found.message,
-                    expected: found.expected,
-                });
+                let placed = problems.into_iter();
+                let placed = placed.map(|found| PlacedProblem::of_field(found.field, found.message, found.expected));
                 Self::unprocessable("what was sent cannot be kept as it is", placed.collect())
             }
             ScheduleError::NotFound { .. } => problem(StatusCode::NOT_FOUND, error.to_string()),

@@ -88,11 +88,13 @@ impl Controller {
                 let read = self.known(false).await?.read(&draft.subject, &kept.source, &draft.parameters);
                 let problems = read.err().map(|problems| problems.problems).unwrap_or_default();
                 let placed = problems.into_iter().map(|found| {
-                    let field = match found.field.starts_with("parameters") {
-                        true => found.field,
-                        false => "subject".to_owned(),
+                    let (field, message) = match found.field.starts_with("parameters") {
+                        true => (found.field, found.message),
+                        false => {
+                            ("subject".to_owned(), format!("suite `{}` cannot run: {}", draft.subject, found.message))
+                        }
                     };
-                    FieldProblem { field, message: found.message, expected: found.expected }
+                    FieldProblem { field, message, expected: found.expected }
                 });
                 Ok(placed.collect())
             }

@@ -114,7 +114,10 @@ impl Controller {
         let rules = self.rules().await?;
         let mut unsettled = self.inner.store.unsettled_occurrences().await?;
         let mut pause = LOOK_EVERY;
-        for schedule in self.inner.store.schedules().await? {
+        let mut schedules = self.inner.store.schedules().await?;
+        // Of what is due at the same moment, the first that is handed in gets a free target.
+        schedules.sort_by_key(|schedule| std::cmp::Reverse(schedule.draft.priority));
+        for schedule in schedules {
             let (mine, others) = unsettled.into_iter().partition(|one| one.schedule == schedule.id);
             unsettled = others;
             let cron = match Cron::parse(&schedule.draft.cron, &schedule.draft.zone) {

@@ -25,7 +25,7 @@ mod step_results;
 mod suites;
 mod tokens;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -118,6 +118,19 @@ impl Store {
         let reader = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await;
         let reader = reader.map_err(StoreError::database(doing))?;
         Ok(Self { reader, writer })
+    }
+
+    /// Where a data directory has its database.
+    pub(crate) fn file_in(data_dir: &Path) -> PathBuf {
+        data_dir.join("kennel.db")
+    }
+
+    /// Opens the database in `file` as it is, beside the Kennel that owns it, to read and never to write.
+    pub(crate) async fn open_to_read(file: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new().filename(file).read_only(true).busy_timeout(BUSY);
+        let reader = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+        let reader = reader.map_err(StoreError::database("open the database"))?;
+        Ok(Self { writer: reader.clone(), reader })
     }
 
     /// Closes every connection; what was written is on disk.

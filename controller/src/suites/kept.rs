@@ -1,18 +1,21 @@
 //! What suites may refer to: kept and shipped experiments, declared targets, and the commands that attached agents offer.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash as _, Hasher as _};
+use std::path::Path;
 use std::sync::Arc;
 
-use kennel_model::api::{FileKind, LibraryEntry};
+use kennel_model::api::{FileKind, FileVersion, LibraryEntry};
+use kennel_model::document::Problems;
 use kennel_model::experiment::{Builtin, Surroundings};
 use kennel_model::protocol::AgentDescription;
 use kennel_model::suite;
 use kennel_model::target::Target;
 
 use crate::Controller;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
+use crate::surroundings::KeptTargets;
 
 /// Files that Kennel keeps and ships, beside what is known from outside.
 pub(crate) struct Known {
@@ -34,20 +37,10 @@ pub(crate) struct KeptSuite {
 impl Controller {
     /// What a suite may refer to now. With `asking_agents`, commands that no attached agent offers are unknown.
     pub(crate) async fn known(&self, asking_agents: bool) -> Result<Known, StoreError> {
-        let store = &self.inner.store;
-        let shipped = self.library().iter().flat_map(|entry| {
-            // Both names by which a shipped experiment goes: its short one, and the one within its file.
-            let within = name_within(&entry.source);
-            within.into_iter().chain([entry.name.clone()]).map(|name| (name, entry.source.clone()))
-        });
-        let mut experiments: BTreeMap<String, String> = shipped.collect();
-        let kept = store.files(FileKind::Experiment).await?;
-        experiments.extend(kept.into_iter().map(|file| (file.name, file.source)));
-        Ok(Known {
-            outside: Arc::clone(&self.inner.config.surroundings),
-            experiments,
-            agents: asking_agents.then(|| self.inner.agents.descriptions()).filter(|agents| !agents.is_empty()),
-        })
+        let kept = self.inner.store.files(FileKind::Experiment).await?;
+        let agents = asking_agents.then(|| self.inner.agents.descriptions()).filter(|agents| !agents.is_empty());
+        let outside = Arc::clone(&self.inner.config.surroundings);
+        Ok(Known { agents, ..Known::new(outside, self.library(), kept) })
     }
 
     /// The suite of a name, kept before shipped.
@@ -71,7 +64,41 @@ pub(crate) fn name_within(source: &str) -> Option<String> {
     document.value()["name"].as_str().map(str::to_owned)
 }
 
+/// What files may refer to in a data directory, read without being the Kennel that owns it: what it keeps, what ships,
+/// and what lies `outside`. Which commands agents offer is not known.
+///
+/// # Errors
+/// When there is a store that cannot be read.
+pub async fn surroundings_at(
+    data_dir: &Path,
+    outside: Arc<dyn Surroundings + Send + Sync>,
+    library: &[LibraryEntry],
+) -> Result<Box<dyn Surroundings + Send + Sync>, StoreError> {
+    let file = Store::file_in(data_dir);
+    let (targets, experiments) = if file.exists() {
+        let store = Store::open_to_read(&file).await?;
+        let kept = (store.files(FileKind::Target).await, store.files(FileKind::Experiment).await);
+        store.close().await;
+        (kept.0?, kept.1?)
+    } else {
+        (Vec::new(), Vec::new())
+    };
+    let targets = Arc::new(KeptTargets::new(outside, &targets));
+    Ok(Box::new(Known::new(targets, library, experiments)))
+}
+
 impl Known {
+    fn new(outside: Arc<dyn Surroundings + Send + Sync>, library: &[LibraryEntry], kept: Vec<FileVersion>) -> Self {
+        let shipped = library.iter().flat_map(|entry| {
+            // Both names by which a shipped experiment goes: its short one, and the one within its file.
+            let within = name_within(&entry.source);
+            within.into_iter().chain([entry.name.clone()]).map(|name| (name, entry.source.clone()))
+        });
+        let mut experiments: BTreeMap<String, String> = shipped.collect();
+        experiments.extend(kept.into_iter().map(|file| (file.name, file.source)));
+        Self { outside, experiments, agents: None }
+    }
+
     /// Reads and checks a suite's file whole.
     ///
     /// # Errors
@@ -81,7 +108,7 @@ impl Known {
         file: &str,
         source: &str,
         values: &BTreeMap<String, String>,
-    ) -> Result<suite::ValidSuite, kennel_model::document::Problems> {
+    ) -> Result<suite::ValidSuite, Problems> {
         suite::parse_with(file, source, values, self)
     }
 }
@@ -96,6 +123,25 @@ impl Known {
         format!("{:?}", self.agents).hash(&mut hasher);
         hasher.finish()
     }
+
+    /// What has to be declared before a suite can run, when nothing but that is wrong with it.
+    pub(crate) fn needs(&self, problems: &Problems) -> Option<String> {
+        let mut missing: BTreeSet<&str> = BTreeSet::new();
+        for problem in &problems.problems {
+            missing.insert(unknown_target(&problem.message)?);
+        }
+        let each = missing
+            .into_iter()
+            .map(|name| format!("target `{name}`, which is not declared here; {}", self.outside.way_to_declare(name)));
+        Some(each.collect::<Vec<_>>().join("; "))
+    }
+}
+
+/// The target that a problem, also one of an experiment within a suite, says is unknown.
+fn unknown_target(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("unknown target `")?;
+    // An experiment with more than that wrong lists it behind.
+    rest.strip_suffix('`').filter(|name| !name.contains('`'))
 }
 
 fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
@@ -106,6 +152,10 @@ fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
 impl Surroundings for Known {
     fn target(&self, name: &str) -> Result<Target, String> {
         self.outside.target(name)
+    }
+
+    fn way_to_declare(&self, name: &str) -> String {
+        self.outside.way_to_declare(name)
     }
 
     fn targets(&self) -> Vec<Target> {

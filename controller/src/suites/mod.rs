@@ -18,5 +18,6 @@ pub(crate) mod summaries;
 mod tests_of_runs;
 mod verdict;
 
+pub use kept::surroundings_at;
 pub use read::LogPart;
 pub use start::{CancelSuiteError, RerunError, StartSuiteError};

@@ -9,6 +9,7 @@ use kennel_model::api::{
     AgentView, FileKind, LibraryEntry, Origin, OutcomeCounts, SuiteDetail, SuiteEvent, SuiteOrigin, SuiteRunDetail,
     SuiteRunFilter, SuiteRunSummary, SuiteSummary,
 };
+use kennel_model::suite;
 use kennel_results::TestName;
 use tokio_stream::wrappers::BroadcastStream;
 
@@ -111,16 +112,18 @@ impl Controller {
         };
         let known = self.known(true).await?;
         let origin = if kept.version.is_some() { SuiteOrigin::Kept } else { SuiteOrigin::Library };
-        let read = known.read(name, &kept.source, &BTreeMap::new());
+        // Its parameters and steps are told also while something that it refers to is not there.
+        let read = known.read(name, &kept.source, &BTreeMap::new()).map(|valid| valid.suite().clone());
+        let read = read.ok().or_else(|| suite::outline(&kept.source));
         let last_values = runs.iter().find(|run| run.origin == Origin::Manual).map(|run| run.parameters.clone());
         let listed = Listed { name, source: &kept.source, origin, version: kept.version };
         let mut summary = listed.summary(&known);
         summary.last_runs = runs;
         Ok(Some(SuiteDetail {
             summary,
-            parameters: read.as_ref().map(|suite| suite.suite().parameters.clone()).unwrap_or_default(),
+            parameters: read.as_ref().map(|suite| suite.parameters.clone()).unwrap_or_default(),
             last_values: last_values.unwrap_or_default(),
-            plan: read.map(|suite| planned(suite.suite())).unwrap_or_default(),
+            plan: read.as_ref().map(planned).unwrap_or_default(),
             source: kept.source,
         }))
     }

@@ -7,6 +7,8 @@ use std::hash::{Hash as _, Hasher as _};
 use std::sync::{Mutex, PoisonError};
 
 use kennel_model::api::{SuiteOrigin, SuiteRunSummary, SuiteSummary};
+use kennel_model::document::PlacedProblem;
+use kennel_model::suite;
 
 use super::kept::Known;
 
@@ -52,18 +54,16 @@ impl Listed<'_> {
 
     /// Reads the file.
     pub(super) fn summary(&self, known: &Known) -> SuiteSummary {
-        let read = known.read(self.name, self.source, &BTreeMap::new());
-        let (suite, problem) = match &read {
-            Ok(valid) => (Some(valid.suite()), None),
-            Err(problems) => (
-                None,
-                problems.problems.first().map(|problem| {
-                    let more = problems.problems.len() - 1;
-                    let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
-                    format!("line {}: {}{more}", problem.line, problem.message)
-                }),
-            ),
+        // What it is is told also while something that it refers to is not there.
+        let (suite, problem, needs) = match known.read(self.name, self.source, &BTreeMap::new()) {
+            Ok(valid) => (Some(valid.suite().clone()), None, None),
+            Err(problems) => {
+                let needs = known.needs(&problems);
+                let first = problems.problems.first().filter(|_| needs.is_none());
+                (suite::outline(self.source), first.map(|first| told(first, problems.problems.len() - 1)), needs)
+            }
         };
+        let suite = suite.as_ref();
         SuiteSummary {
             name: self.name.to_owned(),
             description: suite.map(|suite| suite.description.trim().to_owned()).unwrap_or_default(),
@@ -72,9 +72,15 @@ impl Listed<'_> {
             version: self.version,
             steps: suite.map_or(0, |suite| u32::try_from(suite.all_steps().len()).unwrap_or(u32::MAX)),
             problem,
+            needs,
             last_runs: Vec::new(),
         }
     }
+}
+
+fn told(problem: &PlacedProblem, more: usize) -> String {
+    let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+    format!("line {}: {}{more}", problem.line, problem.message)
 }
 
 /// A suite of which there are only runs.
@@ -87,6 +93,7 @@ pub(super) fn only_runs(name: &str, runs: &[SuiteRunSummary]) -> SuiteSummary {
         version: None,
         steps: 0,
         problem: None,
+        needs: None,
         last_runs: Vec::new(),
     }
 }

@@ -40,6 +40,9 @@ pub struct QueueEntry {
     pub position: u32,
     /// Why it waits, in a sentence.
     pub reason: String,
+    /// The run that has a target which it needs; absent where none has.
+    #[serde(default)]
+    pub held_by: Option<RunId>,
     /// Who or what handed it in; empty where nobody said.
     pub requested_by: String,
     /// Higher goes first.

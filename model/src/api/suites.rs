@@ -256,6 +256,9 @@ pub struct SuiteSummary {
     pub steps: u32,
     /// Why its file cannot be run, where that is so.
     pub problem: Option<String>,
+    /// What has to be there first, where nothing else is wrong: `target …, which is not declared; … declares it`.
+    #[serde(default)]
+    pub needs: Option<String>,
     /// Its last runs, newest first.
     pub last_runs: Vec<SuiteRunSummary>,
 }

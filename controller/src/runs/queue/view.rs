@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use kennel_model::RunId;
 use kennel_model::api::{QueueEntry, QueueHolder, QueueView};
 
 use super::{Job, Queue, Seat, State};
@@ -26,7 +27,7 @@ fn view(state: &State, now: Timestamp, obstacle: impl Fn(&Job) -> Option<String>
         }
         if seat.awaits_agent {
             let reason = obstacle(&seat.job).unwrap_or_else(|| "waits for an agent to take it".to_owned());
-            waiting.push(entry(state, &seat.job, waiting.len(), reason, None));
+            waiting.push(entry(state, &seat.job, waiting.len(), (reason, None), None));
         }
     }
     for (at, job) in state.waiting.iter().enumerate() {
@@ -48,7 +49,13 @@ fn after(from: Timestamp, length: Duration) -> Option<Timestamp> {
     from.checked_add(SignedDuration::try_from(length).ok()?).ok()
 }
 
-fn entry(state: &State, job: &Job, ahead: usize, reason: String, start: Option<Timestamp>) -> QueueEntry {
+fn entry(
+    state: &State,
+    job: &Job,
+    ahead: usize,
+    (reason, held_by): (String, Option<RunId>),
+    start: Option<Timestamp>,
+) -> QueueEntry {
     QueueEntry {
         id: job.id,
         kind: job.kind,
@@ -56,6 +63,7 @@ fn entry(state: &State, job: &Job, ahead: usize, reason: String, start: Option<T
         targets: job.targets.iter().cloned().collect(),
         position: u32::try_from(ahead + 1).unwrap_or(u32::MAX),
         reason,
+        held_by,
         requested_by: job.requested_by.clone(),
         priority: job.priority,
         moved_to_front: state.fronts.contains_key(&job.id),
@@ -81,8 +89,8 @@ fn holder(seat: &Seat, now: Timestamp) -> QueueHolder {
     }
 }
 
-/// Why a job that lacks a target waits.
-fn reason(state: &State, at: usize, job: &Job, now: Timestamp) -> String {
+/// Why a job that lacks a target waits, and the run that has the target.
+fn reason(state: &State, at: usize, job: &Job, now: Timestamp) -> (String, Option<RunId>) {
     let held = job.targets.iter().find_map(|target| state.holder(target).map(|seat| (target, seat)));
     let ahead = state.waiting[..at].iter().filter(|other| !other.targets.is_disjoint(&job.targets)).count();
     let ahead = match ahead {
@@ -95,10 +103,10 @@ fn reason(state: &State, at: usize, job: &Job, now: Timestamp) -> String {
             let since = span(now.duration_since(seat.since));
             let (kind, name, id) = (seat.job.kind, &seat.job.name, seat.job.id.short());
             let used = format!("target `{target}` is used by {kind} `{name}`, run {id} (since {since})");
-            if ahead.is_empty() { used } else { format!("{used}; {ahead}") }
+            (if ahead.is_empty() { used } else { format!("{used}; {ahead}") }, Some(seat.job.id))
         }
-        None if ahead.is_empty() => "it is about to start".to_owned(),
-        None => ahead,
+        None if ahead.is_empty() => ("it is about to start".to_owned(), None),
+        None => (ahead, None),
     }
 }
 
