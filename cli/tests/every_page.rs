@@ -269,6 +269,8 @@ async fn pages_that_let_people_in_or_turn_them_away_are_accessible() {
     for (name, address) in [("not-allowed", "/people"), ("not-allowed-run", "/runs/new")] {
         wrong.extend(faults(&browser, url, name, address).await);
         browser.reads("`vic` has the role viewer", soon).await;
+        let offered = browser.text("#problem .tools").await;
+        assert_eq!(offered, "All runs", "nothing is offered that would be refused again");
     }
     for (name, address) in [("runs-viewer", "/"), ("suites-viewer", "/suites"), ("settings-viewer", "/settings")] {
         wrong.extend(faults(&browser, url, name, address).await);

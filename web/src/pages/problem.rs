@@ -89,6 +89,7 @@ impl Problem {
             Self::NoSuchFile { .. } => "File not found",
             Self::Missing { .. } => "Not found",
             Self::Unusable { .. } => "That does not work",
+            Self::NotAllowed { status: StatusCode::GONE, .. } => "No longer there",
             Self::NotAllowed { .. } => "Not allowed",
             Self::Broken { .. } => "Kennel failed",
         }
@@ -100,6 +101,7 @@ impl Problem {
             Self::NoSuchRun { .. } => "It may lie in another data directory. All runs of this one are in the list.",
             Self::NoSuchFile { .. } => "It may have been renamed or removed: the list also shows what was removed.",
             Self::Missing { next, .. } | Self::Unusable { next, .. } => next,
+            Self::NotAllowed { status: StatusCode::GONE, .. } => "Whoever has a password already can log in with it.",
             Self::NotAllowed { .. } => "Go back to where you came from, or on from the list of runs.",
             Self::Broken { .. } => {
                 "Load the page again. If it fails again, look at what Kennel logged, and whether its disk is full."
@@ -137,7 +139,7 @@ impl From<FileError> for Problem {
 
 impl From<PeopleError> for Problem {
     fn from(error: PeopleError) -> Self {
-        let (status, what) = (error.status(), error.to_string());
+        let (status, what) = (error.status(), sentence(&error.to_string()));
         if status.is_server_error() { Self::Broken { what } } else { Self::NotAllowed { what, status } }
     }
 }
