@@ -81,22 +81,23 @@ impl Server {
         own_targets: Vec<Target>,
         agent_file: AgentFile,
     ) -> Result<Self, ServerError> {
-        Self::start_at(places, address, own_targets, agent_file, Entrance::default()).await
+        Self::start_at(places, address, own_targets, agent_file, (Entrance::default(), None)).await
     }
 
-    /// As [`start`](Self::start), reached and guarded as the entrance says.
+    /// As [`start`](Self::start), guarded as the entrance says, and called by its public URL where there is one.
     pub(crate) async fn start_at(
         places: &Places,
         address: SocketAddr,
         own_targets: Vec<Target>,
         agent_file: AgentFile,
-        entrance: Entrance,
+        (entrance, public_url): (Entrance, Option<PublicUrl>),
     ) -> Result<Self, ServerError> {
         let config = ControllerConfig {
             data_dir: places.data().to_owned(),
             surroundings: Arc::new(Known::new(places, own_targets)),
             library: shipped(library::EXPERIMENTS),
             suites: shipped(library::SUITES),
+            public_url,
             lease: LEASE,
         };
         let controller = Controller::open(config, CancellationToken::new()).await?;
@@ -110,7 +111,7 @@ impl Server {
         let agent = start_agent(places, &controller, agent_file, agent_shutdown.clone()).await?;
         let http_shutdown = CancellationToken::new();
         let secret = Secret::new(format!("{TOKEN_PREFIX}local_{}", random_secret()));
-        let public_url = entrance.public_url.as_ref().map(PublicUrl::origin);
+        let public_url = controller.public_url().map(|url| url.origin());
         let entrance = Entrance { bound: Some(bound), local_secret: Some(secret.clone()), ..entrance };
         let app = kennel_web::router_at(controller.clone(), entrance);
         let app = app.into_make_service_with_connect_info::<SocketAddr>();

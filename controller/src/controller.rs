@@ -22,9 +22,10 @@ use crate::caller::Caller;
 use crate::happenings::{Happening, Happenings};
 use crate::judge::compare::compare;
 use crate::notifications::Notifier;
-use crate::people::People;
+use crate::people::{KnownUrl, People, PublicUrl};
 use crate::reading;
 use crate::results::inbox;
+use crate::run_names::{self, Named};
 use crate::runs::account::{Account, OpenAccount};
 use crate::runs::active::{ActiveRuns, Stop};
 use crate::runs::agents::Agents;
@@ -48,6 +49,8 @@ pub struct ControllerConfig {
     pub library: Vec<LibraryEntry>,
     /// Suites that ship with Kennel.
     pub suites: Vec<LibraryEntry>,
+    /// What browsers call this Kennel, where that is given at start; it then cannot be changed in the browser.
+    pub public_url: Option<PublicUrl>,
     /// How long an agent keeps load and faults alive without hearing from here; also how long an agent may be silent
     /// while its load is on. 5 s unless there is a reason.
     pub lease: Duration,
@@ -153,6 +156,7 @@ pub(crate) struct Inner {
     pub(crate) wake_notifier: Arc<Notify>,
     pub(crate) active: ActiveRuns,
     pub(crate) people: People,
+    pub(crate) public_url: Arc<KnownUrl>,
     pub(crate) suites: ActiveSuites,
     pub(crate) summaries: Summaries,
     /// Cancelled when no new run may start.
@@ -195,6 +199,7 @@ impl Controller {
         let happenings = Happenings::default();
         let queue = Queue::new(happenings.clone(), store.queue_fronts().await?);
         let people = People::new(store.has_admin().await?);
+        let public_url = KnownUrl::new(config.public_url.clone(), store.public_url().await?.as_deref());
         let inner = Arc::new(Inner {
             config,
             kept_targets,
@@ -205,6 +210,7 @@ impl Controller {
             schedules: Schedules::new(clock),
             wake_notifier: Arc::default(),
             people,
+            public_url: Arc::new(public_url),
             active: ActiveRuns::default(),
             suites: ActiveSuites::default(),
             summaries: Summaries::default(),
@@ -230,7 +236,8 @@ impl Controller {
                 () = unattended.cancelled() => {}
             }
         });
-        let notifier = Notifier::new(inner.store.clone(), Arc::clone(&inner.wake_notifier));
+        let notifier =
+            Notifier::new(inner.store.clone(), Arc::clone(&inner.wake_notifier), Arc::clone(&inner.public_url));
         inner.links.spawn(notifier.work(inner.happenings.listen(), inner.unattended.clone()));
         let controller = Self { inner };
         controller.resume_suites().await?;
@@ -432,25 +439,11 @@ impl Controller {
     /// # Errors
     /// When nothing matches, several do, or the store cannot be read.
     pub async fn find_run(&self, text: &str) -> Result<RunId, FindError> {
-        let text = text.trim();
-        let not_found = || FindError::NotFound { text: text.to_owned() };
-        let back = match text.strip_prefix("last") {
-            Some("") => Some(0),
-            Some(rest) => Some(rest.strip_prefix('-').and_then(|n| n.parse().ok()).ok_or_else(not_found)?),
-            None => None,
+        let matches = match run_names::read(text)? {
+            Named::Back(back) => self.inner.store.nth_last_run(back).await?.into_iter().collect(),
+            Named::Digits(digits) => self.inner.store.runs_like(&digits).await?,
         };
-        if let Some(back) = back {
-            return self.inner.store.nth_last_run(back).await?.ok_or_else(not_found);
-        }
-        let digits = text.replace('-', "").to_ascii_lowercase();
-        if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(not_found());
-        }
-        match self.inner.store.runs_like(&digits).await?.as_slice() {
-            [] => Err(not_found()),
-            [run] => Ok(*run),
-            matches => Err(FindError::Ambiguous { text: text.to_owned(), matches: matches.to_vec() }),
-        }
+        run_names::only(text, matches)
     }
 
     /// A run second by second, per request name and for `all`.

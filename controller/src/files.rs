@@ -72,6 +72,22 @@ pub enum FileError {
         /// The name.
         name: String,
     },
+    /// The new name is that of runs that are not its own.
+    #[error("runs of another {kind} named `{name}` are kept, and the two histories would mix; choose another name")]
+    InHistory {
+        /// What was to be renamed.
+        kind: FileKind,
+        /// The name.
+        name: String,
+    },
+    /// It is in use.
+    #[error("a run of the {kind} `{name}` waits or is under way; rename it once that is over, or cancel the run")]
+    UnderWay {
+        /// What was to be renamed.
+        kind: FileKind,
+        /// Its name.
+        name: String,
+    },
     /// The file's name stands where it cannot be replaced by itself.
     #[error("the {kind} `{name}` does not say its name in one place; change `name` in its text instead")]
     NoPlainName {
@@ -226,22 +242,34 @@ impl Controller {
             _ => None,
         };
         let change = match renamed {
+            Some(old) if kind == FileKind::Target && self.inner.queue.wants(old) => Change::UnderWay,
             Some(old) => store.rename_file(kind, (old, &name), draft, request.expected).await?,
             None => store.save_file(kind, &name, draft, request.expected).await?,
+        };
+        let followed = match &change {
+            Change::Renamed { followed, .. } => followed.clone(),
+            _ => Vec::new(),
         };
         let saved = made(change, kind, editing.unwrap_or(&name), &name, &request.source)?;
         let what = renamed.map_or_else(|| "save".to_owned(), |old| format!("rename from `{old}`"));
         self.tell_file(caller, kind, &saved.name, &what, &format!("version {} {message}", saved.version)).await?;
         if let Some(old) = renamed {
             self.inner.happenings.tell(Happening::FileChanged(kind, old.to_owned()));
+            self.inner.happenings.tell(Happening::SchedulesChanged);
+            for (kind, name) in followed {
+                let why = format!("follow `{old}`");
+                self.tell_file(caller, kind, &name, &why, &format!("is now `{}`", saved.name)).await?;
+            }
         }
         Ok(saved)
     }
 
-    /// Gives a file another name; its versions go with it, and a version with the new name follows them.
+    /// Gives a file another name: its versions, its runs, and whatever knows it by name go with it, and a version with the
+    /// new name follows.
     ///
     /// # Errors
-    /// When there is no such file, the name is no name or taken, or the file was changed in the meantime.
+    /// When there is no such file, the name is no name or taken, runs of another file have it, a run is under way, or the
+    /// file was changed in the meantime.
     pub async fn rename_file(
         &self,
         caller: &Caller,
@@ -412,7 +440,10 @@ fn made(change: Change, kind: FileKind, edited: &str, name: &str, yours: &str) -
             current: current.map(Box::new),
             yours: yours.to_owned(),
         }),
+        Change::Renamed { saved, .. } => Ok(saved),
         Change::Taken => Err(FileError::Taken { kind, name: name.to_owned() }),
+        Change::InHistory => Err(FileError::InHistory { kind, name: name.to_owned() }),
+        Change::UnderWay => Err(FileError::UnderWay { kind, name: edited.to_owned() }),
     }
 }
 

@@ -17,6 +17,7 @@ mod queueing;
 mod reading;
 mod recording;
 mod results;
+mod run_names;
 mod runs;
 mod schedules;
 mod store;

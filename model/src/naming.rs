@@ -2,6 +2,8 @@
 
 use saphyr::{LoadableYamlNode as _, MarkedYaml, Scalar, YamlData};
 
+use crate::api::FileKind;
+
 /// Longest name, in characters.
 pub const LONGEST_NAME: usize = 200;
 
@@ -48,6 +50,44 @@ pub fn renamed(source: &str, name: &str) -> Option<String> {
     let nodes = MarkedYaml::load_from_str(source).ok()?;
     let node = value(nodes.first()?, "name")?;
     text(node)?;
+    replaced(source, node, name)
+}
+
+/// A file of kind `holder` that refers to the file `from` of `kind` as it says `to` instead; everything else stays as it
+/// is. `None` when it does not refer to it.
+#[must_use]
+pub fn referring_to(source: &str, holder: FileKind, kind: FileKind, (from, to): (&str, &str)) -> Option<String> {
+    let nodes = MarkedYaml::load_from_str(source).ok()?;
+    let top = nodes.first()?;
+    let mut found = Vec::new();
+    match (holder, kind) {
+        (FileKind::Experiment | FileKind::Suite, FileKind::Target) => found.extend(value(top, "target")),
+        (FileKind::Suite, FileKind::Experiment) => steps(top, &mut found),
+        _ => {}
+    }
+    found.retain(|node| text(node).as_deref() == Some(from));
+    // From the end, so that the places of those before it stay.
+    found.sort_by_key(|node| std::cmp::Reverse(node.span.start.index()));
+    let mut changed = (!found.is_empty()).then(|| source.to_owned())?;
+    for node in found {
+        changed = replaced(&changed, node, to)?;
+    }
+    Some(changed)
+}
+
+/// What the steps below a node say for `experiment`.
+fn steps<'a, 'input>(node: &'a MarkedYaml<'input>, found: &mut Vec<&'a MarkedYaml<'input>>) {
+    for part in ["set_up", "steps", "parallel", "tear_down"] {
+        let Some(YamlData::Sequence(listed)) = value(node, part).map(|node| &node.data) else { continue };
+        for step in listed {
+            found.extend(value(step, "experiment"));
+            steps(step, found);
+        }
+    }
+}
+
+/// The text with another scalar in a node's place.
+fn replaced(source: &str, node: &MarkedYaml<'_>, name: &str) -> Option<String> {
     let place = |index: usize| source.char_indices().nth(index).map_or(source.len(), |(at, _)| at);
     let (start, end) = (place(node.span.start.index()), place(node.span.end.index()));
     // A scalar's span may reach over the space and the comment behind it.
@@ -126,6 +166,22 @@ mod tests {
     fn a_field_is_read_from_a_file_that_is_not_valid() {
         assert_eq!(field("name: a\ndescription: >-\n  two\n  lines\n", "description").as_deref(), Some("two lines"));
         assert_eq!(field("name: [", "name"), None);
+    }
+
+    #[test]
+    fn what_refers_to_a_file_follows_its_name() {
+        let suite = "name: pay\ntarget: pay\nset_up: [{experiment: 'pay'}]\nsteps:\n  - {name: pay, experiment: pay} # pay\n  \
+                     - parallel:\n      - experiment: \"pay\" # é\n      - {experiment: other}\n  - {name: w, command: pay}\n";
+        let follow = |kind| referring_to(suite, FileKind::Suite, kind, ("pay", "pay: now"));
+        assert_eq!(
+            follow(FileKind::Experiment).unwrap(),
+            "name: pay\ntarget: pay\nset_up: [{experiment: \"pay: now\"}]\nsteps:\n  - {name: pay, experiment: \"pay: now\"} # pay\n  \
+             - parallel:\n      - experiment: \"pay: now\" # é\n      - {experiment: other}\n  - {name: w, command: pay}\n"
+        );
+        assert!(follow(FileKind::Target).unwrap().starts_with("name: pay\ntarget: \"pay: now\"\nset_up"));
+        assert_eq!(follow(FileKind::Suite), None);
+        assert_eq!(referring_to(suite, FileKind::Suite, FileKind::Experiment, ("none", "b")), None);
+        assert_eq!(referring_to("target: {name: a}\n", FileKind::Experiment, FileKind::Target, ("a", "b")), None);
     }
 
     proptest! {

@@ -1,18 +1,10 @@
 //! Addresses of pages with what is chosen on them: filters live in the URL.
 
-use axum::http::{HeaderMap, header};
-
 /// A path with the choices that are not empty.
 pub(crate) fn with_choices(path: &str, choices: &[(&str, &str)]) -> String {
     let chosen = choices.iter().filter(|(_, value)| !value.is_empty());
     let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(chosen).finish();
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
-}
-
-/// This server's address as the browser knows it, for commands to copy.
-pub(crate) fn origin(headers: &HeaderMap) -> String {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    format!("http://{host}")
 }
 
 #[cfg(test)]

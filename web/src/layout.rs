@@ -24,11 +24,18 @@ pub(crate) struct Visitor {
     csrf: String,
     /// Whether there are no accounts yet.
     open: bool,
+    /// This Kennel's address as the visitor knows it.
+    origin: String,
 }
 
 impl From<&Visit> for Visitor {
     fn from(visit: &Visit) -> Self {
-        Self { caller: visit.known().cloned(), csrf: visit.csrf().to_owned(), open: visit.is_open() }
+        Self {
+            caller: visit.known().cloned(),
+            csrf: visit.csrf().to_owned(),
+            open: visit.is_open(),
+            origin: visit.origin().to_owned(),
+        }
     }
 }
 
@@ -36,6 +43,11 @@ impl From<&Visit> for Visitor {
 pub(crate) async fn visit(request: Request, next: Next) -> Response {
     let visitor = request.extensions().get::<Visit>().map(Visitor::from).unwrap_or_default();
     VISITOR.scope(Arc::new(visitor), next.run(request)).await
+}
+
+/// This Kennel's address as whoever asked for this page knows it, for links and commands to copy.
+pub(crate) fn origin() -> String {
+    VISITOR.try_with(|visitor| visitor.origin.clone()).unwrap_or_default()
 }
 
 /// An entry of the navigation.
@@ -98,6 +110,11 @@ impl Layout {
     /// Whether there are no accounts yet, so that anyone on this machine may do everything.
     pub(crate) fn is_open(&self) -> bool {
         self.visitor.open
+    }
+
+    /// This Kennel's address, see [`origin`].
+    pub(crate) fn origin(&self) -> &str {
+        &self.visitor.origin
     }
 
     /// Whether that entry is the current one.

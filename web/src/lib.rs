@@ -9,6 +9,7 @@ mod address;
 mod assets;
 mod bars;
 mod file_starts;
+mod form_errors;
 mod headers;
 mod layout;
 mod notation;

@@ -12,6 +12,30 @@ document.addEventListener("click", (event) => {
   if (bar) location.href = bar.dataset.href;
 });
 
+// Where the walk over a matrix goes on after the page with its next part is loaded.
+const ARRIVAL = "kennel-matrix";
+
+function leave(part, from) {
+  const link = document.querySelector(`[data-part="${part}"]`);
+  if (!link) return;
+  try {
+    sessionStorage.setItem(ARRIVAL, JSON.stringify({ part, ...from, path: new URL(link.href).pathname }));
+  } catch {
+    // Without storage the next part opens all the same, and the walk begins at its first cell.
+  }
+  location.assign(link.href);
+}
+
+function arrival() {
+  try {
+    const from = JSON.parse(sessionStorage.getItem(ARRIVAL));
+    sessionStorage.removeItem(ARRIVAL);
+    return from?.path === location.pathname ? from : null;
+  } catch {
+    return null;
+  }
+}
+
 // One cell at a time is in the order of the tab key; arrows move it (WAI-ARIA grid pattern).
 function walk(table) {
   const rows = [...table.querySelectorAll("tbody tr")].map((row) => [...row.querySelectorAll("th, td")].map((cell) => cell.querySelector("a")));
@@ -51,8 +75,21 @@ function walk(table) {
     if (!to) return;
     event.preventDefault();
     const link = to();
-    if (link) go(link);
+    if (link) {
+      go(link);
+      return;
+    }
+    const part = { ArrowUp: "up", ArrowDown: "down", ArrowLeft: "newer", ArrowRight: "older" }[event.key];
+    if (part) leave(part, { column, test: event.target.closest("tr").dataset.testId });
   });
+  const from = arrival();
+  if (from) {
+    const same = table.querySelector(`tr[data-test-id="${CSS.escape(from.test)}"]`);
+    const at = { up: rows.length - 1, down: 0 }[from.part] ?? Math.max(0, [...table.tBodies[0].rows].indexOf(same));
+    const cells = rows[at] ?? [];
+    const link = { newer: cells.findLast(Boolean), older: cells.slice(1).find(Boolean) }[from.part] ?? cells[from.column] ?? cells[0];
+    if (link) go(link);
+  }
   table.addEventListener("focusin", (event) => {
     const link = event.target.closest("tbody a");
     if (link) links.forEach((other) => other.setAttribute("tabindex", other === link ? "0" : "-1"));

@@ -6,45 +6,12 @@ mod support;
 use kennel_controller::Caller;
 use kennel_model::Role;
 use kennel_model::api::{FileKind, LibraryEntry, SaveFile};
-use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode};
+use reqwest::StatusCode;
+use support::browsing::{Answer, client, get, read, submit};
 use support::scripted_agent::Script;
 use support::{House, experiment};
 
 const HOSTILE: &str = "<script>alert(1)</script> / & \"x\"";
-
-struct Answer {
-    status: StatusCode,
-    location: String,
-    body: String,
-}
-
-impl Answer {
-    #[track_caller]
-    fn holds(&self, parts: &[&str]) {
-        for part in parts {
-            assert!(self.body.contains(part), "`{part}` is missing in\n{}", self.body);
-        }
-    }
-}
-
-fn client() -> Client {
-    Client::builder().redirect(Policy::none()).no_proxy().build().expect("a client")
-}
-
-async fn read(response: reqwest::Response) -> Answer {
-    let status = response.status();
-    let location = response.headers().get("location").map_or("", |value| value.to_str().expect("text")).to_owned();
-    Answer { status, location, body: response.text().await.expect("a body of text") }
-}
-
-async fn get(house: &House, path: &str) -> Answer {
-    read(client().get(house.url(path)).send().await.expect("an answer")).await
-}
-
-async fn post(house: &House, path: &str, form: &[(&str, &str)]) -> Answer {
-    read(client().post(house.url(path)).form(form).send().await.expect("an answer")).await
-}
 
 async fn house() -> House {
     let entry = LibraryEntry {
@@ -82,7 +49,7 @@ async fn an_empty_list_teaches_and_a_template_becomes_a_kept_experiment() {
     // Browsers send lines with CR LF.
     let text = typed(&editor).replace('\n', "\r\n");
     let form = [("source", text.as_str()), ("expected", "0"), ("message", "begin"), ("action", "save")];
-    let saved = post(&house, "/experiments/new", &form).await;
+    let saved = submit(&house, "/experiments/new", &form).await;
     assert_eq!(
         (saved.status, saved.location.as_str()),
         (StatusCode::SEE_OTHER, "/experiments/x/edit?saved=1"),
@@ -97,7 +64,7 @@ async fn an_empty_list_teaches_and_a_template_becomes_a_kept_experiment() {
     get(&house, "/experiments").await.holds(&["href=\"/experiments/x/edit\"", "by local", "Whether customers notice"]);
     assert_eq!(get(&house, "/experiments?q=nothing").await.body.matches("href=\"/experiments/x/edit\"").count(), 0);
 
-    let run = post(&house, "/experiments/x/run", &[]).await;
+    let run = submit(&house, "/experiments/x/run", &[]).await;
     assert!(run.status == StatusCode::SEE_OTHER && run.location.starts_with("/runs/"), "{}", run.body);
     assert_eq!(get(&house, "/experiments/new?template=none").await.status, StatusCode::UNPROCESSABLE_ENTITY);
     house.close().await;
@@ -109,7 +76,7 @@ async fn what_is_wrong_is_listed_and_nothing_that_was_typed_is_lost() {
     let wrong = experiment("typed", 8).replace("120/s", "fast") + "# my comment <b>\n";
     for action in ["save", "run", "check"] {
         let form = [("source", wrong.as_str()), ("expected", "0"), ("message", "my message"), ("action", action)];
-        let page = post(&house, "/experiments/new", &form).await;
+        let page = submit(&house, "/experiments/new", &form).await;
         assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY);
         page.holds(&[
             "id=\"problems\"",
@@ -123,7 +90,7 @@ async fn what_is_wrong_is_listed_and_nothing_that_was_typed_is_lost() {
     assert!(house.controller.files(FileKind::Experiment).await.unwrap().is_empty());
     let form = [("source", experiment("typed", 8)), ("action", "check".to_owned())];
     let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let page = post(&house, "/experiments/new", &form).await;
+    let page = submit(&house, "/experiments/new", &form).await;
     assert_eq!(page.status, StatusCode::OK);
     page.holds(&["id=\"valid\""]);
     house.close().await;
@@ -136,7 +103,7 @@ async fn a_conflict_shows_theirs_and_yours_and_saving_again_follows_theirs() {
     save(&house, "night", 16, "bob").await;
     let mine = experiment("night", 24);
     let form = [("source", mine.as_str()), ("expected", "1"), ("message", "mine"), ("action", "save")];
-    let page = post(&house, "/experiments/night/edit", &form).await;
+    let page = submit(&house, "/experiments/night/edit", &form).await;
     assert_eq!(page.status, StatusCode::CONFLICT);
     page.holds(&[
         "id=\"conflict\"",
@@ -148,14 +115,14 @@ async fn a_conflict_shows_theirs_and_yours_and_saving_again_follows_theirs() {
     ]);
     assert_eq!(typed(&page).trim_end(), mine.trim_end());
     let form = [("source", mine.as_str()), ("expected", "2"), ("action", "save")];
-    let saved = post(&house, "/experiments/night/edit", &form).await;
+    let saved = submit(&house, "/experiments/night/edit", &form).await;
     assert_eq!(saved.location, "/experiments/night/edit?saved=3");
 
     // Removed while it was edited: what was typed can be saved as a new one.
-    let removed = post(&house, "/experiments/night/remove", &[("expected", "3")]).await;
+    let removed = submit(&house, "/experiments/night/remove", &[("expected", "3")]).await;
     assert_eq!(removed.status, StatusCode::SEE_OTHER);
     let form = [("source", mine.as_str()), ("expected", "3"), ("action", "save")];
-    let page = post(&house, "/experiments/night/edit", &form).await;
+    let page = submit(&house, "/experiments/night/edit", &form).await;
     assert_eq!(page.status, StatusCode::CONFLICT);
     page.holds(&["id=\"refused\"", "name=\"expected\" value=\"0\"", "action=\"/experiments/new\""]);
     house.close().await;
@@ -182,16 +149,16 @@ async fn versions_are_listed_compared_and_restored() {
     assert!(!get(&house, "/experiments/night/history?all=true").await.body.contains("class=\"gap\""));
     assert_eq!(get(&house, "/experiments/night/history?from=1&to=9").await.status, StatusCode::NOT_FOUND);
 
-    let restored = post(&house, "/experiments/night/restore", &[("version", "1")]).await;
+    let restored = submit(&house, "/experiments/night/restore", &[("version", "1")]).await;
     assert_eq!(restored.location, "/experiments/night/edit?saved=3");
     let file = house.controller.file(FileKind::Experiment, "night").await.unwrap();
     assert_eq!((file.source, file.author), (experiment("night", 8), "local".to_owned()));
 
-    post(&house, "/experiments/night/remove", &[]).await;
+    submit(&house, "/experiments/night/remove", &[]).await;
     get(&house, "/experiments").await.holds(&["Removed (1)", "/experiments/night/history"]);
     get(&house, "/experiments/night/history").await.holds(&["was removed", "id=\"restore-3\""]);
     assert_eq!(get(&house, "/experiments/night/edit").await.status, StatusCode::NOT_FOUND);
-    post(&house, "/experiments/night/restore", &[]).await;
+    submit(&house, "/experiments/night/restore", &[]).await;
     assert_eq!(get(&house, "/experiments/night/edit").await.status, StatusCode::OK);
     house.close().await;
 }
@@ -210,7 +177,7 @@ async fn hostile_names_are_shown_and_lead_to_their_own_pages() {
         assert_eq!(page.status, StatusCode::OK, "{path}");
         assert!(!page.body.contains("<script>alert") && !page.body.contains("<b>eve"), "{path}\n{}", page.body);
     }
-    let removed = post(&house, &format!("/experiments/{encoded}/remove"), &[]).await;
+    let removed = submit(&house, &format!("/experiments/{encoded}/remove"), &[]).await;
     assert_eq!(removed.location, "/experiments");
     for path in ["/experiments/..%2F..%2Fetc%2Fpasswd/edit", "/experiments/%00/edit", "/targets/nope/history"] {
         assert_eq!(get(&house, path).await.status, StatusCode::NOT_FOUND, "{path}");
@@ -226,8 +193,7 @@ async fn an_uploaded_file_is_kept_or_its_problems_are_listed() {
             "--frontier\r\ncontent-disposition: form-data; name=\"file\"; filename=\"<i>night</i>.yaml\"\r\n\r\n{text}\r\n{more}--frontier--\r\n"
         );
         let request = client().post(house.url("/experiments/upload")).body(body);
-        read(request.header("content-type", "multipart/form-data; boundary=frontier").send().await.expect("an answer"))
-            .await
+        read(request.header("content-type", "multipart/form-data; boundary=frontier")).await
     };
     let replace = "--frontier\r\ncontent-disposition: form-data; name=\"replace\"\r\n\r\ntrue\r\n";
     assert_eq!(send(&experiment("night", 8), "").await.location, "/experiments/night/edit?saved=1");
@@ -250,7 +216,7 @@ async fn a_run_of_a_file_that_nobody_keeps_can_be_kept() {
     assert_eq!(typed(&editor).trim_end(), experiment("tried out", 8).trim_end());
     // The page for new runs hands its text over under its own name for it.
     let form = [("experiment", "name: half"), ("file", "x"), ("action", "open")];
-    let opened = post(&house, "/experiments/new", &form).await;
+    let opened = submit(&house, "/experiments/new", &form).await;
     assert_eq!((opened.status, typed(&opened).trim_end()), (StatusCode::OK, "name: half"));
     get(&house, "/runs/new").await.holds(&[
         "id=\"to-editor\"",
@@ -266,7 +232,7 @@ async fn targets_and_suites_are_kept_by_the_same_pages() {
     get(&house, "/targets").await.holds(&["No target yet", "<code>shop</code>"]);
     let source = typed(&get(&house, "/targets/new").await);
     let form = [("source", source.as_str()), ("expected", "0"), ("action", "save")];
-    let saved = post(&house, "/targets/new", &form).await;
+    let saved = submit(&house, "/targets/new", &form).await;
     assert_eq!(saved.location, "/targets/my-system/edit?saved=1", "{}", saved.body);
     get(&house, "/targets").await.holds(&["href=\"/targets/my-system/edit\"", "<code>shop</code>"]);
 
@@ -274,10 +240,10 @@ async fn targets_and_suites_are_kept_by_the_same_pages() {
     assert!(source.contains("steps: []"), "{source}");
     let source = source.replace("steps: []", "steps:\n  - { name: pause, wait: 1s }");
     let form = [("source", source.as_str()), ("expected", "0"), ("action", "save")];
-    let saved = post(&house, "/suites/new", &form).await;
+    let saved = submit(&house, "/suites/new", &form).await;
     assert_eq!(saved.location, "/suites/my%20suite/edit?saved=1", "{}", saved.body);
     let form = [("source", source.as_str()), ("expected", "1"), ("action", "schedule")];
-    let schedule = post(&house, "/suites/my%20suite/edit", &form).await;
+    let schedule = submit(&house, "/suites/my%20suite/edit", &form).await;
     assert_eq!(schedule.location, "/schedules/new?suite=my%20suite");
     house.close().await;
 }

@@ -5,58 +5,15 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use axum::http::header;
 use axum::routing::post;
-use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode};
+use reqwest::StatusCode;
 use support::House;
+use support::browsing::{client, get, read, submit};
 use support::scripted_agent::Script;
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-
-struct Answer {
-    status: StatusCode,
-    location: String,
-    body: String,
-}
-
-impl Answer {
-    #[track_caller]
-    fn holds(&self, parts: &[&str]) {
-        for part in parts {
-            assert!(self.body.contains(part), "`{part}` is missing in\n{}", self.body);
-        }
-    }
-
-    #[track_caller]
-    fn lacks(&self, parts: &[&str]) {
-        for part in parts {
-            assert!(!self.body.contains(part), "`{part}` should not be in\n{}", self.body);
-        }
-    }
-}
-
-async fn read(request: reqwest::RequestBuilder) -> Answer {
-    let response = request.send().await.expect("an answer");
-    let location = response.headers().get(header::LOCATION);
-    let location = location.map_or("", |value| value.to_str().expect("text")).to_owned();
-    Answer { status: response.status(), location, body: response.text().await.expect("text") }
-}
-
-fn client() -> Client {
-    Client::builder().redirect(Policy::none()).timeout(Duration::from_secs(30)).build().expect("a client")
-}
-
-async fn get(house: &House, path: &str) -> Answer {
-    read(client().get(house.url(path))).await
-}
-
-async fn submit(house: &House, path: &str, form: &[(&str, &str)]) -> Answer {
-    read(client().post(house.url(path)).form(form)).await
-}
 
 async fn house() -> House {
     House::open(Script::fast(), 0, Vec::new()).await
@@ -237,13 +194,34 @@ async fn the_log_is_filtered_by_its_address_and_offers_to_send_again() {
 }
 
 #[tokio::test]
-async fn the_public_address_is_checked_before_links_begin_with_it() {
+async fn the_public_url_is_checked_and_then_everything_begins_with_it() {
     let house = house().await;
     let page = submit(&house, "/notifications/settings", &[("public_url", "javascript:alert(1)")]).await;
     assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY);
     page.holds(&["id=\"public_url-error\"", "value=\"javascript:alert(1)\""]);
+    get(&house, "/queue").await.holds(&[&format!("curl http://{}/api", house.address)]);
     let saved = submit(&house, "/notifications/settings", &[("public_url", "https://kennel.example/")]).await;
     assert_eq!(saved.status, StatusCode::SEE_OTHER);
     get(&house, "/notifications").await.holds(&["value=\"https://kennel.example\""]);
+    get(&house, "/queue").await.holds(&["curl https://kennel.example/api"]);
+    let called = read(client().get(house.url("/queue")).header("host", "kennel.example")).await;
+    assert_eq!(called.status, StatusCode::OK, "Kennel answers to its name");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_public_url_given_at_start_wins_and_the_page_says_why() {
+    let house = House::called(Script::fast(), 0, Vec::new(), Some("https://kennel.example")).await;
+    let page = get(&house, "/notifications").await;
+    page.holds(&["<code>https://kennel.example</code>", "<code>--public-url</code>", "wins over anything set here"]);
+    page.lacks(&["name=\"public_url\""]);
+    let refused = submit(&house, "/notifications/settings", &[("public_url", "https://other.example")]).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    refused.holds(&["`https://kennel.example` was given at start, by `--public-url` or KENNEL_PUBLIC_URL, and wins"]);
+    for path in ["/", "/queue", "/suites", "/calendars", "/settings/storage", "/tests", "/import"] {
+        let page = get(&house, path).await;
+        assert!(!page.body.contains(&format!("http://{}", house.address)), "{path}: {}", page.body);
+    }
+    get(&house, "/import").await.holds(&["curl -X POST 'https://kennel.example/api/v1/imports"]);
     house.close().await;
 }

@@ -7,49 +7,12 @@ use std::time::Duration;
 
 use kennel_model::api::{LibraryEntry, LiveEvent};
 use kennel_model::{RunId, RunState, Verdict};
-use reqwest::header::HeaderMap;
-use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode};
+use reqwest::StatusCode;
+use support::browsing::{Answer, client, get, read, submit};
 use support::scripted_agent::Script;
 use support::{House, experiment};
 
 const HOSTILE: &str = "<script>alert(1)</script>";
-
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: String,
-}
-
-impl Answer {
-    #[track_caller]
-    fn holds(&self, parts: &[&str]) {
-        for part in parts {
-            assert!(self.body.contains(part), "`{part}` is missing in\n{}", self.body);
-        }
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().expect("a header of text"))
-    }
-}
-
-fn client() -> Client {
-    Client::builder().redirect(Policy::none()).timeout(Duration::from_secs(20)).build().expect("a client")
-}
-
-async fn read(response: reqwest::Response) -> Answer {
-    let (status, headers) = (response.status(), response.headers().clone());
-    Answer { status, headers, body: response.text().await.expect("a body of text") }
-}
-
-async fn get(house: &House, path: &str) -> Answer {
-    read(client().get(house.url(path)).send().await.expect("an answer")).await
-}
-
-async fn post(house: &House, path: &str, form: &[(&str, &str)]) -> Answer {
-    read(client().post(house.url(path)).form(form).send().await.expect("an answer")).await
-}
 
 fn library() -> Vec<LibraryEntry> {
     let entry = |name: &str| LibraryEntry {
@@ -77,7 +40,7 @@ async fn an_empty_list_teaches_and_its_button_starts_the_demo() {
     page.holds(&["No run yet", "id=\"start-demo\"", "name: &#34;order demo &#38; more&#34;"]);
 
     let source = experiment("order demo & more", 8);
-    let started = post(&house, "/runs/new", &[("experiment", &source), ("file", "demo"), ("action", "start")]).await;
+    let started = submit(&house, "/runs/new", &[("experiment", &source), ("file", "demo"), ("action", "start")]).await;
     assert_eq!(started.status, StatusCode::SEE_OTHER, "{}", started.body);
     let page = get(&house, started.header("location")).await;
     assert_eq!(page.status, StatusCode::OK);
@@ -204,14 +167,14 @@ async fn a_live_run_can_be_halted_with_one_click_and_no_script() {
         "of 10 min",
     ]);
 
-    let halted = post(&house, &format!("/runs/{id}/halt"), &[]).await;
+    let halted = submit(&house, &format!("/runs/{id}/halt"), &[]).await;
     assert_eq!(halted.status, StatusCode::SEE_OTHER);
     assert_eq!(halted.header("location"), format!("/runs/{id}?halting=1"));
     house.until(id, RunState::is_over).await;
     let page = get(&house, halted.header("location")).await;
     page.holds(&["data-verdict=\"halted\""]);
 
-    let again = post(&house, &format!("/runs/{id}/halt"), &[]).await;
+    let again = submit(&house, &format!("/runs/{id}/halt"), &[]).await;
     assert_eq!(again.status, StatusCode::SEE_OTHER, "halting what is over changes nothing");
     house.close().await;
 }
@@ -294,7 +257,7 @@ async fn every_problem_of_a_bad_file_is_listed_with_its_place_and_nothing_starts
         .replace("rate: 120/s", "rate: fast")
         .replace('\n', "\r\n");
     for action in ["start", "validate"] {
-        let page = post(&house, "/runs/new", &[("experiment", &bad), ("action", action)]).await;
+        let page = submit(&house, "/runs/new", &[("experiment", &bad), ("action", action)]).await;
         assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY);
         page.holds(&[
             "id=\"problems\"",
@@ -316,7 +279,7 @@ async fn every_problem_of_a_bad_file_is_listed_with_its_place_and_nothing_starts
 #[tokio::test]
 async fn validating_tells_what_would_happen_and_starts_nothing() {
     let house = house().await;
-    let page = post(&house, "/runs/new", &[("experiment", &experiment("good", 90)), ("action", "validate")]).await;
+    let page = submit(&house, "/runs/new", &[("experiment", &experiment("good", 90)), ("action", "validate")]).await;
     assert_eq!(page.status, StatusCode::OK);
     page.holds(&[
         "id=\"valid\"",
@@ -369,8 +332,8 @@ async fn what_does_not_exist_gets_a_page_that_helps() {
         page.holds(&["id=\"problem\"", "href=\"/\"", "id=\"theme\""]);
     }
     get(&house, unknown).await.holds(&["There is no run 019ab4c6-6f0e-7cc1-8a43-0f6a1c2a7b11."]);
-    assert_eq!(post(&house, &format!("{unknown}/halt"), &[]).await.status, StatusCode::NOT_FOUND);
-    let wrong = post(&house, "/", &[]).await;
+    assert_eq!(submit(&house, &format!("{unknown}/halt"), &[]).await.status, StatusCode::NOT_FOUND);
+    let wrong = submit(&house, "/", &[]).await;
     assert_eq!(wrong.status, StatusCode::METHOD_NOT_ALLOWED);
     wrong.holds(&["Not possible here"]);
     house.close().await;

@@ -4,46 +4,13 @@
 #[allow(dead_code, reason = "each test uses its own part")]
 mod support;
 
-use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode};
+use reqwest::StatusCode;
 use support::House;
+use support::browsing::{Answer, client, get, read, submit};
 use support::scripted_agent::Script;
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'";
 const ESCAPED: &str = "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&apos;";
-
-struct Answer {
-    status: StatusCode,
-    location: String,
-    body: String,
-}
-
-impl Answer {
-    #[track_caller]
-    fn holds(&self, parts: &[&str]) {
-        for part in parts {
-            assert!(self.body.contains(part), "`{part}` is missing in\n{}", self.body);
-        }
-    }
-}
-
-fn client() -> Client {
-    Client::builder().redirect(Policy::none()).build().expect("a client")
-}
-
-async fn read(response: reqwest::Response) -> Answer {
-    let status = response.status();
-    let location = response.headers().get("location").map_or("", |value| value.to_str().expect("text")).to_owned();
-    Answer { status, location, body: response.text().await.expect("a body of text") }
-}
-
-async fn get(house: &House, path: &str) -> Answer {
-    read(client().get(house.url(path)).send().await.expect("an answer")).await
-}
-
-async fn post(house: &House, path: &str, form: &[(&str, &str)]) -> Answer {
-    read(client().post(house.url(path)).form(form).send().await.expect("an answer")).await
-}
 
 async fn house() -> House {
     House::open(Script::fast(), 0, Vec::new()).await
@@ -62,7 +29,7 @@ async fn import(house: &House, suite: &str, file: &str, document: &str) -> Answe
         + &format!("--{boundary}--\r\n");
     let request = client().post(house.url("/import"));
     let request = request.header("content-type", format!("multipart/form-data; boundary={boundary}")).body(body);
-    read(request.send().await.expect("an answer")).await
+    read(request).await
 }
 
 /// A failing and a passing test, named to harm.
@@ -108,14 +75,17 @@ async fn names_from_imported_documents_are_shown_and_never_run() {
     let b = run_of(&import(&house, &suite, "a.xml", &document("second")).await);
     let test = 1;
     let mute = [("reason", HOSTILE), ("owner", HOSTILE), ("expires", "14d")];
-    assert_eq!(post(&house, &format!("/tests/{test}/mute"), &mute).await.status, StatusCode::SEE_OTHER);
-    assert_eq!(post(&house, &format!("/tests/{test}/notes"), &[("text", HOSTILE)]).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(submit(&house, &format!("/tests/{test}/mute"), &mute).await.status, StatusCode::SEE_OTHER);
     assert_eq!(
-        post(&house, &format!("/suite-runs/{a}/notes"), &[("text", HOSTILE)]).await.status,
+        submit(&house, &format!("/tests/{test}/notes"), &[("text", HOSTILE)]).await.status,
         StatusCode::SEE_OTHER
     );
     assert_eq!(
-        post(&house, &format!("/suite-runs/{a}/labels"), &[("labels", HOSTILE)]).await.status,
+        submit(&house, &format!("/suite-runs/{a}/notes"), &[("text", HOSTILE)]).await.status,
+        StatusCode::SEE_OTHER
+    );
+    assert_eq!(
+        submit(&house, &format!("/suite-runs/{a}/labels"), &[("labels", HOSTILE)]).await.status,
         StatusCode::SEE_OTHER
     );
     let encoded = "nightly%20%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%27";
@@ -164,14 +134,14 @@ async fn what_fails_is_found_from_the_failing_page_down_to_its_trace() {
 async fn a_mute_keeps_what_was_typed_until_it_is_right_and_can_be_ended() {
     let house = house().await;
     run_of(&import(&house, "nightly", "a.xml", &document("x")).await);
-    let wrong = post(&house, "/tests/1/mute", &[("reason", "issue 7"), ("owner", "ann"), ("expires", "soon")]).await;
+    let wrong = submit(&house, "/tests/1/mute", &[("reason", "issue 7"), ("owner", "ann"), ("expires", "soon")]).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
     wrong.holds(&["value=\"issue 7\"", "value=\"soon\"", "id=\"expires-error\""]);
-    let right = post(&house, "/tests/1/mute", &[("reason", "issue 7"), ("owner", "ann"), ("expires", "2d")]).await;
+    let right = submit(&house, "/tests/1/mute", &[("reason", "issue 7"), ("owner", "ann"), ("expires", "2d")]).await;
     assert_eq!(right.location, "/tests/1");
     get(&house, "/muted").await.holds(&["issue 7", ">ann<"]);
     get(&house, "/failing").await.holds(&["Nothing fails"]);
-    assert_eq!(post(&house, "/tests/1/unmute", &[]).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(submit(&house, "/tests/1/unmute", &[]).await.status, StatusCode::SEE_OTHER);
     get(&house, "/muted").await.holds(&["No test is muted"]);
     house.close().await;
 }
@@ -199,9 +169,9 @@ async fn runs_of_experiments_are_found_by_their_labels_and_notes() {
     let house = house().await;
     let run = house.run(&support::experiment("shoppers", 4)).await;
     let other = house.run(&support::experiment("shoppers", 4)).await;
-    let labels = post(&house, &format!("/runs/{run}/labels"), &[("labels", "release, 100%")]).await;
+    let labels = submit(&house, &format!("/runs/{run}/labels"), &[("labels", "release, 100%")]).await;
     assert_eq!(labels.location, format!("/runs/{run}#notes"));
-    post(&house, &format!("/runs/{run}/notes"), &[("text", "Looked INTO it")]).await;
+    submit(&house, &format!("/runs/{run}/notes"), &[("text", "Looked INTO it")]).await;
     get(&house, &format!("/runs/{run}")).await.holds(&["Looked INTO it", ">release</span>"]);
     for path in ["/?label=release", "/?label=100%25", "/?text=looked+into", "/?label=release&text=into&name=shop"] {
         let page = get(&house, path).await;
@@ -215,11 +185,17 @@ async fn runs_of_experiments_are_found_by_their_labels_and_notes() {
 #[tokio::test]
 async fn the_retention_is_set_in_days_and_gigabytes() {
     let house = house().await;
-    get(&house, "/settings/storage").await.holds(&["value=\"90\"", "value=\"20\""]);
-    let wrong = post(&house, "/settings/storage", &[("days", "soon"), ("gigabytes", "5")]).await;
+    get(&house, "/settings").await.holds(&["href=\"/settings/storage\""]);
+    get(&house, "/settings/storage").await.holds(&[
+        "value=\"90\"",
+        "value=\"20\"",
+        "<dt>Database</dt><dd>",
+        "<dt>Runs of suites</dt><dd>0</dd>",
+    ]);
+    let wrong = submit(&house, "/settings/storage", &[("days", "soon"), ("gigabytes", "5")]).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
     wrong.holds(&["id=\"days-error\"", "value=\"soon\""]);
-    post(&house, "/settings/storage", &[("days", ""), ("gigabytes", "0.5")]).await.holds(&["Saved."]);
+    submit(&house, "/settings/storage", &[("days", ""), ("gigabytes", "0.5")]).await.holds(&["Saved."]);
     get(&house, "/settings/storage").await.holds(&["value=\"0.5\""]);
     house.close().await;
 }

@@ -5,58 +5,14 @@ mod support;
 
 use std::time::Duration;
 
-use axum::http::header;
 use kennel_controller::Caller;
 use kennel_model::api::{CalendarDraft, CalendarWindow, LibraryEntry, QueueKind, ScheduleDraft, WindowRule};
-use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode};
+use reqwest::StatusCode;
+use support::browsing::{client, get, submit};
 use support::scripted_agent::Script;
 use support::{House, experiment};
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'";
-
-struct Answer {
-    status: StatusCode,
-    location: String,
-    body: String,
-}
-
-impl Answer {
-    #[track_caller]
-    fn holds(&self, parts: &[&str]) -> &Self {
-        for part in parts {
-            assert!(self.body.contains(part), "`{part}` is missing in\n{}", self.body);
-        }
-        self
-    }
-
-    #[track_caller]
-    fn lacks(&self, parts: &[&str]) -> &Self {
-        for part in parts {
-            assert!(!self.body.contains(part), "`{part}` should not be in\n{}", self.body);
-        }
-        self
-    }
-}
-
-async fn read(request: reqwest::RequestBuilder) -> Answer {
-    let response = request.send().await.expect("an answer");
-    let location = response.headers().get(header::LOCATION);
-    let location = location.map_or("", |value| value.to_str().expect("text")).to_owned();
-    Answer { status: response.status(), location, body: response.text().await.expect("text") }
-}
-
-fn client() -> Client {
-    Client::builder().redirect(Policy::none()).timeout(Duration::from_secs(30)).build().expect("a client")
-}
-
-async fn get(house: &House, path: &str) -> Answer {
-    read(client().get(house.url(path))).await
-}
-
-async fn submit(house: &House, path: &str, form: &[(&str, &str)]) -> Answer {
-    read(client().post(house.url(path)).form(form)).await
-}
 
 /// A house that knows one experiment, `short`.
 async fn house() -> House {

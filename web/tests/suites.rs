@@ -4,10 +4,10 @@
 mod support;
 
 use kennel_controller::Caller;
-use kennel_model::api::{FileKind, SaveFile};
+use kennel_model::api::{FileKind, QueueKind, SaveFile, ScheduleDraft};
 use reqwest::StatusCode;
-use reqwest::redirect::Policy;
 use support::House;
+use support::browsing::{get, submit};
 use support::scripted_agent::Script;
 
 const HOSTILE: &str = "<script>alert('x')</script> \\\"quoted\\\" ${";
@@ -21,23 +21,10 @@ async fn save(house: &House, source: &str) {
     house.controller.save_file(&Caller::local(), FileKind::Suite, None, request).await.expect("a valid suite");
 }
 
-async fn get(house: &House, path: &str) -> (StatusCode, String) {
-    let answer = reqwest::get(house.url(path)).await.expect("an answer");
-    (answer.status(), answer.text().await.expect("a text"))
-}
-
 async fn page(house: &House, path: &str) -> String {
-    let (status, text) = get(house, path).await;
-    assert_eq!(status, StatusCode::OK, "{path}: {text}");
-    text
-}
-
-/// Sends a form; gives the status, where it leads, and the page.
-async fn send(house: &House, path: &str, form: &[(&str, &str)]) -> (StatusCode, String, String) {
-    let client = reqwest::Client::builder().redirect(Policy::none()).build().expect("a client");
-    let answer = client.post(house.url(path)).form(form).send().await.expect("an answer");
-    let leads = answer.headers().get("location").and_then(|to| to.to_str().ok()).unwrap_or_default().to_owned();
-    (answer.status(), leads, answer.text().await.expect("a text"))
+    let answer = get(house, path).await;
+    assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
+    answer.body
 }
 
 fn assert_shows(text: &str, parts: &[&str]) {
@@ -89,7 +76,7 @@ async fn the_log_of_a_failed_step_stands_open_on_its_runs_page() {
     let log = page(&house, &format!("/suite-runs/{id}/log?path=steps/1&attempt=1")).await;
     assert_shows(&log, &["AssertionError: order 7f3a91c2", "Download"]);
     for bad in ["steps/9", "../../kennel.db", "steps/1%00"] {
-        let (status, _) = get(&house, &format!("/suite-runs/{id}/log?path={bad}")).await;
+        let status = get(&house, &format!("/suite-runs/{id}/log?path={bad}")).await.status;
         assert!(status.is_client_error(), "{bad}: {status}");
     }
     house.close().await;
@@ -104,28 +91,29 @@ async fn a_suite_is_found_run_with_other_values_and_run_again() {
     assert!(page(&house, "/suites?q=nothing+of+the+kind").await.contains("No suite fits"));
     let suite = page(&house, "/suites/shop").await;
     assert_shows(&suite, &["GET /menu/soup", "What is ordered", "It has not run yet", "tear-down: command"]);
-    let (status, _, text) =
-        send(&house, "/suites/shop/run", &[("parameter.dish", "salad"), ("parameter.times", "many")]).await;
-    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    let refused = submit(&house, "/suites/shop/run", &[("parameter.dish", "salad"), ("parameter.times", "many")]).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_shows(
-        &text,
+        &refused.body,
         &["`many` is not a value of type number; expected a number", "value=\"salad\"", "value=\"many\""],
     );
-    let (status, run, _) = send(&house, "/suites/shop/run", &[("parameter.dish", "salad"), ("labels", "mine, ")]).await;
-    assert_eq!(status, StatusCode::SEE_OTHER);
+    let started = submit(&house, "/suites/shop/run", &[("parameter.dish", "salad"), ("labels", "mine, ")]).await;
+    assert_eq!(started.status, StatusCode::SEE_OTHER);
+    let run = started.location;
     let id = run.strip_prefix("/suite-runs/").expect("a run's page").parse().expect("a run");
     house.until_suite_is_over(id).await;
     assert_shows(&page(&house, &run).await, &["data-verdict=\"passed\"", "salad", "mine"]);
-    let (status, again, _) = send(&house, &format!("{run}/rerun"), &[("which", "steps"), ("step", "steps/0")]).await;
-    assert_eq!(status, StatusCode::SEE_OTHER);
+    let started = submit(&house, &format!("{run}/rerun"), &[("which", "steps"), ("step", "steps/0")]).await;
+    assert_eq!(started.status, StatusCode::SEE_OTHER);
+    let again = started.location;
     let id = again.strip_prefix("/suite-runs/").expect("a run's page").parse().expect("a run");
     house.until_suite_is_over(id).await;
     let text = page(&house, &again).await;
     assert_shows(&text, &["passed on attempt 2", &format!("href=\"{run}\" aria-label=\"attempt 1, passed\"")]);
     assert!(!text.contains("<h3>acceptance</h3>"), "only what was asked for runs");
-    let (status, _, text) = send(&house, &format!("{again}/rerun"), &[("which", "failed")]).await;
-    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(text.contains("no step of run"), "{text}");
+    let refused = submit(&house, &format!("{again}/rerun"), &[("which", "failed")]).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    refused.holds(&["no step of run"]);
     // The values of last time stand in the form.
     assert!(page(&house, "/suites/shop?start").await.contains("value=\"salad\""));
     house.close().await;
@@ -160,9 +148,9 @@ steps: [{{name: \"<script>alert(2)</script>\", check: {{url: \"/broken?<u>\"}}}}
 async fn an_empty_list_teaches_and_unknown_suites_say_so() {
     let house = house().await;
     assert_shows(&page(&house, "/suites").await, &["No suite yet", "href=\"/suites/new\""]);
-    let (status, text) = get(&house, "/suites/nobody").await;
-    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(text.contains("There is no suite “nobody”"), "{text}");
+    let missing = get(&house, "/suites/nobody").await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+    missing.holds(&["There is no suite “nobody”"]);
     house.close().await;
 }
 
@@ -174,9 +162,27 @@ async fn a_run_under_way_can_be_cancelled_from_its_page() {
         .await;
     let text = page(&house, &format!("/suite-runs/{id}")).await;
     assert_shows(&text, &["data-follow=\"true\"", "id=\"cancel\""]);
-    let (status, back, _) = send(&house, &format!("/suite-runs/{id}/cancel"), &[]).await;
-    assert_eq!((status, back), (StatusCode::SEE_OTHER, format!("/suite-runs/{id}?cancelling=1")));
+    let cancelled = submit(&house, &format!("/suite-runs/{id}/cancel"), &[]).await;
+    let back = format!("/suite-runs/{id}?cancelling=1");
+    assert_eq!((cancelled.status, cancelled.location), (StatusCode::SEE_OTHER, back));
     house.until_suite_is_over(id).await;
     assert_shows(&page(&house, &format!("/suite-runs/{id}")).await, &["data-verdict=\"halted\"", "cancelled by local"]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_list_tells_when_a_suite_runs_next() {
+    let house = house().await;
+    save(&house, BROKEN).await;
+    assert_shows(&page(&house, "/suites").await, &["not scheduled"]);
+    for (name, cron) in [("yearly", "0 5 1 1 *"), ("each minute", "* * * * *")] {
+        let draft = ScheduleDraft::new(name.into(), QueueKind::Suite, "shop".into(), cron.into(), "UTC".into());
+        house.controller.save_schedule(None, draft, &Caller::local()).await.expect("a valid schedule");
+    }
+    let schedules = house.controller.schedules().await.expect("a readable store");
+    let soonest = schedules.iter().find(|schedule| schedule.draft.name == "each minute").expect("a schedule");
+    let list = page(&house, "/suites").await;
+    assert_shows(&list, &[&format!("<a href=\"/schedules/{}\" title=\"Schedule each minute\">", soonest.id)]);
+    assert!(!list.contains("yearly"), "only the next occurrence is told:\n{list}");
     house.close().await;
 }

@@ -14,13 +14,17 @@ use crate::server::{Server, ServerError};
 pub(super) async fn run(places: &Places, arguments: ServeArguments) -> Result<ExitCode, Failure> {
     let listen = arguments.listen;
     let file = crate::agent_file::read(places, arguments.agent_config.as_deref())?;
+    let public_url = arguments.public_url.clone();
     let entrance = entrance(arguments)?;
     let mut interrupt =
         Interrupt::listen().map_err(|e| Failure::could_not_run(format!("cannot listen for signals: {e}")))?;
-    let server = Server::start_at(places, listen, Vec::new(), file, entrance).await.map_err(|error| match error {
-        ServerError::Open { .. } => Failure::bad_input(error.to_string(), Vec::new()),
-        error => Failure::could_not_run(error.to_string()),
-    })?;
+    let server =
+        Server::start_at(places, listen, Vec::new(), file, (entrance, public_url)).await.map_err(
+            |error| match error {
+                ServerError::Open { .. } => Failure::bad_input(error.to_string(), Vec::new()),
+                error => Failure::could_not_run(error.to_string()),
+            },
+        )?;
     print(&format!("Kennel is at {} (data in {}); Ctrl-C stops it", server.url, places.data().display()));
     interrupt.came().await;
     server.stop().await;
@@ -59,5 +63,5 @@ fn entrance(arguments: ServeArguments) -> Result<Entrance, Failure> {
     if let Some(settings) = &sign_on {
         settings.check().map_err(|error| Failure::bad_input(error.to_string(), Vec::new()))?;
     }
-    Ok(Entrance { public_url: arguments.public_url, sign_on, client_secret, ..Entrance::default() })
+    Ok(Entrance { sign_on, client_secret, ..Entrance::default() })
 }

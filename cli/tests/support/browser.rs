@@ -141,6 +141,21 @@ impl Browser {
         self.client.active_element().await.unwrap().send_keys(keys).await.unwrap();
     }
 
+    /// Drags a file from outside over an element and lets it go there.
+    pub async fn drop_file(&self, css: &str, file: &Path) {
+        let place = format!(
+            "const element = document.querySelector('{css}'); element.scrollIntoView({{ block: 'center' }});
+             const box = element.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2];"
+        );
+        let place = self.script(&place).await;
+        for kind in ["dragEnter", "dragOver", "drop"] {
+            let data = json!({ "items": [], "files": [file], "dragOperationsMask": 1 });
+            let parameters = json!({ "type": kind, "x": place[0], "y": place[1], "data": data });
+            let body = json!({ "cmd": "Input.dispatchDragEvent", "params": parameters });
+            self.client.issue_cmd(DevTools(body)).await.unwrap();
+        }
+    }
+
     /// Fills a field by its CSS selector, in place of what it held.
     pub async fn fill(&self, css: &str, text: &str) {
         let element = self.client.wait().at_most(Duration::from_secs(20)).for_element(Locator::Css(css)).await;

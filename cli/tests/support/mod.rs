@@ -313,3 +313,33 @@ impl HttpProcess {
         )
     }
 }
+
+/// Runs `bench/pages.py`.
+pub fn bench(arguments: &[&str]) -> Output {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench/pages.py");
+    let output = Command::new("python3").arg("-B").arg(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    output
+}
+
+/// Fills a data directory as years of use would: three of ten runs are of experiments, the others of suites.
+pub fn fill(kennel: &Kennel, runs: u32, suites: u32, tests: u32) {
+    let server = HttpProcess::start();
+    // One real run is the model of the others.
+    kennel.experiment(
+        0,
+        &format!(
+            "version: 1
+name: model
+target: {}
+load: {{ model: open, stages: [{{ rate: 20/s, duration: 2s }}] }}
+scenarios: [{{ name: visitors, steps: [{{ name: version, path: /version }}] }}]
+objectives: ['p50 < 5s']
+",
+            server.target("")
+        ),
+    );
+    let counts = [runs, suites, tests].map(|count| count.to_string());
+    let data = kennel.dir().to_str().unwrap();
+    bench(&["fill", data, "--runs", &counts[0], "--suites", &counts[1], "--tests", &counts[2]]);
+}

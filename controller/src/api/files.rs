@@ -366,7 +366,10 @@ impl From<FileError> for Refusal {
             | FileError::OtherName { .. }
             | FileError::NoPlainName { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             FileError::NotFound { .. } => StatusCode::NOT_FOUND,
-            FileError::Conflict { .. } | FileError::Taken { .. } => StatusCode::CONFLICT,
+            FileError::Conflict { .. }
+            | FileError::Taken { .. }
+            | FileError::InHistory { .. }
+            | FileError::UnderWay { .. } => StatusCode::CONFLICT,
             FileError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         match error {

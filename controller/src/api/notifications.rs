@@ -354,7 +354,7 @@ pub(super) async fn settings(
     caller: Caller,
 ) -> Result<Json<NotificationSettings>, Refusal> {
     need(&caller, Role::Operator)?;
-    Ok(Json(state.controller.notification_settings().await?))
+    Ok(Json(state.controller.notification_settings()))
 }
 
 /// Change what all notifications have in common
@@ -364,7 +364,7 @@ pub(super) async fn settings(
         (status = 200, body = NotificationSettings),
         (status = 400, body = ApiProblem),
         (status = 403, body = ApiProblem),
-        (status = 422, description = "The address is none", body = ApiProblem),
+        (status = 422, description = "The URL is none, or another one was given at start", body = ApiProblem),
     )
 )]
 pub(super) async fn change_settings(
@@ -373,5 +373,5 @@ pub(super) async fn change_settings(
     Body(settings): Body<NotificationSettings>,
 ) -> Result<Json<NotificationSettings>, Refusal> {
     need(&caller, Role::Admin)?;
-    Ok(Json(state.controller.save_notification_settings(&caller, settings).await?))
+    Ok(Json(state.controller.save_notification_settings(&caller, &settings).await?))
 }

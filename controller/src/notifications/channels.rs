@@ -9,15 +9,15 @@ use kennel_model::api::{
     NotificationSubject, RuleFilter, RuleView, Timing, WriteChannel, WriteRule,
 };
 use kennel_notifications::destination::Destination;
-use kennel_notifications::message::{Message, line};
+use kennel_notifications::message::Message;
 use kennel_notifications::problem::{FieldProblem, FieldProblems};
 use kennel_notifications::rule;
 use kennel_notifications::timing::next_digest;
-use url::Url;
 
 use super::{digests, text};
 use crate::caller::Caller;
 use crate::controller::Controller;
+use crate::people::PublicUrlError;
 use crate::store::{DeliveryFilter, NewDelivery, StoreError, StoredChannel, StoredRule};
 
 /// How long whoever tries a channel out waits for what comes of it.
@@ -157,9 +157,8 @@ impl Controller {
             return Err(NotificationError::SwitchedOff { name: channel.name });
         }
         let message = trial(&channel.name, &caller.name);
-        let settings = self.inner.store.notification_settings().await?;
         let delivery = RunId::new().to_string();
-        let body = channel.destination.render(&message, &delivery, settings.public_url.as_deref());
+        let body = channel.destination.render(&message, &delivery, self.inner.public_url.origin().as_deref());
         let now = text(Timestamp::now());
         let new = NewDelivery {
             id: delivery.clone(),
@@ -274,7 +273,8 @@ impl Controller {
         let from =
             stored.as_ref().filter(|rule| rule.rule.timing != Timing::Immediately).map(|rule| rule.digest_from.clone());
         let rule = stored.map_or(everything, |stored| stored.rule);
-        Ok(digests::preview(&self.inner.store, &rule, from.as_deref()).await?)
+        let public_url = self.inner.public_url.origin();
+        Ok(digests::preview(&self.inner.store, &rule, from.as_deref(), public_url.as_deref()).await?)
     }
 
     /// What was sent and is to be sent, newest first.
@@ -314,45 +314,26 @@ impl Controller {
     }
 
     /// What all notifications have in common.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn notification_settings(&self) -> Result<NotificationSettings, StoreError> {
-        self.inner.store.notification_settings().await
+    #[must_use]
+    pub fn notification_settings(&self) -> NotificationSettings {
+        NotificationSettings { public_url: self.inner.public_url.origin(), given_at_start: self.is_public_url_given() }
     }
 
     /// Keeps what all notifications have in common.
     ///
     /// # Errors
-    /// When the public address is none or the store fails.
+    /// When the public URL is none, another one was given at start, or the store fails.
     pub async fn save_notification_settings(
         &self,
         caller: &Caller,
-        settings: NotificationSettings,
+        settings: &NotificationSettings,
     ) -> Result<NotificationSettings, NotificationError> {
-        let public_url = match settings.public_url.as_deref().map(str::trim).filter(|url| !url.is_empty()) {
-            Some(url) => Some(public_url(url).map_err(|message| NotificationError::field("public_url", message))?),
-            None => None,
-        };
-        let settings = NotificationSettings { public_url };
-        self.inner.store.save_notification_settings(&settings).await?;
-        let detail = settings.public_url.as_deref().unwrap_or("none");
-        self.record(caller, "set the public address", "notifications", detail).await?;
-        Ok(settings)
+        match self.set_public_url(caller, settings.public_url.as_deref().unwrap_or_default()).await {
+            Ok(()) => Ok(self.notification_settings()),
+            Err(PublicUrlError::Store(error)) => Err(error.into()),
+            Err(error) => Err(NotificationError::field("public_url", error.to_string())),
+        }
     }
-}
-
-/// The address under which people reach this server, as links in messages begin.
-fn public_url(text: &str) -> Result<String, String> {
-    let wrong = |why: &str| format!("`{}` {why}; expected one such as `https://kennel.example.org`", line(text));
-    let url = Url::parse(text).map_err(|_| wrong("is no address"))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(wrong("is no address that a browser opens"));
-    }
-    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong("holds more than an address"));
-    }
-    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 fn view(channel: StoredChannel) -> ChannelView {
@@ -390,21 +371,5 @@ fn trial(channel: &str, who: &str) -> Message {
         sentences: vec![format!("{who} tries this channel out. If you can read this, it works.")],
         sections: Vec::new(),
         link: Some("/notifications".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_public_address_is_one_that_links_can_begin_with() {
-        assert_eq!(public_url("https://kennel.example.org/").unwrap(), "https://kennel.example.org");
-        assert_eq!(public_url("http://10.0.0.1:8080/kennel/").unwrap(), "http://10.0.0.1:8080/kennel");
-        for text in
-            ["kennel.example.org", "javascript:alert(1)", "https://a?b", "https://u:p@a", "mailto:a@b", "https://a#b"]
-        {
-            assert!(public_url(text).unwrap_err().contains("expected one such as"), "{text}");
-        }
     }
 }

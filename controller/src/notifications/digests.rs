@@ -50,7 +50,12 @@ impl Notifier {
 }
 
 /// What a rule's digest would say now, since its last one; the last day or week, for a rule that tells at once.
-pub(super) async fn preview(store: &Store, rule: &WriteRule, from: Option<&str>) -> Result<DigestView, StoreError> {
+pub(super) async fn preview(
+    store: &Store,
+    rule: &WriteRule,
+    from: Option<&str>,
+    public_url: Option<&str>,
+) -> Result<DigestView, StoreError> {
     let now = Timestamp::now();
     let back = match rule.timing {
         Timing::Daily { .. } => SignedDuration::from_hours(24),
@@ -58,8 +63,7 @@ pub(super) async fn preview(store: &Store, rule: &WriteRule, from: Option<&str>)
     };
     let from = from.map_or_else(|| text(now - back), str::to_owned);
     let message: Message = digest(store, rule, &from, &text(now)).await?.message();
-    let settings = store.notification_settings().await?;
-    let text = message.text(settings.public_url.as_deref());
+    let text = message.text(public_url);
     Ok(DigestView { title: message.title, text, sections: message.sections })
 }
 
@@ -173,6 +177,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::people::KnownUrl;
     use crate::store::arranged;
     use kennel_model::api::{DeliveryState, NotificationEvent, Secret};
     use kennel_notifications::destination::Destination;
@@ -182,7 +187,7 @@ mod tests {
         let store = Store::open(&dir.path().join("kennel.db")).await.unwrap();
         let slack = Destination::Slack { url: Secret("https://hooks.slack.example/x".to_owned()) };
         store.save_channel(None, "team", &slack, false, true).await.unwrap();
-        (dir, Notifier::new(store, Arc::default()))
+        (dir, Notifier::new(store, Arc::default(), Arc::new(KnownUrl::new(None, None))))
     }
 
     fn rule(timing: Timing, only: RuleFilter) -> WriteRule {
@@ -247,7 +252,7 @@ mod tests {
         }
         notifier.tell().await.unwrap();
         let only = RuleFilter { suite: "nightly".to_owned(), branch: "main".to_owned(), ..RuleFilter::default() };
-        let shown = preview(store, &rule(Timing::Immediately, only), None).await.unwrap();
+        let shown = preview(store, &rule(Timing::Immediately, only), None, None).await.unwrap();
         assert!(
             shown.text.contains("nightly on main, since")
                 && !shown.text.contains("dev")
@@ -256,7 +261,7 @@ mod tests {
             shown.text
         );
         assert_eq!(shown.title, "Kennel digest: 1 failing, 1 run");
-        let all = preview(store, &rule(Timing::Immediately, RuleFilter::default()), None).await.unwrap();
+        let all = preview(store, &rule(Timing::Immediately, RuleFilter::default()), None, None).await.unwrap();
         assert_eq!(all.title, "Kennel digest: 3 failing, 3 runs");
     }
 }

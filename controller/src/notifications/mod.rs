@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use channels::{DeliveryQuery, NotificationError};
 
 use crate::happenings::Happening;
+use crate::people::KnownUrl;
 use crate::store::{Due, Store, StoreError, Tried};
 
 /// Longest time between two looks at what is due, should a happening have been missed.
@@ -44,13 +45,15 @@ pub(crate) struct Notifier {
     pub(crate) store: Store,
     /// Told when a channel, a rule or a delivery was changed.
     pub(crate) wake: Arc<Notify>,
+    /// How links begin.
+    public_url: Arc<KnownUrl>,
     courier: Arc<OnceCell<Courier>>,
     forgotten_at: Option<Timestamp>,
 }
 
 impl Notifier {
-    pub(crate) fn new(store: Store, wake: Arc<Notify>) -> Self {
-        Self { store, wake, courier: Arc::default(), forgotten_at: None }
+    pub(crate) fn new(store: Store, wake: Arc<Notify>, public_url: Arc<KnownUrl>) -> Self {
+        Self { store, wake, public_url, courier: Arc::default(), forgotten_at: None }
     }
 
     /// Works until `stop`, or until its controller is dropped. What is being sent then is sent again after the next start.

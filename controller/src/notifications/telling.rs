@@ -137,9 +137,8 @@ impl Notifier {
         };
         let now = Timestamp::now();
         let send_at = rule.rule.quiet_hours.as_ref().and_then(|quiet| quiet_until(quiet, now)).unwrap_or(now);
-        let settings = self.store.notification_settings().await?;
         let id = RunId::new().to_string();
-        let body = channel.destination.render(message, &id, settings.public_url.as_deref());
+        let body = channel.destination.render(message, &id, self.public_url.origin().as_deref());
         Ok(Some(NewDelivery {
             channel: channel.id,
             channel_name: channel.name,
@@ -296,6 +295,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::people::KnownUrl;
     use crate::store::{DeliveryFilter, arranged};
     use kennel_model::Verdict;
     use kennel_model::api::{Secret, WriteRule};
@@ -316,7 +316,7 @@ mod tests {
             enabled: true,
         };
         store.save_rule(None, &rule, "2026-01-01T00:00:00.000Z", None).await.unwrap();
-        let notifier = Notifier::new(store.clone(), Arc::default());
+        let notifier = Notifier::new(store.clone(), Arc::default(), Arc::new(KnownUrl::new(None, None)));
         for (second, (verdict, tests)) in runs.iter().enumerate() {
             let at = format!("2026-01-01T00:00:{second:02}.000Z");
             let run = arranged::SuiteRun { suite: "nightly", at, verdict: *verdict, labels: &["branch:main"], tests };
@@ -388,7 +388,7 @@ mod tests {
             ("2026-01-04T02:00:00Z", "skipped"),
         ];
         arranged::schedule(&store, "every night", &due).await;
-        let notifier = Notifier::new(store.clone(), Arc::default());
+        let notifier = Notifier::new(store.clone(), Arc::default(), Arc::new(KnownUrl::new(None, None)));
         notifier.tell().await.unwrap();
         // Kennel was down for a day: one message tells of all that.
         let hours: Vec<String> = (10..20).map(|hour| format!("2026-01-05T{hour}:00:00Z")).collect();

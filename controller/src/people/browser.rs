@@ -20,7 +20,7 @@ use tower_sessions::{Session, SessionStore};
 use url::Url;
 
 use super::accounts::later;
-use super::{Entrance, PeopleError, Why};
+use super::{Entrance, PeopleError, Visit, Why};
 use crate::Controller;
 use crate::store::{Store, StoreError, StoredSession, now};
 
@@ -127,7 +127,7 @@ pub struct Browser {
     entrance: Arc<Entrance>,
     address: Option<IpAddr>,
     agent: String,
-    host: String,
+    origin: String,
 }
 
 impl<S: Sync> FromRequestParts<S> for Browser {
@@ -140,7 +140,7 @@ impl<S: Sync> FromRequestParts<S> for Browser {
             entrance: parts.extensions.get::<Arc<Entrance>>().cloned().ok_or(Why::NotLoggedIn)?,
             address: address(parts.extensions.get()),
             agent: header(header::USER_AGENT).unwrap_or("unknown").chars().take(LONGEST_NAME).collect(),
-            host: header(header::HOST).unwrap_or("localhost").to_owned(),
+            origin: parts.extensions.get::<Visit>().ok_or(Why::NotLoggedIn)?.origin().to_owned(),
         })
     }
 }
@@ -176,8 +176,8 @@ impl Browser {
 
     /// This Kennel's address as the browser knows it.
     #[must_use]
-    pub fn origin(&self) -> String {
-        self.entrance.origin(&self.host)
+    pub fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// Logs the browser in. Its session gets a new identity, so that one that somebody planted is worth nothing.

@@ -20,7 +20,7 @@ use tower_sessions::{Expiry, Session, SessionManagerLayer};
 use super::browser::{LONGEST, Sessions, address, held};
 use super::live::{Proof, while_allowed};
 use super::tokens::{LOCAL, Recognised};
-use super::{Entrance, PeopleError, csrf};
+use super::{Entrance, PeopleError, PublicUrl, csrf};
 use crate::api::access::{Access, Need};
 use crate::api::refuse;
 use crate::{Caller, Controller};
@@ -35,11 +35,14 @@ pub struct Visit {
     /// What forms send along; empty where no cookie vouches for the caller.
     csrf: String,
     open: bool,
+    /// Where this Kennel is, as whoever asks knows it.
+    origin: String,
 }
 
 impl Visit {
     fn nobody(open: bool) -> Self {
-        Self { caller: None, owner: String::new(), scope: TokenScope::All, csrf: String::new(), open }
+        let (owner, csrf, origin) = Default::default();
+        Self { caller: None, owner, scope: TokenScope::All, csrf, open, origin }
     }
 
     /// An account that asks by a session.
@@ -85,6 +88,12 @@ impl Visit {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.open
+    }
+
+    /// This Kennel's address, for links and commands to copy: its public URL, else what the request called it.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
     }
 }
 
@@ -219,12 +228,13 @@ pub fn guard(
     access: Access,
     refuse: Refuse,
 ) -> Router {
+    let is_secure = controller.public_url().is_some_and(|url| url.is_secure());
     let longest = i64::try_from(LONGEST.as_secs()).unwrap_or(i64::MAX);
     let sessions = SessionManagerLayer::new(Sessions(controller.inner.store.clone()))
-        .with_name(entrance.cookie())
+        .with_name(entrance.cookie(is_secure))
         .with_http_only(true)
         .with_same_site(SameSite::Lax)
-        .with_secure(entrance.is_secure())
+        .with_secure(is_secure)
         .with_path("/")
         // When the cookie is forgotten; the store decides when the session is over.
         .with_expiry(Expiry::OnInactivity(tower_sessions::cookie::time::Duration::seconds(longest)));
@@ -326,7 +336,7 @@ async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Respon
     let asked = Asked::of(&method, &parts.uri);
     let pattern = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let need = gate.access.need(&method, pattern.as_deref());
-    let visit = match gate.identify(&parts).await {
+    let mut visit = match gate.identify(&parts).await {
         Ok(visit) => visit,
         // Whoever may not say who he is can still see what anyone may see.
         Err(_) if need == Ok(Need::Anyone) => Visit::nobody(gate.controller.is_open()),
@@ -336,6 +346,7 @@ async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Respon
         return gate.turn_away(why, visit, asked);
     }
     let proof = method.is_safe().then(|| Proof::of(&parts.headers, parts.extensions.get()));
+    visit.origin = gate.controller.origin(host(&parts).as_deref().unwrap_or("localhost"));
     let mut request = Request::from_parts(parts, body);
     if visit.is_person() && !method.is_safe() {
         match csrf::verify(request, visit.csrf()).await {
@@ -388,28 +399,36 @@ pub(super) fn allowed(need: Result<Need, Why>, visit: &Visit, method: &Method) -
 }
 
 async fn only_known_names(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let host = host(&request);
-    match foreign(request.method(), host.as_deref(), request.headers(), &gate.entrance) {
-        None => next.run(request).await,
+    let (parts, body) = request.into_parts();
+    let public_url = gate.controller.public_url();
+    let host = host(&parts);
+    match foreign(&parts.method, host.as_deref(), &parts.headers, gate.entrance.bound, public_url.as_ref()) {
+        None => next.run(Request::from_parts(parts, body)).await,
         Some(what) => {
-            let asked = Asked::of(request.method(), request.uri());
+            let asked = Asked::of(&parts.method, &parts.uri);
             gate.turn_away(Why::Foreign { what }, Visit::nobody(false), asked)
         }
     }
 }
 
-fn host(request: &Request) -> Option<String> {
-    let named = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
-    named.or_else(|| request.uri().authority().map(Authority::as_str)).map(str::to_ascii_lowercase)
+fn host(request: &Parts) -> Option<String> {
+    let named = request.headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    named.or_else(|| request.uri.authority().map(Authority::as_str)).map(str::to_ascii_lowercase)
 }
 
 /// Why a request is foreign, if it is: a host that is no name of this Kennel (DNS rebinding), or a change asked for by
 /// another site.
-fn foreign(method: &Method, host: Option<&str>, headers: &HeaderMap, entrance: &Entrance) -> Option<String> {
+fn foreign(
+    method: &Method,
+    host: Option<&str>,
+    headers: &HeaderMap,
+    bound: Option<SocketAddr>,
+    public_url: Option<&PublicUrl>,
+) -> Option<String> {
     let Some(host) = host else {
         return Some("the request names no host".to_owned());
     };
-    if !is_name(host, entrance) {
+    if !is_name(host, bound, public_url) {
         return Some(format!(
             "`{}` is not a name of this machine; use localhost or 127.0.0.1, or start Kennel with --public-url",
             host.escape_debug()
@@ -421,7 +440,7 @@ fn foreign(method: &Method, host: Option<&str>, headers: &HeaderMap, entrance: &
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or_default().to_ascii_lowercase();
         let authority = origin.split_once("://").map(|(_, authority)| authority);
-        let public = entrance.public_url.as_ref().is_some_and(|url| url.origin() == origin);
+        let public = public_url.is_some_and(|url| url.origin() == origin);
         if authority != Some(host) && !public {
             return Some(format!("a page of `{}` may not change anything here", origin.escape_debug()));
         }
@@ -435,18 +454,18 @@ fn foreign(method: &Method, host: Option<&str>, headers: &HeaderMap, entrance: &
     None
 }
 
-fn is_name(host: &str, entrance: &Entrance) -> bool {
+fn is_name(host: &str, bound: Option<SocketAddr>, public_url: Option<&PublicUrl>) -> bool {
     let Ok(authority) = host.parse::<Authority>() else {
         return false;
     };
-    if entrance.public_url.as_ref().is_some_and(|url| url.authority() == host) {
+    if public_url.is_some_and(|url| url.authority() == host) {
         return true;
     }
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     match name.parse::<IpAddr>() {
         // A rebound name is a name: numbers are what somebody typed who knows this machine's address.
         Ok(address) => {
-            let bound = entrance.bound.map(|bound| bound.ip());
+            let bound = bound.map(|bound| bound.ip());
             address.is_loopback() || bound == Some(address) || bound.is_some_and(|bound| bound.is_unspecified())
         }
         Err(_) => name == "localhost" || name.ends_with(".localhost"),
@@ -462,11 +481,8 @@ mod tests {
     }
 
     fn refusal(method: &Method, host: Option<&str>, pairs: &[(&'static str, &str)], bound: &str) -> Option<String> {
-        let entrance = Entrance {
-            public_url: Some("https://kennel.example.org".parse().unwrap()),
-            ..Entrance::at(bound.parse().ok())
-        };
-        foreign(method, host, &headers(pairs), &entrance)
+        let public_url = "https://kennel.example.org".parse().unwrap();
+        foreign(method, host, &headers(pairs), bound.parse().ok(), Some(&public_url))
     }
 
     fn allows(method: Method, host: &str, pairs: &[(&'static str, &str)]) -> bool {

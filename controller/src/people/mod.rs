@@ -12,6 +12,7 @@ mod error;
 mod gate;
 mod live;
 mod login;
+mod public_url;
 mod sign_on;
 mod tokens;
 
@@ -28,9 +29,11 @@ pub use kennel_accounts::secret::{Secret, TOKEN_PREFIX, random as random_secret}
 pub use kennel_accounts::sign_on::{Brought, Settings as SignOnSettings, SignOnError};
 
 pub use browser::Browser;
-pub use entrance::{Entrance, PublicUrl, WrongUrl};
+pub use entrance::Entrance;
 pub use error::PeopleError;
 pub use gate::{Refuse, Refused, Visit, Why, guard, loggable};
+pub(crate) use public_url::KnownUrl;
+pub use public_url::{PublicUrl, PublicUrlError, WrongUrl};
 
 use crate::Controller;
 use crate::store::{ActFilter, StoreError};

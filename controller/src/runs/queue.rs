@@ -161,6 +161,12 @@ impl Queue {
         self.happenings.tell(Happening::QueueChanged);
     }
 
+    /// Whether a run holds this target or waits for it.
+    pub(crate) fn wants(&self, target: &str) -> bool {
+        let state = self.state();
+        state.holder(target).is_some() || state.waiting.iter().any(|job| job.targets.contains(target))
+    }
+
     /// Waits until every target of the job is free and nobody who goes first wants one of them, and takes them.
     pub(crate) async fn turn(self: &Arc<Self>, job: Job) -> Turn {
         let mut changed = self.changed.subscribe();

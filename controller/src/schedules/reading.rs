@@ -1,9 +1,12 @@
 //! Schedules for those outside: what they run, when next, and what became of their occurrences.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use kennel_model::api::{CronPreview, Due, FieldProblem, OccurrenceView, PlannedView, ScheduleId, ScheduleView};
+use kennel_model::api::{
+    CronPreview, Due, FieldProblem, OccurrenceView, PlannedView, QueueKind, ScheduleId, ScheduleView,
+};
 use kennel_schedules::{Cron, Situation};
 
 use super::scheduler::Rules;
@@ -105,6 +108,35 @@ impl Controller {
         }
         planned.sort_by(|a, b| (&a.due.due_at, &a.name).cmp(&(&b.due.due_at, &b.name)));
         Ok(planned)
+    }
+
+    /// When each of these suites runs next by a schedule, where one of them will.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn next_of_suites(&self, suites: &BTreeSet<&str>) -> Result<BTreeMap<String, PlannedView>, StoreError> {
+        let rules = self.rules().await?;
+        let now = self.inner.schedules.clock.now();
+        let mut soonest: BTreeMap<String, PlannedView> = BTreeMap::new();
+        for schedule in self.inner.store.schedules().await? {
+            if schedule.draft.kind != QueueKind::Suite || !suites.contains(schedule.draft.subject.as_str()) {
+                continue;
+            }
+            let Ok(cron) = Cron::parse(&schedule.draft.cron, &schedule.draft.zone) else { continue };
+            let Some(due) = next(&schedule, &cron, &rules, now) else { continue };
+            let (id, name) = (schedule.id, schedule.draft.name);
+            let planned = PlannedView { schedule: id, name, due };
+            match soonest.entry(schedule.draft.subject) {
+                Entry::Occupied(mut entry) if entry.get().due.due_at > planned.due.due_at => {
+                    entry.insert(planned);
+                }
+                Entry::Occupied(_) => {}
+                Entry::Vacant(entry) => {
+                    entry.insert(planned);
+                }
+            }
+        }
+        Ok(soonest)
     }
 
     /// The next occurrences of a schedule, with what will keep them from running.

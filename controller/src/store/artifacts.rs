@@ -105,7 +105,22 @@ impl Store {
             .fetch_one(&self.reader)
             .await
             .map_err(StoreError::database(READING))?;
-        Ok(StorageView { retention: self.retention().await?, artifacts, bytes, pinned_runs: count(pinned) })
+        let (runs, suite_runs, database): (i64, i64, i64) = sqlx::query_as(
+            "SELECT (SELECT COUNT(*) FROM runs), (SELECT COUNT(*) FROM suite_runs), \
+             (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)",
+        )
+        .fetch_one(&self.reader)
+        .await
+        .map_err(StoreError::database(READING))?;
+        Ok(StorageView {
+            retention: self.retention().await?,
+            artifacts,
+            bytes,
+            pinned_runs: count(pinned),
+            database_bytes: count(database),
+            runs: count(runs),
+            suite_runs: count(suite_runs),
+        })
     }
 
     /// How long artifacts stay.

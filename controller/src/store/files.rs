@@ -14,8 +14,14 @@ pub(crate) enum Change {
     Made(FileVersion),
     /// Another version is current, or none.
     Stale(Option<FileVersion>),
+    /// It was made under another name; these other files refer to it and followed.
+    Renamed { saved: FileVersion, followed: Vec<(FileKind, String)> },
     /// The new name belongs to another file.
     Taken,
+    /// Runs are kept under the new name.
+    InHistory,
+    /// A run under the old name is not over.
+    UnderWay,
 }
 
 /// A new version as somebody wrote it.
@@ -48,44 +54,6 @@ impl Store {
         }
         let saved = append(&mut transaction, kind, name, draft).await?;
         transaction.commit().await.map_err(StoreError::database("save a file"))?;
-        Ok(Change::Made(saved))
-    }
-
-    /// Moves a file with all its versions to another name and keeps a new version there.
-    pub(crate) async fn rename_file(
-        &self,
-        kind: FileKind,
-        (from, to): (&str, &str),
-        draft: Draft<'_>,
-        expected: Option<u32>,
-    ) -> Result<Change, StoreError> {
-        let failed = || StoreError::database("rename a file");
-        let mut transaction = self.writer.begin().await.map_err(failed())?;
-        let old = current(&mut transaction, kind, from).await?;
-        if old.is_none() || expected.is_some_and(|expected| expected != version_of(old.as_ref())) {
-            return Ok(Change::Stale(old));
-        }
-        if current(&mut transaction, kind, to).await?.is_some() {
-            return Ok(Change::Taken);
-        }
-        sqlx::query("DELETE FROM files WHERE kind = $1 AND name = $2")
-            .bind(kind.word())
-            .bind(from)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed())?;
-        // Versions of a removed file of the new name stay; the moved ones follow them.
-        let before = last_version(&mut transaction, kind, to).await?;
-        sqlx::query("UPDATE file_versions SET name = $3, version = version + $4 WHERE kind = $1 AND name = $2")
-            .bind(kind.word())
-            .bind(from)
-            .bind(to)
-            .bind(before)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed())?;
-        let saved = append(&mut transaction, kind, to, draft).await?;
-        transaction.commit().await.map_err(failed())?;
         Ok(Change::Made(saved))
     }
 
@@ -192,7 +160,7 @@ pub(crate) fn summary_of(version: FileVersion, description: String) -> FileSumma
 const CURRENT: &str =
     "SELECT v.* FROM files f JOIN file_versions v USING (kind, name, version) WHERE kind = $1 AND name = $2";
 
-async fn current(
+pub(super) async fn current(
     transaction: &mut Transaction<'_, Sqlite>,
     kind: FileKind,
     name: &str,
@@ -206,11 +174,11 @@ async fn current(
     row.as_ref().map(file_version).transpose()
 }
 
-fn version_of(current: Option<&FileVersion>) -> u32 {
+pub(super) fn version_of(current: Option<&FileVersion>) -> u32 {
     current.map_or(0, |current| current.version)
 }
 
-async fn last_version(
+pub(super) async fn last_version(
     transaction: &mut Transaction<'_, Sqlite>,
     kind: FileKind,
     name: &str,
@@ -224,7 +192,7 @@ async fn last_version(
 }
 
 /// Adds a version after the last one and makes it current.
-async fn append(
+pub(super) async fn append(
     transaction: &mut Transaction<'_, Sqlite>,
     kind: FileKind,
     name: &str,

@@ -3,10 +3,10 @@
 use kennel_model::api::{OutcomeCounts, SuiteRunSummary};
 use kennel_model::{RunId, Verdict};
 use kennel_results::TestCase;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 
-use super::{Store, StoreError, from_json, to_json};
+use super::suites::summary;
+use super::{Store, StoreError, to_json};
 
 /// Path of the only step of an import.
 pub(crate) const IMPORT_STEP: &str = "import";
@@ -56,7 +56,7 @@ impl Store {
             .fetch_one(&mut *transaction)
             .await
             .map_err(failed())?;
-        let mut kept = suite_run(&row)?;
+        let mut kept = summary(&row)?;
         let (verdict, reasons) = judge(kept.tests, u32::try_from(muted).unwrap_or_default());
         (kept.verdict, kept.reasons) = (Some(verdict), reasons);
         sqlx::query("UPDATE suite_runs SET verdict = $2, reasons = $3 WHERE id = $1")
@@ -96,45 +96,6 @@ impl Store {
         }
         query.push(") ORDER BY id DESC");
         let rows = query.build().fetch_all(&self.reader).await.map_err(StoreError::database("read runs of suites"))?;
-        rows.iter().map(suite_run).collect()
+        rows.iter().map(summary).collect()
     }
-}
-
-fn suite_run(row: &SqliteRow) -> Result<SuiteRunSummary, StoreError> {
-    fn get<'r, T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>>(
-        row: &'r SqliteRow,
-        column: &'static str,
-    ) -> Result<T, StoreError> {
-        row.try_get(column).map_err(StoreError::database("read a suite's run"))
-    }
-    fn word<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, StoreError> {
-        text.parse().map_err(StoreError::broken("word in a suite's run"))
-    }
-    let text = |column| get::<String>(row, column);
-    let small = |column| -> Result<u32, StoreError> { Ok(u32::try_from(get::<i64>(row, column)?).unwrap_or_default()) };
-    let version: Option<i64> = get(row, "version")?;
-    Ok(SuiteRunSummary {
-        id: word(&text("id")?)?,
-        suite: text("suite")?,
-        version: version.and_then(|version| u32::try_from(version).ok()),
-        state: word(&text("state")?)?,
-        verdict: get::<Option<String>>(row, "verdict")?.map(|text| word(&text)).transpose()?,
-        reasons: from_json("list of reasons", &text("reasons")?)?,
-        origin: word(&text("origin")?)?,
-        started_by: text("started_by")?,
-        rerun_of: get::<Option<String>>(row, "rerun_of")?.map(|text| word(&text)).transpose()?,
-        attempt: small("attempt")?,
-        parameters: from_json("set of parameters", &text("parameters")?)?,
-        labels: from_json("list of labels", &text("labels")?)?,
-        priority: i32::try_from(get::<i64>(row, "priority")?).unwrap_or_default(),
-        created_at: text("created_at")?,
-        started_at: get(row, "started_at")?,
-        ended_at: get(row, "ended_at")?,
-        tests: OutcomeCounts {
-            passed: small("passed")?,
-            failed: small("failed")?,
-            error: small("error")?,
-            skipped: small("skipped")?,
-        },
-    })
 }

@@ -43,7 +43,16 @@ impl Store {
 
     /// A run as it was judged; nothing when that was not kept.
     pub(crate) async fn judged_detail(&self, run: RunId) -> Result<Option<RunDetail>, StoreError> {
-        self.judged("SELECT detail FROM judgements WHERE run = $1", "judgement", run).await
+        let Some(mut detail) =
+            self.judged::<RunDetail>("SELECT detail FROM judgements WHERE run = $1", "judgement", run).await?
+        else {
+            return Ok(None);
+        };
+        // They may have been renamed since.
+        let named = sqlx::query_as("SELECT name, target FROM runs WHERE id = $1").bind(run.to_string());
+        let named = named.fetch_one(&self.reader).await.map_err(StoreError::database(READING))?;
+        (detail.summary.name, detail.summary.target) = named;
+        Ok(Some(detail))
     }
 
     /// A judged run second by second; nothing when that was not kept.

@@ -16,6 +16,7 @@ mod notes;
 mod notifications;
 mod queue;
 mod records;
+mod renaming;
 mod results;
 mod runs;
 mod schedules;

@@ -5,7 +5,7 @@ pub(crate) mod arranged;
 mod deliveries;
 mod outcomes;
 
-use kennel_model::api::{LastDelivery, NotificationSettings, WriteRule};
+use kennel_model::api::{LastDelivery, WriteRule};
 use kennel_notifications::destination::Destination;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -190,18 +190,17 @@ impl Store {
         Ok(removed.rows_affected() > 0)
     }
 
-    /// What all notifications have in common.
-    pub(crate) async fn notification_settings(&self) -> Result<NotificationSettings, StoreError> {
-        let public_url = sqlx::query_scalar("SELECT value FROM notification_settings WHERE name = 'public_url'")
+    /// The public URL as it was set.
+    pub(crate) async fn public_url(&self) -> Result<Option<String>, StoreError> {
+        sqlx::query_scalar("SELECT value FROM notification_settings WHERE name = 'public_url'")
             .fetch_optional(&self.reader)
             .await
-            .map_err(StoreError::database("read the settings of notifications"))?;
-        Ok(NotificationSettings { public_url })
+            .map_err(StoreError::database("read the public URL"))
     }
 
-    /// Keeps what all notifications have in common.
-    pub(crate) async fn save_notification_settings(&self, settings: &NotificationSettings) -> Result<(), StoreError> {
-        let query = match &settings.public_url {
+    /// Keeps the public URL, or forgets it.
+    pub(crate) async fn keep_public_url(&self, url: Option<&str>) -> Result<(), StoreError> {
+        let query = match url {
             Some(url) => sqlx::query(
                 "INSERT INTO notification_settings (name, value) VALUES ('public_url', $1) \
                  ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -209,7 +208,7 @@ impl Store {
             .bind(url),
             None => sqlx::query("DELETE FROM notification_settings WHERE name = 'public_url'"),
         };
-        query.execute(&self.writer).await.map_err(StoreError::database("keep the settings of notifications"))?;
+        query.execute(&self.writer).await.map_err(StoreError::database("keep the public URL"))?;
         Ok(())
     }
 }

@@ -250,7 +250,8 @@ fn number(stored: i64) -> u32 {
     u32::try_from(stored).unwrap_or_default()
 }
 
-fn summary(row: &SqliteRow) -> Result<SuiteRunSummary, StoreError> {
+/// A run in a few words, from its row.
+pub(super) fn summary(row: &SqliteRow) -> Result<SuiteRunSummary, StoreError> {
     let version: Option<i64> = get(row, "version")?;
     Ok(SuiteRunSummary {
         id: word(row, "id")?,

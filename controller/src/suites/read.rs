@@ -18,6 +18,7 @@ use super::log;
 use super::plan::planned;
 use super::step::{Done, Muted};
 use super::summaries::{Listed, only_runs};
+use crate::run_names::{self, Named};
 use crate::store::StoreError;
 use crate::{ArtifactError, ArtifactSource, Controller, FindError};
 
@@ -164,25 +165,11 @@ impl Controller {
     /// # Errors
     /// When nothing matches, several do, or the store cannot be read.
     pub async fn find_suite_run(&self, text: &str) -> Result<RunId, FindError> {
-        let text = text.trim();
-        let not_found = || FindError::NotFound { text: text.to_owned() };
-        let back = match text.strip_prefix("last") {
-            Some("") => Some(0),
-            Some(rest) => Some(rest.strip_prefix('-').and_then(|n| n.parse().ok()).ok_or_else(not_found)?),
-            None => None,
+        let matches = match run_names::read(text)? {
+            Named::Back(back) => self.inner.store.nth_last_suite_run(back).await?.into_iter().collect(),
+            Named::Digits(digits) => self.inner.store.suite_runs_like(&digits).await?,
         };
-        if let Some(back) = back {
-            return self.inner.store.nth_last_suite_run(back).await?.ok_or_else(not_found);
-        }
-        let digits = text.replace('-', "").to_ascii_lowercase();
-        if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(not_found());
-        }
-        match self.inner.store.suite_runs_like(&digits).await?.as_slice() {
-            [] => Err(not_found()),
-            [run] => Ok(*run),
-            matches => Err(FindError::Ambiguous { text: text.to_owned(), matches: matches.to_vec() }),
-        }
+        run_names::only(text, matches)
     }
 
     /// What happens in a suite's run from now on; ends when the run is over (at once if it is). Whoever reads too slowly

@@ -8,6 +8,7 @@ use kennel_model::api::{
     FileKind, Origin, OutcomeCounts, RerunSuite, RerunWhich, StartSuite, StepState, SuiteRunSummary,
 };
 use kennel_model::document::Problems;
+use kennel_model::naming;
 use kennel_model::suite::ValidSuite;
 
 use super::active::Cancel;
@@ -333,7 +334,14 @@ impl Controller {
             labels: stored.summary.labels,
             priority: stored.summary.priority,
         };
-        let kept = KeptSuite { source: stored.source, version: stored.summary.version };
+        // It may come from the time before the suite was renamed.
+        let source = match naming::field(&stored.source, "name") {
+            Some(written) if written != stored.summary.suite => {
+                naming::renamed(&stored.source, &stored.summary.suite).unwrap_or(stored.source)
+            }
+            _ => stored.source,
+        };
+        let kept = KeptSuite { source, version: stored.summary.version };
         Ok(self.start_source(RunId::new(), start, &stored.summary.suite, kept, Origin::Manual, by).await?)
     }
 }

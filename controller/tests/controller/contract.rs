@@ -78,6 +78,26 @@ async fn the_document_lists_every_route_and_every_listed_route_answers() {
 }
 
 #[tokio::test]
+async fn once_there_are_accounts_strangers_learn_only_that_kennel_answers() {
+    let stage = Stage::new().await;
+    let _agent = stage.agent("a1").await;
+    let token = json!({"name": "monitoring", "role": "viewer", "scope": "read"});
+    let (status, token) = stage.post("/tokens", &token).await;
+    assert_eq!(status, 201, "{token}");
+    let admin = json!({"name": "ada", "role": "admin", "password": "correct horse battery staple"});
+    let (status, added) = stage.post("/people", &admin).await;
+    assert_eq!(status, 201, "{added}");
+    assert_eq!(stage.get("/health").await, (200, json!({"status": "ok"})));
+    let request = stage.client.get(format!("{}/health", stage.base)).bearer_auth("kennel_wrong");
+    assert_eq!(request.send().await.unwrap().json::<Value>().await.unwrap(), json!({"status": "ok"}));
+    let request = stage.client.get(format!("{}/health", stage.base));
+    let known = request.bearer_auth(token["secret"].as_str().unwrap()).send().await.unwrap();
+    let known = known.json::<Value>().await.unwrap();
+    assert_eq!((&known["status"], &known["agents"]), (&json!("ok"), &json!(["a1"])), "{known}");
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn a_run_is_started_listed_read_and_halted_over_http() {
     let stage = Stage::new().await;
     let mut agent = stage.agent("a1").await;

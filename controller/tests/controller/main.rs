@@ -9,5 +9,6 @@ mod files;
 mod interruption;
 mod lifecycle;
 mod notifications;
+mod renaming;
 mod schedules;
 mod stage;

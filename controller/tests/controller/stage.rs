@@ -51,6 +51,7 @@ pub(crate) async fn open_by(dir: &Path, lease: Duration, clock: Clock) -> Result
         surroundings: Arc::new(World),
         library: vec![entry("quick")],
         suites: Vec::new(),
+        public_url: None,
         lease,
     };
     Controller::open_by(config, CancellationToken::new(), clock).await

@@ -45,6 +45,7 @@ impl Stage {
             surroundings: Arc::new(World),
             library: Vec::new(),
             suites: Vec::new(),
+            public_url: None,
             lease: Duration::from_secs(20),
         };
         let controller = Controller::open(config, CancellationToken::new()).await.unwrap();

@@ -390,10 +390,15 @@ pub struct ValidView {
 /// How Kennel itself is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HealthView {
-    /// Version of Kennel.
-    pub version: String,
+    /// `ok`: it answers.
+    pub status: String,
+    /// Version of Kennel; like what follows, for whoever is known here, and for everybody while there are no accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Names of the attached agents.
-    pub agents: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agents: Option<Vec<String>>,
     /// Runs that are not over, oldest first.
-    pub active: Vec<RunId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<Vec<RunId>>,
 }

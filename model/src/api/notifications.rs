@@ -480,8 +480,12 @@ pub struct MessageLine {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotificationSettings {
-    /// Where people reach this server, for links in messages, such as `https://kennel.example.org`; without it
-    /// messages carry no links.
+    /// What browsers call this Kennel, such as `https://kennel.example.org`: links in messages begin with it, and
+    /// without it messages carry none.
     #[serde(default)]
     pub public_url: Option<String>,
+    /// Whether it was given at start, by `--public-url` or `KENNEL_PUBLIC_URL`; it then cannot be changed here.
+    #[serde(default)]
+    #[schema(read_only)]
+    pub given_at_start: bool,
 }

@@ -429,6 +429,12 @@ pub struct StorageView {
     pub bytes: u64,
     /// Runs that are pinned.
     pub pinned_runs: u64,
+    /// Size of the database: everything but artifacts and logs of steps.
+    pub database_bytes: u64,
+    /// Runs of experiments that are kept.
+    pub runs: u64,
+    /// Runs of suites that are kept.
+    pub suite_runs: u64,
 }
 
 /// What was imported.

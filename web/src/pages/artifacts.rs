@@ -4,7 +4,7 @@
 use askama::Template;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
@@ -13,8 +13,7 @@ use kennel_model::api::{Annotations, ArtifactView, Retention, StorageView, Suite
 use kennel_model::{Role, RunId};
 use serde::Deserialize;
 
-use crate::address::origin;
-use crate::layout::Layout;
+use crate::layout::{Layout, origin};
 use crate::pages::fill;
 use crate::pages::problem::Problem;
 use crate::{Web, notation};
@@ -53,7 +52,7 @@ fn is_shown(media_type: &str) -> bool {
         )
 }
 
-async fn page(web: &Web, id: RunId, headers: &HeaderMap) -> Result<ArtifactsPage, Problem> {
+async fn page(web: &Web, id: RunId) -> Result<ArtifactsPage, Problem> {
     let run = web.controller.suite_run_summary(id).await?.ok_or_else(|| no_run(&id.to_string()))?;
     Ok(ArtifactsPage {
         layout: web.layout.at("suites"),
@@ -63,19 +62,15 @@ async fn page(web: &Web, id: RunId, headers: &HeaderMap) -> Result<ArtifactsPage
         annotation_error: String::new(),
         command: format!(
             "# list and download\ncurl -s {0}/api/v1/suite-runs/{id}/artifacts\ncurl -OJ {0}/api/v1/artifacts/ID\n# keep them whatever the retention says\ncurl -X PUT {0}/api/v1/annotations/{id}/pin",
-            origin(headers)
+            origin()
         ),
         run,
     })
 }
 
 /// `GET /suite-runs/{id}/artifacts`
-async fn show(
-    State(web): State<Web>,
-    id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-) -> Result<Html<String>, Problem> {
-    fill(&page(&web, parsed(id)?, &headers).await?)
+async fn show(State(web): State<Web>, id: Result<Path<String>, PathRejection>) -> Result<Html<String>, Problem> {
+    fill(&page(&web, parsed(id)?).await?)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -141,14 +136,13 @@ async fn label_suite_run(
     State(web): State<Web>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
     Form(form): Form<LabelsForm>,
 ) -> Result<Response, Problem> {
     let id = parsed(id)?;
     match web.controller.set_run_labels(&caller, id, &form.split()).await {
         Ok(_) => Ok(Redirect::to(&format!("/suite-runs/{id}/artifacts#notes")).into_response()),
         Err(NoteError::Field { why, .. }) => {
-            let page = ArtifactsPage { annotation_error: why, ..page(&web, id, &headers).await? };
+            let page = ArtifactsPage { annotation_error: why, ..page(&web, id).await? };
             Ok((StatusCode::UNPROCESSABLE_ENTITY, fill(&page)?).into_response())
         }
         Err(error) => Err(problem_of(error)),
@@ -186,7 +180,7 @@ impl StoragePage {
     }
 }
 
-async fn storage_page(web: &Web, headers: &HeaderMap) -> Result<StoragePage, Problem> {
+async fn storage_page(web: &Web) -> Result<StoragePage, Problem> {
     let storage = web.controller.storage().await?;
     Ok(StoragePage {
         layout: web.layout.at("settings"),
@@ -197,14 +191,14 @@ async fn storage_page(web: &Web, headers: &HeaderMap) -> Result<StoragePage, Pro
         saved: false,
         command: format!(
             "curl -X PUT {}/api/v1/storage -H 'content-type: application/json' -d '{{\"days\": 90, \"total_bytes\": 20000000000}}'",
-            origin(headers)
+            origin()
         ),
     })
 }
 
 /// `GET /settings/storage`
-async fn storage(State(web): State<Web>, headers: HeaderMap) -> Result<Html<String>, Problem> {
-    fill(&storage_page(&web, &headers).await?)
+async fn storage(State(web): State<Web>) -> Result<Html<String>, Problem> {
+    fill(&storage_page(&web).await?)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -239,19 +233,12 @@ impl RetentionForm {
 async fn set_retention(
     State(web): State<Web>,
     caller: Caller,
-    headers: HeaderMap,
     Form(form): Form<RetentionForm>,
 ) -> Result<Response, Problem> {
-    if caller.role < Role::Admin {
-        return Err(Problem::Unusable {
-            what: "Only an admin may change how long artifacts stay.".to_owned(),
-            next: "Ask one of them.",
-        });
-    }
     match form.read() {
         Ok(retention) => {
             web.controller.set_retention(&caller, retention).await?;
-            let page = StoragePage { saved: true, ..storage_page(&web, &headers).await? };
+            let page = StoragePage { saved: true, ..storage_page(&web).await? };
             Ok(fill(&page)?.into_response())
         }
         Err(error) => {
@@ -259,7 +246,7 @@ async fn set_retention(
                 days: form.days,
                 gigabytes: form.gigabytes,
                 error: Some(error),
-                ..storage_page(&web, &headers).await?
+                ..storage_page(&web).await?
             };
             Ok((StatusCode::UNPROCESSABLE_ENTITY, fill(&page)?).into_response())
         }

@@ -2,22 +2,22 @@
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
 use kennel_controller::{Caller, ScheduleError};
-use kennel_model::Role;
 use kennel_model::api::{
     CalendarDraft, CalendarView, CalendarWindow, Day, FieldProblem, FreezeDraft, FreezeState, WindowRule,
 };
 use serde::Deserialize;
 
 use crate::Web;
+use crate::form_errors::FormErrors;
 use crate::layout::Layout;
 use crate::pages::fill;
 use crate::pages::problem::Problem;
-use crate::pages::schedules::{Errors, broken, need, origin};
+use crate::pages::schedules::broken;
 
 /// Empty rows that the form offers beside the windows there are.
 const EMPTY_ROWS: usize = 3;
@@ -39,14 +39,13 @@ struct CalendarsPage {
     layout: Layout,
     calendars: Vec<CalendarView>,
     freeze: FreezeState,
-    origin: String,
 }
 
 /// `GET /calendars`
-async fn show(State(web): State<Web>, headers: HeaderMap) -> Result<Response, Problem> {
+async fn show(State(web): State<Web>) -> Result<Response, Problem> {
     let calendars = web.controller.calendars().await?;
     let freeze = web.controller.freeze_state().await?;
-    let page = CalendarsPage { layout: web.layout.at("schedules"), calendars, freeze, origin: origin(&headers) };
+    let page = CalendarsPage { layout: web.layout.at("schedules"), calendars, freeze };
     Ok(fill(&page)?.into_response())
 }
 
@@ -76,25 +75,18 @@ struct CalendarPage {
     /// Its name as it is kept; absent for a new one.
     known: Option<CalendarView>,
     written: Written,
-    errors: Errors,
-    origin: String,
+    errors: FormErrors,
 }
 
 impl CalendarPage {
     /// What is wrong, but with no field of the form.
     fn elsewhere(&self) -> Vec<String> {
-        let in_rows = |problem: &FieldProblem| problem.field.starts_with("windows[");
-        let others = Errors(self.errors.0.iter().filter(|problem| !in_rows(problem)).cloned().collect());
-        others.elsewhere(&["name", "zone"])
+        self.errors.elsewhere(|field| matches!(field, "name" | "zone") || field.starts_with("windows["))
     }
 
     /// What is wrong with a row.
     fn wrong(&self, at: &usize) -> Vec<String> {
-        let prefix = format!("windows[{at}].");
-        let problems = self.errors.0.iter().filter_map(|problem| Some((problem.field.strip_prefix(&prefix)?, problem)));
-        problems
-            .map(|(field, problem)| FieldProblem { field: field.to_owned(), ..problem.clone() }.to_string())
-            .collect()
+        self.errors.within(&format!("windows[{at}]."))
     }
 }
 
@@ -237,33 +229,24 @@ async fn find(web: &Web, name: &str) -> Result<CalendarView, Problem> {
 }
 
 /// `GET /calendars/new`
-async fn new(State(web): State<Web>, caller: Caller, headers: HeaderMap) -> Result<Response, Problem> {
-    need(&caller, Role::Operator)?;
-    page(&web, StatusCode::OK, None, Written::default(), Errors::default(), &headers)
+async fn new(State(web): State<Web>) -> Result<Response, Problem> {
+    page(&web, StatusCode::OK, None, Written::default(), FormErrors::default())
 }
 
 /// `GET /calendars/{name}`
-async fn edit(
-    State(web): State<Web>,
-    caller: Caller,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    need(&caller, Role::Viewer)?;
+async fn edit(State(web): State<Web>, Path(name): Path<String>) -> Result<Response, Problem> {
     let known = find(&web, &name).await?;
     let written = Written::from_draft(&known.draft);
-    page(&web, StatusCode::OK, Some(known), written, Errors::default(), &headers)
+    page(&web, StatusCode::OK, Some(known), written, FormErrors::default())
 }
 
 /// `POST /calendars/new`
 async fn create(
     State(web): State<Web>,
     caller: Caller,
-    headers: HeaderMap,
     Form(pairs): Form<Vec<(String, String)>>,
 ) -> Result<Response, Problem> {
-    need(&caller, Role::Operator)?;
-    save(&web, &caller, None, Written::of(pairs), &headers).await
+    save(&web, &caller, None, Written::of(pairs)).await
 }
 
 /// `POST /calendars/{name}`
@@ -271,21 +254,13 @@ async fn change(
     State(web): State<Web>,
     caller: Caller,
     Path(name): Path<String>,
-    headers: HeaderMap,
     Form(pairs): Form<Vec<(String, String)>>,
 ) -> Result<Response, Problem> {
-    need(&caller, Role::Operator)?;
     let known = find(&web, &name).await?;
-    save(&web, &caller, Some(known), Written::of(pairs), &headers).await
+    save(&web, &caller, Some(known), Written::of(pairs)).await
 }
 
-async fn save(
-    web: &Web,
-    caller: &Caller,
-    known: Option<CalendarView>,
-    written: Written,
-    headers: &HeaderMap,
-) -> Result<Response, Problem> {
+async fn save(web: &Web, caller: &Caller, known: Option<CalendarView>, written: Written) -> Result<Response, Problem> {
     let old = known.as_ref().map(|known| known.draft.name.clone());
     let problems = match web.controller.save_calendar(old.as_deref(), written.draft(), caller).await {
         Ok(()) => return Ok(Redirect::to("/calendars").into_response()),
@@ -297,7 +272,7 @@ async fn save(
         }],
         Err(error) => return Err(broken(error)),
     };
-    page(web, StatusCode::UNPROCESSABLE_ENTITY, known, written, Errors(problems), headers)
+    page(web, StatusCode::UNPROCESSABLE_ENTITY, known, written, problems.into())
 }
 
 fn page(
@@ -305,18 +280,16 @@ fn page(
     status: StatusCode,
     known: Option<CalendarView>,
     mut written: Written,
-    errors: Errors,
-    headers: &HeaderMap,
+    errors: FormErrors,
 ) -> Result<Response, Problem> {
     let rows = written.rows.len() + EMPTY_ROWS;
     written.rows.resize(rows, Row { kind: "date".to_owned(), ..Row::default() });
-    let page = CalendarPage { layout: web.layout.at("schedules"), known, written, errors, origin: origin(headers) };
+    let page = CalendarPage { layout: web.layout.at("schedules"), known, written, errors };
     Ok((status, fill(&page)?).into_response())
 }
 
 /// `POST /calendars/{name}/remove`
 async fn remove(State(web): State<Web>, caller: Caller, Path(name): Path<String>) -> Result<Response, Problem> {
-    need(&caller, Role::Operator)?;
     web.controller.remove_calendar(&name, &caller).await.map_err(broken)?;
     Ok(Redirect::to("/calendars").into_response())
 }
@@ -332,7 +305,6 @@ struct FreezeForm {
 
 /// `POST /calendars/freeze`
 async fn freeze(State(web): State<Web>, caller: Caller, Form(form): Form<FreezeForm>) -> Result<Response, Problem> {
-    need(&caller, Role::Operator)?;
     let until = match form.until.trim() {
         "" => None,
         text => {
@@ -351,7 +323,6 @@ async fn freeze(State(web): State<Web>, caller: Caller, Form(form): Form<FreezeF
 
 /// `POST /calendars/thaw`
 async fn thaw(State(web): State<Web>, caller: Caller) -> Result<Response, Problem> {
-    need(&caller, Role::Operator)?;
     web.controller.thaw(&caller).await.map_err(broken)?;
     Ok(Redirect::to("/calendars").into_response())
 }

@@ -2,7 +2,6 @@
 
 use askama::Template;
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Redirect, Response};
 use kennel_model::RunId;
 use kennel_model::api::{ComparisonRow, RunSummary};
@@ -49,7 +48,6 @@ struct Row {
 pub(crate) async fn show(
     State(web): State<Web>,
     Query(wanted): Query<Vec<(String, String)>>,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let value = |name: &str| wanted.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let picked: Vec<&str> = wanted.iter().filter(|(key, _)| key == "run").map(|(_, value)| value.as_str()).collect();
@@ -67,7 +65,7 @@ pub(crate) async fn show(
     if let (Ok(a), Ok(b)) = (a.parse::<RunId>(), b.parse::<RunId>())
         && let Some(comparison) = web.controller.compare_suite_runs(a, b).await?
     {
-        return Ok(compare_suites::show(&web, &comparison, &headers)?.into_response());
+        return Ok(compare_suites::show(&web, &comparison)?.into_response());
     }
     let (a, b) = (web.controller.find_run(a).await?, web.controller.find_run(b).await?);
     let comparison = web.controller.compare(a, b).await?.ok_or_else(|| Problem::NoSuchRun {

@@ -1,12 +1,10 @@
 //! Two runs of suites side by side, test by test: what `/compare` shows when both ids are of suites' runs.
 
 use askama::Template;
-use axum::http::HeaderMap;
 use axum::response::Html;
 use kennel_model::api::{SuiteComparison, TestChange, TestDifference};
 
-use crate::address::origin;
-use crate::layout::Layout;
+use crate::layout::{Layout, origin};
 use crate::pages::fill;
 use crate::pages::problem::Problem;
 use crate::{Web, notation};
@@ -22,11 +20,11 @@ struct ComparePage<'a> {
 }
 
 /// The page.
-pub(crate) fn show(web: &Web, view: &SuiteComparison, headers: &HeaderMap) -> Result<Html<String>, Problem> {
+pub(crate) fn show(web: &Web, view: &SuiteComparison) -> Result<Html<String>, Problem> {
     fill(&ComparePage {
         layout: web.layout.at("suites"),
         groups: view.tests.chunk_by(|a, b| a.change == b.change).map(|tests| (tests[0].change, tests)).collect(),
-        command: format!("curl -s '{}/api/v1/compare/suite-runs?a={}&b={}'", origin(headers), view.a.id, view.b.id),
+        command: format!("curl -s '{}/api/v1/compare/suite-runs?a={}&b={}'", origin(), view.a.id, view.b.id),
         view,
     })
 }

@@ -3,7 +3,6 @@
 use askama::Template;
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
 use axum::response::Html;
 use axum::routing::get;
 use jiff::Timestamp;
@@ -11,8 +10,8 @@ use kennel_controller::since;
 use kennel_model::api::{FailingView, TestFilter};
 use serde::Deserialize;
 
-use crate::address::{origin, with_choices};
-use crate::layout::Layout;
+use crate::address::with_choices;
+use crate::layout::{Layout, origin};
 use crate::pages::fill;
 use crate::pages::problem::Problem;
 use crate::{Web, notation};
@@ -77,11 +76,7 @@ impl Wanted {
 }
 
 /// `GET /failing`
-async fn show(
-    State(web): State<Web>,
-    Query(wanted): Query<Wanted>,
-    headers: HeaderMap,
-) -> Result<Html<String>, Problem> {
+async fn show(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Html<String>, Problem> {
     let said = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     let (first, since_error) = match said(&wanted.since).map(|text| since(&text)) {
         None => (None, String::new()),
@@ -107,8 +102,8 @@ async fn show(
     let view = web.controller.failing(&filter).await?;
     let next = wanted.offset.saturating_add(PAGE);
     let api = match muted {
-        Some(muted) => format!("{}/api/v1/failing?muted={muted}", origin(&headers)),
-        None => format!("{}/api/v1/failing", origin(&headers)),
+        Some(muted) => format!("{}/api/v1/failing?muted={muted}", origin()),
+        None => format!("{}/api/v1/failing", origin()),
     };
     fill(&FailingPage {
         layout: web.layout.at("failing"),

@@ -332,7 +332,9 @@ async fn refused(web: &Web, mut page: EditorPage, error: FileError) -> Result<Re
             page.name = None;
             (StatusCode::CONFLICT, Outcome::Refused(sentence))
         }
-        FileError::Taken { .. } => (StatusCode::CONFLICT, Outcome::Refused(sentence)),
+        FileError::Taken { .. } | FileError::InHistory { .. } | FileError::UnderWay { .. } => {
+            (StatusCode::CONFLICT, Outcome::Refused(sentence))
+        }
         FileError::Name(_) | FileError::OtherName { .. } | FileError::NoPlainName { .. } => {
             (StatusCode::UNPROCESSABLE_ENTITY, Outcome::Refused(sentence))
         }

@@ -4,15 +4,14 @@ use askama::Template;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
 use axum::response::Html;
 use axum::routing::get;
 use kennel_model::api::{MatrixView, TestFilter};
 use serde::Deserialize;
 
-use crate::address::{origin, with_choices};
+use crate::address::with_choices;
 use crate::bars::Bars;
-use crate::layout::Layout;
+use crate::layout::{Layout, origin};
 use crate::pages::fill;
 use crate::pages::problem::Problem;
 use crate::{Web, notation};
@@ -77,7 +76,6 @@ async fn show(
     State(web): State<Web>,
     name: Result<Path<String>, PathRejection>,
     Query(wanted): Query<Wanted>,
-    headers: HeaderMap,
 ) -> Result<Html<String>, Problem> {
     let Path(name) = name?;
     let filter = TestFilter {
@@ -105,7 +103,7 @@ async fn show(
         durations: Bars::of_durations(&trend),
         command: format!(
             "curl -s '{0}/api/v1{1}/matrix'\ncurl -s '{0}/api/v1{1}/trend'",
-            origin(&headers),
+            origin(),
             path.trim_end_matches("/results")
         ),
         wanted,

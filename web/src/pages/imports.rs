@@ -3,14 +3,13 @@
 use askama::Template;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Multipart, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use kennel_controller::{Caller, ImportError, ImportRequest, Upload};
 use serde::Deserialize;
 
 use crate::Web;
-use crate::address::origin;
 use crate::layout::Layout;
 use crate::pages::fill;
 use crate::pages::problem::Problem;
@@ -33,7 +32,6 @@ struct ImportPage {
     labels: String,
     /// The field that is wrong, and why.
     error: Option<(&'static str, String)>,
-    origin: String,
 }
 
 impl ImportPage {
@@ -49,28 +47,18 @@ struct Wanted {
 }
 
 /// `GET /import`
-async fn show(
-    State(web): State<Web>,
-    Query(wanted): Query<Wanted>,
-    headers: HeaderMap,
-) -> Result<Html<String>, Problem> {
+async fn show(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Html<String>, Problem> {
     fill(&ImportPage {
         layout: web.layout.at("suites"),
         suites: web.controller.suites_with_tests().await?,
         suite: wanted.suite,
         labels: String::new(),
         error: None,
-        origin: origin(&headers),
     })
 }
 
 /// `POST /import`
-async fn submit(
-    State(web): State<Web>,
-    caller: Caller,
-    headers: HeaderMap,
-    form: Multipart,
-) -> Result<Response, Problem> {
+async fn submit(State(web): State<Web>, caller: Caller, form: Multipart) -> Result<Response, Problem> {
     let mut request = ImportRequest::default();
     let outcome = match receive(&web, form, &mut request).await {
         Ok(None) => Err(("file", "Choose a file: JUnit XML, Robot output.xml or output.json.".to_owned())),
@@ -90,7 +78,6 @@ async fn submit(
                 suite: request.suite,
                 labels: request.labels.join(", "),
                 error: Some(error),
-                origin: origin(&headers),
             };
             Ok((StatusCode::UNPROCESSABLE_ENTITY, fill(&page)?).into_response())
         }

@@ -7,15 +7,16 @@ mod rules;
 use askama::Template;
 use axum::Router;
 use axum::extract::{Form, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
 use kennel_controller::{Caller, DeliveryQuery, NotificationError};
-use kennel_model::Role;
 use kennel_model::api::{ChannelView, DeliveryState, DeliveryView, NotificationEvent, NotificationSettings, RuleView};
 use serde::Deserialize;
 
+use crate::address::with_choices;
+use crate::form_errors::FormErrors;
 use crate::layout::Layout;
 use crate::pages::fill;
 use crate::pages::problem::Problem;
@@ -43,17 +44,6 @@ pub(crate) fn routes() -> Router<Web> {
         .route("/notifications/deliveries/{id}/retry", post(deliveries::send_again))
 }
 
-/// Refuses whoever has a lesser role.
-fn need(caller: &Caller, role: Role) -> Result<(), Problem> {
-    if caller.role >= role {
-        return Ok(());
-    }
-    Err(Problem::Unusable {
-        what: format!("This needs the role {role}; {} is {}.", caller.name, caller.role),
-        next: "Ask somebody who administers this Kennel.",
-    })
-}
-
 /// Everything but what a form shows beside its fields.
 fn broken(error: NotificationError) -> Problem {
     let what = error.to_string();
@@ -68,30 +58,13 @@ fn broken(error: NotificationError) -> Problem {
     }
 }
 
-/// What is wrong with a form, field by field.
-#[derive(Debug, Clone, Default)]
-struct Errors(Vec<(&'static str, String)>);
-
-impl Errors {
-    /// What a form shows beside its fields; anything else is a problem of its own.
-    fn of(error: NotificationError) -> Result<Self, Problem> {
-        match error {
-            NotificationError::Invalid(problems) => {
-                Ok(Self(problems.0.into_iter().map(|problem| (problem.field, problem.message)).collect()))
-            }
-            other => Err(broken(other)),
+/// What a form shows beside its fields; anything else is a problem of its own.
+fn form_errors(error: NotificationError) -> Result<FormErrors, Problem> {
+    match error {
+        NotificationError::Invalid(problems) => {
+            Ok(problems.0.into_iter().map(|problem| (problem.field, problem.message)).collect())
         }
-    }
-
-    /// What is wrong with a field; empty when nothing is.
-    fn at(&self, field: &str) -> String {
-        let found: Vec<&str> =
-            self.0.iter().filter(|(name, _)| *name == field).map(|(_, message)| message.as_str()).collect();
-        found.join(" ")
-    }
-
-    fn count(&self) -> usize {
-        self.0.len()
+        other => Err(broken(other)),
     }
 }
 
@@ -125,9 +98,7 @@ struct NotificationsPage {
     newest: String,
     older: String,
     settings: NotificationSettings,
-    errors: Errors,
-    /// This server's address as the browser knows it.
-    origin: String,
+    errors: FormErrors,
     now: Timestamp,
 }
 
@@ -160,51 +131,21 @@ impl Wanted {
 
     /// The address of these deliveries, older than `before`.
     fn address(&self, before: &str) -> String {
-        let parts = [
-            ("channel", &self.channel),
+        let choices = [
+            ("channel", self.channel.as_str()),
             ("state", &self.state),
             ("event", &self.event),
             ("text", &self.text),
-            ("before", &before.to_owned()),
+            ("before", before),
         ];
-        let said = parts.iter().filter(|(_, value)| !value.is_empty());
-        let query: Vec<String> = said.map(|(name, value)| format!("{name}={}", encoded(value))).collect();
-        if query.is_empty() {
-            "/notifications#log".to_owned()
-        } else {
-            format!("/notifications?{}#log", query.join("&"))
-        }
+        with_choices("/notifications", &choices) + "#log"
     }
 }
 
-/// Text as part of a query.
-fn encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-        encoded
-    })
-}
-
-/// This server's address as the browser knows it.
-fn origin(headers: &HeaderMap) -> String {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    format!("http://{host}")
-}
-
 /// `GET /notifications`
-async fn show(
-    State(web): State<Web>,
-    caller: Caller,
-    Query(wanted): Query<Wanted>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    need(&caller, Role::Operator)?;
-    let settings = web.controller.notification_settings().await?;
-    overview(&web, StatusCode::OK, wanted, settings, Errors::default(), origin(&headers)).await
+async fn show(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Response, Problem> {
+    let settings = web.controller.notification_settings();
+    overview(&web, StatusCode::OK, wanted, settings, FormErrors::default()).await
 }
 
 async fn overview(
@@ -212,8 +153,7 @@ async fn overview(
     status: StatusCode,
     wanted: Wanted,
     settings: NotificationSettings,
-    errors: Errors,
-    origin: String,
+    errors: FormErrors,
 ) -> Result<Response, Problem> {
     let mut deliveries = web.controller.deliveries(wanted.query()).await?;
     let more = deliveries.len() > PAGE as usize;
@@ -232,7 +172,6 @@ async fn overview(
         older,
         settings,
         errors,
-        origin,
         now: Timestamp::now(),
     };
     Ok((status, fill(&page)?).into_response())
@@ -249,17 +188,16 @@ struct WrittenSettings {
 async fn save_settings(
     State(web): State<Web>,
     caller: Caller,
-    headers: HeaderMap,
     Form(written): Form<WrittenSettings>,
 ) -> Result<Response, Problem> {
-    need(&caller, Role::Admin)?;
-    let settings = NotificationSettings { public_url: Some(written.public_url) };
-    match web.controller.save_notification_settings(&caller, settings.clone()).await {
+    let settings = NotificationSettings { public_url: Some(written.public_url), ..NotificationSettings::default() };
+    match web.controller.save_notification_settings(&caller, &settings).await {
         Ok(_) => Ok(Redirect::to("/notifications#settings").into_response()),
         Err(error) => {
-            let errors = Errors::of(error)?;
+            let errors = form_errors(error)?;
             let status = StatusCode::UNPROCESSABLE_ENTITY;
-            overview(&web, status, Wanted::default(), settings, errors, origin(&headers)).await
+            let settings = NotificationSettings { given_at_start: web.controller.is_public_url_given(), ..settings };
+            overview(&web, status, Wanted::default(), settings, errors).await
         }
     }
 }

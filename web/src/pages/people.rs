@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
 use kennel_controller::Caller;
-use kennel_controller::people::{Browser, PeopleError};
+use kennel_controller::people::PeopleError;
 use kennel_model::Role;
 use kennel_model::api::{AccountView, ChangeAccount, Invitation, NewAccount};
 use serde::Deserialize;
@@ -32,27 +32,25 @@ struct PeoplePage {
     accounts: Vec<AccountView>,
     /// An invitation that was just made.
     invitation: Option<Invitation>,
-    origin: String,
     called: String,
     name_error: String,
     /// What could not be done to an account that is there.
     error: String,
 }
 
-async fn page(web: &Web, browser: &Browser) -> Result<PeoplePage, Problem> {
+async fn page(web: &Web) -> Result<PeoplePage, Problem> {
     Ok(PeoplePage {
         layout: web.layout.at("settings"),
         accounts: web.controller.accounts().await?,
         invitation: None,
-        origin: browser.origin(),
         called: String::new(),
         name_error: String::new(),
         error: String::new(),
     })
 }
 
-async fn show(State(web): State<Web>, browser: Browser) -> Result<Response, Problem> {
-    Ok(fill(&page(&web, &browser).await?)?.into_response())
+async fn show(State(web): State<Web>) -> Result<Response, Problem> {
+    Ok(fill(&page(&web).await?)?.into_response())
 }
 
 /// What the form for a new account sends.
@@ -63,20 +61,15 @@ struct Wanted {
 }
 
 /// The link is on the page that answers, and on no other.
-async fn add(
-    State(web): State<Web>,
-    caller: Caller,
-    browser: Browser,
-    Form(wanted): Form<Wanted>,
-) -> Result<Response, Problem> {
+async fn add(State(web): State<Web>, caller: Caller, Form(wanted): Form<Wanted>) -> Result<Response, Problem> {
     let new = NewAccount { name: wanted.name.clone(), role: wanted.role, password: None };
     match web.controller.add_account(&caller, new).await {
         Ok(added) => {
-            let page = PeoplePage { invitation: added.invitation, ..page(&web, &browser).await? };
+            let page = PeoplePage { invitation: added.invitation, ..page(&web).await? };
             Ok((StatusCode::CREATED, fill(&page)?).into_response())
         }
         Err(error @ (PeopleError::Name(_) | PeopleError::Taken { .. } | PeopleError::FirstIsAdmin)) => {
-            let page = PeoplePage { called: wanted.name, name_error: error.to_string(), ..page(&web, &browser).await? };
+            let page = PeoplePage { called: wanted.name, name_error: error.to_string(), ..page(&web).await? };
             Ok((StatusCode::UNPROCESSABLE_ENTITY, fill(&page)?).into_response())
         }
         Err(error) => Err(error.into()),
@@ -93,7 +86,6 @@ struct Changed {
 async fn change(
     State(web): State<Web>,
     caller: Caller,
-    browser: Browser,
     Path(name): Path<String>,
     Form(changed): Form<Changed>,
 ) -> Result<Response, Problem> {
@@ -101,20 +93,15 @@ async fn change(
     match web.controller.change_account(&caller, &name, &change).await {
         Ok(_) => Ok(Redirect::to("/people").into_response()),
         Err(error @ PeopleError::LastAdmin { .. }) => {
-            let page = PeoplePage { error: error.to_string(), ..page(&web, &browser).await? };
+            let page = PeoplePage { error: error.to_string(), ..page(&web).await? };
             Ok((error.status(), fill(&page)?).into_response())
         }
         Err(error) => Err(error.into()),
     }
 }
 
-async fn invite(
-    State(web): State<Web>,
-    caller: Caller,
-    browser: Browser,
-    Path(name): Path<String>,
-) -> Result<Response, Problem> {
+async fn invite(State(web): State<Web>, caller: Caller, Path(name): Path<String>) -> Result<Response, Problem> {
     let invitation = web.controller.invite(&caller, &name).await?;
-    let page = PeoplePage { invitation: Some(invitation), ..page(&web, &browser).await? };
+    let page = PeoplePage { invitation: Some(invitation), ..page(&web).await? };
     Ok((StatusCode::CREATED, fill(&page)?).into_response())
 }

@@ -3,7 +3,6 @@
 use askama::Template;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use kennel_controller::{Caller, HaltError};
 use kennel_model::RunId;
@@ -35,8 +34,6 @@ struct RunPage<'a> {
     earlier: Vec<&'a RunSummary>,
     /// The last runs of the same experiment, this one among them.
     history: Vec<&'a RunSummary>,
-    /// This server's address as the browser knows it.
-    origin: String,
     annotations: Annotations,
     /// Where labels and notes are posted.
     base: String,
@@ -59,7 +56,6 @@ pub(crate) async fn show(
     State(web): State<Web>,
     text: Result<Path<String>, PathRejection>,
     Query(wanted): Query<Wanted>,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path(text) = text?;
     let Ok(id) = text.parse::<RunId>() else {
@@ -72,7 +68,6 @@ pub(crate) async fn show(
     let run = &detail.summary;
     let runs = web.controller.runs(LOOKED_THROUGH, None).await?;
     let same = || runs.iter().filter(|other| other.name == run.name);
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let live = !run.state.is_over();
     let groups = grouped(&detail.requests);
     let page = RunPage {
@@ -84,7 +79,6 @@ pub(crate) async fn show(
         groups,
         earlier: same().filter(|other| other.id < id).take(100).collect(),
         history: same().take(HISTORY).collect(),
-        origin: format!("http://{host}"),
         annotations: web.controller.annotations(id).await?.unwrap_or_default(),
         base: format!("/runs/{id}"),
         detail: &detail,

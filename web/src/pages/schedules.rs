@@ -7,13 +7,11 @@ mod one;
 use askama::Template;
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, header};
 use axum::response::Html;
 use axum::routing::{get, post};
 use jiff::Timestamp;
-use kennel_controller::{Caller, ScheduleError};
-use kennel_model::Role;
-use kennel_model::api::{FieldProblem, FreezeState, OccurrenceState, OccurrenceView, ScheduleView};
+use kennel_controller::ScheduleError;
+use kennel_model::api::{FreezeState, OccurrenceState, OccurrenceView, ScheduleView};
 use serde::Deserialize;
 
 use crate::Web;
@@ -36,17 +34,6 @@ pub(crate) fn routes() -> Router<Web> {
         .route("/schedules/{id}/remove", post(one::remove))
 }
 
-/// Refuses whoever has less than a role.
-pub(crate) fn need(caller: &Caller, role: Role) -> Result<(), Problem> {
-    if caller.role >= role {
-        return Ok(());
-    }
-    Err(Problem::Unusable {
-        what: format!("This needs the role {role}; {} is {}.", caller.name, caller.role),
-        next: "Ask somebody who administers this Kennel.",
-    })
-}
-
 /// Everything but what a form shows beside its fields.
 pub(crate) fn broken(error: ScheduleError) -> Problem {
     let what = error.to_string();
@@ -64,39 +51,9 @@ pub(crate) fn broken(error: ScheduleError) -> Problem {
     }
 }
 
-/// Where the browser found this Kennel, for commands to copy.
-pub(crate) fn origin(headers: &HeaderMap) -> String {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    format!("http://{host}")
-}
-
 /// Which of the tabs these pages are.
 fn tab() -> &'static str {
     "list"
-}
-
-/// What is wrong with a form, field by field.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Errors(pub(crate) Vec<FieldProblem>);
-
-impl Errors {
-    /// What is wrong with a field; empty when nothing is.
-    pub(crate) fn at(&self, field: &str) -> String {
-        let found = self.0.iter().find(|problem| problem.field == field);
-        found.map_or_else(String::new, |problem| match problem.expected.as_str() {
-            "" => problem.message.clone(),
-            expected => format!("{}; expected {expected}", problem.message),
-        })
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    /// What belongs to no field of these.
-    pub(crate) fn elsewhere(&self, fields: &[&str]) -> Vec<String> {
-        self.0.iter().filter(|problem| !fields.contains(&problem.field.as_str())).map(ToString::to_string).collect()
-    }
 }
 
 /// Class of a badge or mark for what became of an occurrence.

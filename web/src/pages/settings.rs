@@ -25,7 +25,7 @@ struct Entry {
     role: &'static str,
 }
 
-const ENTRIES: [Entry; 7] = [
+const ENTRIES: [Entry; 8] = [
     Entry { href: "/account", title: "Your account", about: "Password, and where you are logged in", role: "viewer" },
     Entry { href: "/people", title: "People", about: "Who may use this Kennel, and what each may do", role: "admin" },
     Entry { href: "/tokens", title: "API tokens", about: "For programs and other CI systems", role: "viewer" },
@@ -42,6 +42,12 @@ const ENTRIES: [Entry; 7] = [
         role: "operator",
     },
     Entry { href: "/calendars", title: "Calendars", about: "Holidays and times without load", role: "viewer" },
+    Entry {
+        href: "/settings/storage",
+        title: "Storage",
+        about: "What takes up room, and how long artifacts stay",
+        role: "viewer",
+    },
     Entry { href: "/audit-log", title: "Audit log", about: "Who did what, and when", role: "admin" },
 ];
 

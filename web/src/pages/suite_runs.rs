@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use askama::Template;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
@@ -20,7 +19,6 @@ use kennel_model::api::{
 use serde::Deserialize;
 
 use super::file_place::encoded;
-use super::suites::origin;
 use crate::layout::Layout;
 use crate::pages::fill;
 use crate::pages::problem::Problem;
@@ -114,7 +112,6 @@ struct SuiteRunPage {
     attempts: Vec<SuiteRunSummary>,
     source: String,
     now: Timestamp,
-    origin: String,
     /// Why it was not run again.
     refused: String,
     annotations: Annotations,
@@ -128,7 +125,7 @@ impl SuiteRunPage {
     }
 
     fn command(&self) -> String {
-        let (origin, id) = (&self.origin, self.run.id);
+        let (origin, id) = (&self.layout.origin(), self.run.id);
         format!(
             "# everything on this page, as JSON\ncurl -s {origin}/api/v1/suite-runs/{id}\n# events as they happen\ncurl -sN {origin}/api/v1/suite-runs/{id}/live\n# its tests as JUnit XML\ncurl -s {origin}/api/v1/suite-runs/{id}/junit\n# end it; the tear-down still runs\ncurl -X POST {origin}/api/v1/suite-runs/{id}/cancel\n# only what failed, once more\ncurl -X POST {origin}/api/v1/suite-runs/{id}/rerun -H 'content-type: application/json' -d '{{\"which\": \"failed\"}}'"
         )
@@ -146,23 +143,16 @@ async fn show(
     State(web): State<Web>,
     text: Result<Path<String>, PathRejection>,
     Query(wanted): Query<Wanted>,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path(text) = text?;
     let Ok(id) = text.parse::<RunId>() else {
         let id = web.controller.find_suite_run(&text).await?;
         return Ok(Redirect::to(&format!("/suite-runs/{id}")).into_response());
     };
-    page(&web, id, wanted.cancelling.is_some(), String::new(), &headers).await
+    page(&web, id, wanted.cancelling.is_some(), String::new()).await
 }
 
-async fn page(
-    web: &Web,
-    id: RunId,
-    cancelling: bool,
-    refused: String,
-    headers: &HeaderMap,
-) -> Result<Response, Problem> {
+async fn page(web: &Web, id: RunId, cancelling: bool, refused: String) -> Result<Response, Problem> {
     let detail = web.controller.suite_run(id).await?;
     let detail =
         detail.ok_or_else(|| Problem::NoSuchRun { what: format!("There is no run {id}."), matches: Vec::new() })?;
@@ -186,7 +176,6 @@ async fn page(
         steps,
         source: detail.source,
         now: Timestamp::now(),
-        origin: origin(headers),
         refused,
     };
     let status =
@@ -323,7 +312,6 @@ async fn rerun(
     State(web): State<Web>,
     caller: Caller,
     text: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
     Form(sent): Form<Vec<(String, String)>>,
 ) -> Result<Response, Problem> {
     let Path(text) = text?;
@@ -344,6 +332,6 @@ async fn rerun(
         Ok(id) => Ok(Redirect::to(&format!("/suite-runs/{id}")).into_response()),
         Err(RerunError::NotFound { .. }) => Err(Problem::NoSuchPage),
         Err(RerunError::Store(error) | RerunError::Start(StartSuiteError::Store(error))) => Err(error.into()),
-        Err(error) => page(&web, id, false, error.to_string(), &headers).await,
+        Err(error) => page(&web, id, false, error.to_string()).await,
     }
 }

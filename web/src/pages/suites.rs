@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use askama::Template;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
 use jiff::Timestamp;
 use kennel_controller::{Caller, StartSuiteError};
-use kennel_model::api::{StartSuite, SuiteDetail, SuiteOrigin, SuiteRunSummary, SuiteSummary};
+use kennel_model::api::{PlannedView, StartSuite, SuiteDetail, SuiteOrigin, SuiteRunSummary, SuiteSummary};
 use kennel_model::document::PlacedProblem;
 use kennel_model::suite::{Parameter, ParameterKind};
 use serde::Deserialize;
@@ -50,6 +50,8 @@ struct SuitesPage {
     layout: Layout,
     wanted: Wanted,
     suites: Vec<SuiteSummary>,
+    /// When those that are scheduled run next.
+    next: BTreeMap<String, PlannedView>,
     /// Every label in use, for the filter.
     labels: Vec<String>,
     /// Whether there is any suite at all.
@@ -58,16 +60,10 @@ struct SuitesPage {
     now: Timestamp,
     newer: String,
     older: String,
-    /// Where the browser found this Kennel, for commands to copy.
-    origin: String,
 }
 
 /// `GET /suites`
-async fn list(
-    State(web): State<Web>,
-    Query(wanted): Query<Wanted>,
-    headers: HeaderMap,
-) -> Result<Html<String>, Problem> {
+async fn list(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Html<String>, Problem> {
     let all = web.controller.suites().await?;
     let is_empty = all.is_empty();
     let mut labels: Vec<String> = all.iter().flat_map(|suite| suite.labels.clone()).collect();
@@ -86,6 +82,7 @@ async fn list(
     let total = suites.len();
     let page = wanted.page.min(total / PAGE);
     suites = suites.into_iter().skip(page * PAGE).take(PAGE).collect();
+    let next = web.controller.next_of_suites(&suites.iter().map(|suite| suite.name.as_str()).collect()).await?;
     let at = |page: usize| {
         let (q, label, last) = (encoded(&wanted.q), encoded(&wanted.label), encoded(&wanted.last));
         format!("/suites?q={q}&label={label}&last={last}&page={page}")
@@ -96,11 +93,11 @@ async fn list(
         older: if (page + 1) * PAGE < total { at(page + 1) } else { String::new() },
         wanted,
         suites,
+        next,
         labels,
         is_empty,
         total,
         now: Timestamp::now(),
-        origin: origin(&headers),
     })
 }
 
@@ -146,7 +143,6 @@ struct SuitePage {
     refused: String,
     problems: Vec<PlacedProblem>,
     now: Timestamp,
-    origin: String,
     is_open: bool,
 }
 
@@ -173,20 +169,14 @@ impl SuitePage {
         let told = body.to_string().replace('\'', "'\\''");
         format!(
             "curl -X POST {}/api/v1/suite-runs \\\n  -H 'content-type: application/json' \\\n  -d '{told}'",
-            self.origin
+            self.layout.origin()
         )
     }
 }
 
-/// This server's address as the browser knows it.
-pub(crate) fn origin(headers: &HeaderMap) -> String {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    format!("http://{host}")
-}
-
 async fn detail(web: &Web, name: &str) -> Result<SuiteDetail, Problem> {
     let detail = web.controller.suite(name).await?;
-    detail.ok_or_else(|| Problem::Unusable {
+    detail.ok_or_else(|| Problem::Missing {
         what: format!("There is no suite “{name}”."),
         next: "All suites that Kennel keeps, ships or has runs of are in the list of suites.",
     })
@@ -197,7 +187,6 @@ async fn show(
     State(web): State<Web>,
     name: Result<Path<String>, PathRejection>,
     Query(opened): Query<Opened>,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path(name) = name?;
     let detail = detail(&web, &name).await?;
@@ -220,7 +209,6 @@ async fn show(
         refused: String::new(),
         problems: Vec::new(),
         now: Timestamp::now(),
-        origin: origin(&headers),
         is_open: opened.start.is_some(),
         detail,
     };
@@ -232,7 +220,6 @@ async fn run(
     State(web): State<Web>,
     caller: Caller,
     name: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
     Form(sent): Form<Vec<(String, String)>>,
 ) -> Result<Response, Problem> {
     let Path(name) = name?;
@@ -277,7 +264,6 @@ async fn run(
         refused,
         problems,
         now: Timestamp::now(),
-        origin: origin(&headers),
         is_open: true,
         detail,
     };

@@ -4,7 +4,7 @@
 use askama::Template;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
@@ -17,9 +17,9 @@ use kennel_model::api::{
 };
 use serde::Deserialize;
 
-use crate::address::{origin, with_choices};
+use crate::address::with_choices;
 use crate::bars::Bars;
-use crate::layout::Layout;
+use crate::layout::{Layout, origin};
 use crate::pages::fill;
 use crate::pages::problem::Problem;
 use crate::{Web, notation};
@@ -126,11 +126,7 @@ impl PartialEq for Wanted {
 }
 
 /// `GET /tests`
-async fn list(
-    State(web): State<Web>,
-    Query(wanted): Query<Wanted>,
-    headers: HeaderMap,
-) -> Result<Html<String>, Problem> {
+async fn list(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Html<String>, Problem> {
     let (tests, total) = web.controller.tests(&wanted.filter()).await?;
     let next = wanted.offset.saturating_add(PAGE);
     fill(&TestsPage {
@@ -148,7 +144,7 @@ async fn list(
             wanted.address("/tests", wanted.offset.saturating_sub(PAGE))
         },
         older: if total > next { wanted.address("/tests", next) } else { String::new() },
-        command: format!("curl -s '{}{}'", origin(&headers), wanted.address("/api/v1/tests", wanted.offset)),
+        command: format!("curl -s '{}{}'", origin(), wanted.address("/api/v1/tests", wanted.offset)),
         wanted,
     })
 }
@@ -164,7 +160,7 @@ struct MutedPage {
 }
 
 /// `GET /muted`
-async fn muted(State(web): State<Web>, headers: HeaderMap) -> Result<Html<String>, Problem> {
+async fn muted(State(web): State<Web>) -> Result<Html<String>, Problem> {
     let filter = TestFilter { muted: Some(true), order: TestOrder::Expiry, limit: 500, ..TestFilter::default() };
     let (tests, total) = web.controller.tests(&filter).await?;
     fill(&MutedPage {
@@ -172,7 +168,7 @@ async fn muted(State(web): State<Web>, headers: HeaderMap) -> Result<Html<String
         tab: "muted",
         tests,
         total,
-        command: format!("curl -s '{}/api/v1/tests?muted=true&order=expiry'", origin(&headers)),
+        command: format!("curl -s '{}/api/v1/tests?muted=true&order=expiry'", origin()),
     })
 }
 
@@ -215,7 +211,7 @@ struct Before {
     before: Option<RunId>,
 }
 
-async fn page(web: &Web, id: i64, before: Option<RunId>, headers: &HeaderMap) -> Result<TestPage, Problem> {
+async fn page(web: &Web, id: i64, before: Option<RunId>) -> Result<TestPage, Problem> {
     let history = web.controller.test(id, RESULTS, before).await?.ok_or_else(|| no_test(id))?;
     let test = &history.standing.test;
     // One that is named alike stands first among those that may have been renamed.
@@ -238,7 +234,7 @@ async fn page(web: &Web, id: i64, before: Option<RunId>, headers: &HeaderMap) ->
         note: String::new(),
         note_error: String::new(),
         join_error: String::new(),
-        command: commands(&origin(headers), history.standing.test.id),
+        command: commands(&origin(), history.standing.test.id),
         history,
     })
 }
@@ -260,10 +256,9 @@ async fn show(
     State(web): State<Web>,
     id: Result<Path<i64>, PathRejection>,
     Query(wanted): Query<Before>,
-    headers: HeaderMap,
 ) -> Result<Html<String>, Problem> {
     let Path(id) = id?;
-    fill(&page(&web, id, wanted.before, &headers).await?)
+    fill(&page(&web, id, wanted.before).await?)
 }
 
 /// `POST /tests/{id}/mute`
@@ -271,7 +266,6 @@ async fn mute(
     State(web): State<Web>,
     caller: Caller,
     id: Result<Path<i64>, PathRejection>,
-    headers: HeaderMap,
     Form(form): Form<MuteForm>,
 ) -> Result<Response, Problem> {
     let Path(id) = id?;
@@ -280,7 +274,7 @@ async fn mute(
     match web.controller.mute(&caller, id, &request).await {
         Ok(_) => Ok(Redirect::to(&format!("/tests/{id}")).into_response()),
         Err(MuteError::Field { field, why }) => {
-            let page = TestPage { form, mute_error: Some((field, why)), ..page(&web, id, None, &headers).await? };
+            let page = TestPage { form, mute_error: Some((field, why)), ..page(&web, id, None).await? };
             Ok((StatusCode::UNPROCESSABLE_ENTITY, fill(&page)?).into_response())
         }
         Err(MuteError::NoSuchTest { .. }) => Err(no_test(id)),
@@ -309,7 +303,6 @@ async fn join(
     State(web): State<Web>,
     caller: Caller,
     id: Result<Path<i64>, PathRejection>,
-    headers: HeaderMap,
     Form(form): Form<JoinForm>,
 ) -> Result<Response, Problem> {
     let Path(id) = id?;
@@ -317,7 +310,7 @@ async fn join(
         Ok(()) => Ok(Redirect::to(&format!("/tests/{id}")).into_response()),
         Err(JoinError::Store(error)) => Err(error.into()),
         Err(error) => {
-            let page = TestPage { join_error: error.to_string(), ..page(&web, id, None, &headers).await? };
+            let page = TestPage { join_error: error.to_string(), ..page(&web, id, None).await? };
             Ok((StatusCode::UNPROCESSABLE_ENTITY, fill(&page)?).into_response())
         }
     }
@@ -333,14 +326,13 @@ async fn note(
     State(web): State<Web>,
     caller: Caller,
     id: Result<Path<i64>, PathRejection>,
-    headers: HeaderMap,
     Form(form): Form<NoteForm>,
 ) -> Result<Response, Problem> {
     let Path(id) = id?;
     match web.controller.add_test_note(&caller, id, &form.text).await {
         Ok(_) => Ok(Redirect::to(&format!("/tests/{id}#notes")).into_response()),
         Err(NoteError::Field { why, .. }) => {
-            let page = TestPage { note: form.text, note_error: why, ..page(&web, id, None, &headers).await? };
+            let page = TestPage { note: form.text, note_error: why, ..page(&web, id, None).await? };
             Ok((StatusCode::UNPROCESSABLE_ENTITY, fill(&page)?).into_response())
         }
         Err(NoteError::NotFound { .. }) => Err(no_test(id)),
@@ -362,7 +354,6 @@ struct AttemptPage {
 async fn attempt(
     State(web): State<Web>,
     path: Result<Path<(String, i64)>, PathRejection>,
-    headers: HeaderMap,
 ) -> Result<Html<String>, Problem> {
     let Path((run, id)) = path?;
     let missing = || Problem::Missing {
@@ -378,7 +369,7 @@ async fn attempt(
     }
     fill(&AttemptPage {
         layout: web.layout.at("suites"),
-        command: format!("curl -s {}/api/v1/suite-runs/{}/tests/{}", origin(&headers), run.id, test.test.id),
+        command: format!("curl -s {}/api/v1/suite-runs/{}/tests/{}", origin(), run.id, test.test.id),
         test,
         run,
         attempts,

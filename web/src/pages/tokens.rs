@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
 use jiff::Timestamp;
-use kennel_controller::people::{Browser, PeopleError, Visit};
+use kennel_controller::people::{PeopleError, Visit};
 use kennel_model::Role;
 use kennel_model::api::{CreatedToken, NewToken, TokenScope, TokenView};
 use serde::Deserialize;
@@ -29,7 +29,6 @@ struct TokensPage {
     tokens: Vec<TokenRow>,
     /// The token that was just made, with its secret.
     created: Option<CreatedToken>,
-    origin: String,
     called: String,
     error: String,
 }
@@ -41,7 +40,7 @@ struct TokenRow {
 }
 
 impl TokensPage {
-    async fn of(web: &Web, visit: &Visit, browser: &Browser) -> Result<Self, Problem> {
+    async fn of(web: &Web, visit: &Visit) -> Result<Self, Problem> {
         let now = Timestamp::now();
         let rows = web.controller.tokens(visit).await?.into_iter().map(|token| {
             let expired = token.expires_at.as_deref().and_then(|moment| moment.parse::<Timestamp>().ok());
@@ -58,15 +57,14 @@ impl TokensPage {
             layout: web.layout.at("settings"),
             tokens: rows.collect(),
             created: None,
-            origin: browser.origin(),
             called: String::new(),
             error: String::new(),
         })
     }
 }
 
-async fn show(State(web): State<Web>, visit: Visit, browser: Browser) -> Result<Response, Problem> {
-    Ok(fill(&TokensPage::of(&web, &visit, &browser).await?)?.into_response())
+async fn show(State(web): State<Web>, visit: Visit) -> Result<Response, Problem> {
+    Ok(fill(&TokensPage::of(&web, &visit).await?)?.into_response())
 }
 
 /// What the form sends.
@@ -79,25 +77,17 @@ struct Wanted {
 }
 
 /// The secret is on the page that answers, and on no other.
-async fn create(
-    State(web): State<Web>,
-    visit: Visit,
-    browser: Browser,
-    Form(wanted): Form<Wanted>,
-) -> Result<Response, Problem> {
+async fn create(State(web): State<Web>, visit: Visit, Form(wanted): Form<Wanted>) -> Result<Response, Problem> {
     let new =
         NewToken { name: wanted.name.clone(), role: Some(wanted.role), scope: wanted.scope, days: Some(wanted.days) };
     match web.controller.create_token(&visit, new).await {
         Ok(created) => {
-            let page = TokensPage { created: Some(created), ..TokensPage::of(&web, &visit, &browser).await? };
+            let page = TokensPage { created: Some(created), ..TokensPage::of(&web, &visit).await? };
             Ok((StatusCode::CREATED, fill(&page)?).into_response())
         }
         Err(error @ (PeopleError::TokenName | PeopleError::TokenDays { .. } | PeopleError::TokenRole { .. })) => {
-            let page = TokensPage {
-                called: wanted.name,
-                error: error.to_string(),
-                ..TokensPage::of(&web, &visit, &browser).await?
-            };
+            let page =
+                TokensPage { called: wanted.name, error: error.to_string(), ..TokensPage::of(&web, &visit).await? };
             Ok((error.status(), fill(&page)?).into_response())
         }
         Err(error) => Err(error.into()),

@@ -1,5 +1,6 @@
 //! A real controller with a scripted agent behind the real router on a free port.
 
+pub(crate) mod browsing;
 pub(crate) mod scripted_agent;
 
 use std::net::SocketAddr;
@@ -105,6 +106,16 @@ pub(crate) struct House {
 impl House {
     /// Opens a controller on an empty directory and serves it on `port` (0: any free one).
     pub(crate) async fn open(script: Script, port: u16, library: Vec<LibraryEntry>) -> Self {
+        Self::called(script, port, library, None).await
+    }
+
+    /// As [`Self::open`], given a public URL at start.
+    pub(crate) async fn called(
+        script: Script,
+        port: u16,
+        library: Vec<LibraryEntry>,
+        public_url: Option<&str>,
+    ) -> Self {
         let data_dir = tempfile::tempdir().expect("a directory");
         let shutdown = CancellationToken::new();
         let config = ControllerConfig {
@@ -112,6 +123,7 @@ impl House {
             surroundings: Arc::new(World),
             library,
             suites: Vec::new(),
+            public_url: public_url.map(|url| url.parse().expect("a URL")),
             lease: Duration::from_secs(5),
         };
         let controller = Controller::open(config, shutdown.clone()).await.expect("a controller");

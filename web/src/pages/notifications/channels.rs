@@ -2,17 +2,17 @@
 
 use askama::Template;
 use axum::extract::{Form, Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use kennel_controller::Caller;
-use kennel_model::Role;
 use kennel_model::api::{
     ChannelKind, ChannelView, DestinationView, MailSecurity, Secret, WriteChannel, WriteDestination,
 };
 use serde::Deserialize;
 
-use super::{Errors, broken, need, origin};
+use super::{broken, form_errors};
 use crate::Web;
+use crate::form_errors::FormErrors;
 use crate::layout::Layout;
 use crate::pages::fill;
 use crate::pages::problem::Problem;
@@ -25,8 +25,7 @@ struct ChannelPage {
     known: Option<ChannelView>,
     kind: ChannelKind,
     written: Written,
-    errors: Errors,
-    origin: String,
+    errors: FormErrors,
 }
 
 impl ChannelPage {
@@ -86,7 +85,7 @@ impl ChannelPage {
         };
         format!(
             "curl -X {method} {}/api/v1/notifications{path} -H 'content-type: application/json' \\\n  -d '{{\"name\": \"on-call\", \"destination\": {destination}}}'",
-            self.origin
+            self.layout.origin()
         )
     }
 }
@@ -147,7 +146,7 @@ impl Written {
     }
 
     /// What was written, or what is wrong with a number in it.
-    fn channel(&self, kind: ChannelKind) -> Result<WriteChannel, Errors> {
+    fn channel(&self, kind: ChannelKind) -> Result<WriteChannel, FormErrors> {
         let secret = |text: &str| Some(Secret(text.to_owned()));
         let destination = match kind {
             ChannelKind::Webhook => WriteDestination::Webhook { url: secret(&self.url), secret: secret(&self.secret) },
@@ -156,7 +155,7 @@ impl Written {
                 let wrong = |_| {
                     let message =
                         format!("`{}` is no port; expected 1 to 65535, or nothing for the usual one", self.port);
-                    Errors(vec![("destination.port", message)])
+                    FormErrors::from_iter([("destination.port", message)])
                 };
                 let port = Some(self.port.trim()).filter(|port| !port.is_empty());
                 WriteDestination::Email {
@@ -187,29 +186,17 @@ pub(super) struct Wanted {
 }
 
 /// `GET /notifications/channels/new`
-pub(super) async fn new(
-    State(web): State<Web>,
-    caller: Caller,
-    Query(wanted): Query<Wanted>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    need(&caller, Role::Admin)?;
+pub(super) async fn new(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Response, Problem> {
     let kind = wanted.kind.parse().unwrap_or(ChannelKind::Webhook);
     let written = Written { enabled: Some("on".to_owned()), ..Written::default() };
-    form(&web, StatusCode::OK, None, kind, written, Errors::default(), &headers)
+    form(&web, StatusCode::OK, None, kind, written, FormErrors::default())
 }
 
 /// `GET /notifications/channels/{id}`
-pub(super) async fn edit(
-    State(web): State<Web>,
-    caller: Caller,
-    Path(id): Path<i64>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    need(&caller, Role::Admin)?;
+pub(super) async fn edit(State(web): State<Web>, Path(id): Path<i64>) -> Result<Response, Problem> {
     let channel = web.controller.channel(id).await.map_err(broken)?;
     let (kind, written) = (channel.destination.kind(), Written::of(&channel));
-    form(&web, StatusCode::OK, Some(channel), kind, written, Errors::default(), &headers)
+    form(&web, StatusCode::OK, Some(channel), kind, written, FormErrors::default())
 }
 
 fn form(
@@ -218,11 +205,10 @@ fn form(
     known: Option<ChannelView>,
     kind: ChannelKind,
     written: Written,
-    errors: Errors,
-    headers: &HeaderMap,
+    errors: FormErrors,
 ) -> Result<Response, Problem> {
     let layout = web.layout.at("settings");
-    let page = ChannelPage { layout, known, kind, written, errors, origin: origin(headers) };
+    let page = ChannelPage { layout, known, kind, written, errors };
     Ok((status, fill(&page)?).into_response())
 }
 
@@ -230,11 +216,9 @@ fn form(
 pub(super) async fn add(
     State(web): State<Web>,
     caller: Caller,
-    headers: HeaderMap,
     Form(written): Form<Written>,
 ) -> Result<Response, Problem> {
-    need(&caller, Role::Admin)?;
-    save(&web, &caller, None, written, &headers).await
+    save(&web, &caller, None, written).await
 }
 
 /// `POST /notifications/channels/{id}`
@@ -242,43 +226,33 @@ pub(super) async fn change(
     State(web): State<Web>,
     caller: Caller,
     Path(id): Path<i64>,
-    headers: HeaderMap,
     Form(written): Form<Written>,
 ) -> Result<Response, Problem> {
-    need(&caller, Role::Admin)?;
     let known = web.controller.channel(id).await.map_err(broken)?;
-    save(&web, &caller, Some(known), written, &headers).await
+    save(&web, &caller, Some(known), written).await
 }
 
-async fn save(
-    web: &Web,
-    caller: &Caller,
-    known: Option<ChannelView>,
-    written: Written,
-    headers: &HeaderMap,
-) -> Result<Response, Problem> {
+async fn save(web: &Web, caller: &Caller, known: Option<ChannelView>, written: Written) -> Result<Response, Problem> {
     let kind = known.as_ref().map_or_else(|| written.kind(), |channel| channel.destination.kind());
     let id = known.as_ref().map(|channel| channel.id);
     let errors = match written.channel(kind) {
         Ok(channel) => match web.controller.save_channel(caller, id, channel).await {
             Ok(_) => return Ok(Redirect::to("/notifications#channels").into_response()),
-            Err(error) => Errors::of(error)?,
+            Err(error) => form_errors(error)?,
         },
         Err(errors) => errors,
     };
-    form(web, StatusCode::UNPROCESSABLE_ENTITY, known, kind, written, errors, headers)
+    form(web, StatusCode::UNPROCESSABLE_ENTITY, known, kind, written, errors)
 }
 
 /// `POST /notifications/channels/{id}/test`: to what came of it.
 pub(super) async fn test(State(web): State<Web>, caller: Caller, Path(id): Path<i64>) -> Result<Redirect, Problem> {
-    need(&caller, Role::Admin)?;
     let delivery = web.controller.try_channel(&caller, id).await.map_err(broken)?;
     Ok(Redirect::to(&format!("/notifications/deliveries/{}", delivery.id)))
 }
 
 /// `POST /notifications/channels/{id}/remove`
 pub(super) async fn remove(State(web): State<Web>, caller: Caller, Path(id): Path<i64>) -> Result<Redirect, Problem> {
-    need(&caller, Role::Admin)?;
     web.controller.remove_channel(&caller, id).await.map_err(broken)?;
     Ok(Redirect::to("/notifications#channels"))
 }

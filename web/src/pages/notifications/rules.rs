@@ -2,15 +2,15 @@
 
 use askama::Template;
 use axum::extract::{Form, Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use kennel_controller::Caller;
-use kennel_model::Role;
 use kennel_model::api::{ChannelView, NotificationEvent, QuietHours, RuleFilter, RuleView, Timing, Weekday, WriteRule};
 use serde::Deserialize;
 
-use super::{Errors, broken, need, origin};
+use super::{broken, form_errors};
 use crate::Web;
+use crate::form_errors::FormErrors;
 use crate::layout::Layout;
 use crate::pages::fill;
 use crate::pages::problem::Problem;
@@ -23,8 +23,7 @@ struct RulePage {
     known: Option<RuleView>,
     channels: Vec<ChannelView>,
     written: Written,
-    errors: Errors,
-    origin: String,
+    errors: FormErrors,
 }
 
 impl RulePage {
@@ -42,7 +41,7 @@ impl RulePage {
         };
         format!(
             "curl -X {method} {}/api/v1/notifications{path} -H 'content-type: application/json' \\\n  -d '{{\"channel\": 1, \"events\": [\"first-failure\", \"recovery\"], \"only\": {{\"suite\": \"nightly\"}}}}'",
-            self.origin
+            self.layout.origin()
         )
     }
 }
@@ -199,22 +198,15 @@ fn explained(event: &NotificationEvent) -> &'static str {
 }
 
 /// `GET /notifications/rules/new`
-pub(super) async fn new(State(web): State<Web>, caller: Caller, headers: HeaderMap) -> Result<Response, Problem> {
-    need(&caller, Role::Admin)?;
-    form(&web, StatusCode::OK, None, Written::offered(), Errors::default(), &headers).await
+pub(super) async fn new(State(web): State<Web>) -> Result<Response, Problem> {
+    form(&web, StatusCode::OK, None, Written::offered(), FormErrors::default()).await
 }
 
 /// `GET /notifications/rules/{id}`
-pub(super) async fn edit(
-    State(web): State<Web>,
-    caller: Caller,
-    Path(id): Path<i64>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    need(&caller, Role::Admin)?;
+pub(super) async fn edit(State(web): State<Web>, Path(id): Path<i64>) -> Result<Response, Problem> {
     let rule = web.controller.notification_rule(id).await.map_err(broken)?;
     let written = Written::of(&rule.rule);
-    form(&web, StatusCode::OK, Some(rule), written, Errors::default(), &headers).await
+    form(&web, StatusCode::OK, Some(rule), written, FormErrors::default()).await
 }
 
 async fn form(
@@ -222,12 +214,11 @@ async fn form(
     status: StatusCode,
     known: Option<RuleView>,
     written: Written,
-    errors: Errors,
-    headers: &HeaderMap,
+    errors: FormErrors,
 ) -> Result<Response, Problem> {
     let channels = web.controller.channels().await?;
     let layout = web.layout.at("settings");
-    let page = RulePage { layout, known, channels, written, errors, origin: origin(headers) };
+    let page = RulePage { layout, known, channels, written, errors };
     Ok((status, fill(&page)?).into_response())
 }
 
@@ -235,11 +226,9 @@ async fn form(
 pub(super) async fn add(
     State(web): State<Web>,
     caller: Caller,
-    headers: HeaderMap,
     Form(written): Form<Written>,
 ) -> Result<Response, Problem> {
-    need(&caller, Role::Admin)?;
-    save(&web, &caller, None, written, &headers).await
+    save(&web, &caller, None, written).await
 }
 
 /// `POST /notifications/rules/{id}`
@@ -247,34 +236,25 @@ pub(super) async fn change(
     State(web): State<Web>,
     caller: Caller,
     Path(id): Path<i64>,
-    headers: HeaderMap,
     Form(written): Form<Written>,
 ) -> Result<Response, Problem> {
-    need(&caller, Role::Admin)?;
     let known = web.controller.notification_rule(id).await.map_err(broken)?;
-    save(&web, &caller, Some(known), written, &headers).await
+    save(&web, &caller, Some(known), written).await
 }
 
-async fn save(
-    web: &Web,
-    caller: &Caller,
-    known: Option<RuleView>,
-    written: Written,
-    headers: &HeaderMap,
-) -> Result<Response, Problem> {
+async fn save(web: &Web, caller: &Caller, known: Option<RuleView>, written: Written) -> Result<Response, Problem> {
     let id = known.as_ref().map(|rule| rule.id);
     match web.controller.save_notification_rule(caller, id, written.rule()).await {
         Ok(_) => Ok(Redirect::to("/notifications#rules").into_response()),
         Err(error) => {
-            let errors = Errors::of(error)?;
-            form(web, StatusCode::UNPROCESSABLE_ENTITY, known, written, errors, headers).await
+            let errors = form_errors(error)?;
+            form(web, StatusCode::UNPROCESSABLE_ENTITY, known, written, errors).await
         }
     }
 }
 
 /// `POST /notifications/rules/{id}/remove`
 pub(super) async fn remove(State(web): State<Web>, caller: Caller, Path(id): Path<i64>) -> Result<Redirect, Problem> {
-    need(&caller, Role::Admin)?;
     web.controller.remove_notification_rule(&caller, id).await.map_err(broken)?;
     Ok(Redirect::to("/notifications#rules"))
 }

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use askama::Template;
 use axum::Form;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use kennel_controller::{Caller, ScheduleError};
-use kennel_model::Role;
 use kennel_model::api::{
     CalendarMode, CalendarUse, CalendarView, CronPreview, FieldProblem, FileKind, MissedPolicy, OverlapPolicy,
     QueueKind, ScheduleDraft, ScheduleId, ScheduleView,
 };
 use serde::Deserialize;
 
-use super::{Errors, broken, need, one, origin};
+use super::{broken, one};
 use crate::Web;
+use crate::form_errors::FormErrors;
 use crate::layout::Layout;
 use crate::pages::fill;
 use crate::pages::problem::Problem;
@@ -39,12 +39,11 @@ struct FormPage {
     layout: Layout,
     known: Option<ScheduleView>,
     written: Written,
-    errors: Errors,
+    errors: FormErrors,
     preview: Option<CronPreview>,
     suites: Vec<String>,
     experiments: Vec<String>,
     calendars: Vec<CalendarView>,
-    origin: String,
 }
 
 impl FormPage {
@@ -54,7 +53,7 @@ impl FormPage {
 
     /// What is wrong, but with no field of the form.
     fn elsewhere(&self) -> Vec<String> {
-        self.errors.elsewhere(&FIELDS)
+        self.errors.elsewhere(|field| FIELDS.contains(&field))
     }
 
     /// The same by the API.
@@ -66,7 +65,7 @@ impl FormPage {
         let subject = self.written.subject.split_once(':').map_or("smoke", |(_, name)| name);
         format!(
             "curl -X {method} {}/api/v1/schedules{path} -H 'content-type: application/json' \\\n  -d '{{\"name\": \"nightly\", \"kind\": \"suite\", \"subject\": \"{}\", \"cron\": \"{}\", \"zone\": \"{}\"}}'",
-            self.origin,
+            self.layout.origin(),
             subject.replace(['\'', '"', '\\'], ""),
             self.written.cron.replace(['\'', '"', '\\'], ""),
             self.written.zone.replace(['\'', '"', '\\'], ""),
@@ -201,13 +200,7 @@ pub(super) struct Wanted {
 }
 
 /// `GET /schedules/new`: nightly, unless somebody says otherwise.
-pub(super) async fn new(
-    State(web): State<Web>,
-    caller: Caller,
-    Query(wanted): Query<Wanted>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    need(&caller, Role::Operator)?;
+pub(super) async fn new(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Response, Problem> {
     let (subject, name) = match (&wanted.suite, &wanted.experiment) {
         (Some(suite), _) => (format!("suite:{suite}"), format!("{suite}, nightly")),
         (None, Some(experiment)) => (format!("experiment:{experiment}"), format!("{experiment}, nightly")),
@@ -215,31 +208,23 @@ pub(super) async fn new(
     };
     let draft = ScheduleDraft::new(name, QueueKind::Suite, String::new(), "30 2 * * *".to_owned(), String::new());
     let written = Written { subject, ..Written::from_draft(&draft) };
-    page(&web, StatusCode::OK, None, written, Errors::default(), &headers).await
+    page(&web, StatusCode::OK, None, written, FormErrors::default()).await
 }
 
 /// `GET /schedules/{id}/edit`
-pub(super) async fn edit(
-    State(web): State<Web>,
-    caller: Caller,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    need(&caller, Role::Operator)?;
+pub(super) async fn edit(State(web): State<Web>, Path(id): Path<String>) -> Result<Response, Problem> {
     let known = one::find(&web, &id).await?;
     let written = Written::from_draft(&known.draft);
-    page(&web, StatusCode::OK, Some(known), written, Errors::default(), &headers).await
+    page(&web, StatusCode::OK, Some(known), written, FormErrors::default()).await
 }
 
 /// `POST /schedules/new`
 pub(super) async fn create(
     State(web): State<Web>,
     caller: Caller,
-    headers: HeaderMap,
     Form(pairs): Form<Vec<(String, String)>>,
 ) -> Result<Response, Problem> {
-    need(&caller, Role::Operator)?;
-    save(&web, &caller, None, Written::of(pairs), &headers).await
+    save(&web, &caller, None, Written::of(pairs)).await
 }
 
 /// `POST /schedules/{id}/edit`
@@ -247,12 +232,10 @@ pub(super) async fn change(
     State(web): State<Web>,
     caller: Caller,
     Path(id): Path<String>,
-    headers: HeaderMap,
     Form(pairs): Form<Vec<(String, String)>>,
 ) -> Result<Response, Problem> {
-    need(&caller, Role::Operator)?;
     let known = one::find(&web, &id).await?;
-    save(&web, &caller, Some(known), Written::of(pairs), &headers).await
+    save(&web, &caller, Some(known), Written::of(pairs)).await
 }
 
 async fn save(
@@ -260,14 +243,13 @@ async fn save(
     caller: &Caller,
     known: Option<ScheduleView>,
     mut written: Written,
-    headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     if written.zone.trim().is_empty() {
         "UTC".clone_into(&mut written.zone);
     }
     if let Some(preset) = written.preset.take() {
         written.cron = preset;
-        return page(web, StatusCode::OK, known, written, Errors::default(), headers).await;
+        return page(web, StatusCode::OK, known, written, FormErrors::default()).await;
     }
     let (draft, mut problems) = written.draft();
     if problems.is_empty() {
@@ -283,7 +265,7 @@ async fn save(
             Err(error) => return Err(broken(error)),
         }
     }
-    page(web, StatusCode::UNPROCESSABLE_ENTITY, known, written, Errors(problems), headers).await
+    page(web, StatusCode::UNPROCESSABLE_ENTITY, known, written, problems.into()).await
 }
 
 async fn page(
@@ -291,8 +273,7 @@ async fn page(
     status: StatusCode,
     known: Option<ScheduleView>,
     written: Written,
-    errors: Errors,
-    headers: &HeaderMap,
+    errors: FormErrors,
 ) -> Result<Response, Problem> {
     let zone = if written.zone.trim().is_empty() { "UTC" } else { written.zone.trim() };
     let preview = web.controller.preview_cron(&written.cron, zone).ok();
@@ -322,7 +303,6 @@ async fn page(
         suites,
         experiments,
         calendars,
-        origin: origin(headers),
     })?;
     Ok((status, page).into_response())
 }
