@@ -82,6 +82,7 @@ fn site() -> Router<Web> {
         .merge(pages::settings::routes())
         .merge(pages::setup::routes())
         .merge(pages::sign_on::routes())
+        .merge(pages::storage::routes())
         .merge(pages::suite_editor::routes())
         .merge(pages::suite_runs::routes())
         .merge(pages::suites::routes())

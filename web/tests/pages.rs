@@ -8,7 +8,7 @@ use std::time::Duration;
 use kennel_model::api::{LibraryEntry, LiveEvent};
 use kennel_model::{RunId, RunState, Verdict};
 use reqwest::StatusCode;
-use support::browsing::{Answer, client, get, read, submit};
+use support::browsing::{client, get, submit};
 use support::scripted_agent::Script;
 use support::{House, experiment};
 

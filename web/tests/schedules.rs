@@ -8,7 +8,7 @@ use std::time::Duration;
 use kennel_controller::Caller;
 use kennel_model::api::{CalendarDraft, CalendarWindow, LibraryEntry, QueueKind, ScheduleDraft, WindowRule};
 use reqwest::StatusCode;
-use support::browsing::{client, get, submit};
+use support::browsing::{get, submit};
 use support::scripted_agent::Script;
 use support::{House, experiment};
 

@@ -1,5 +1,5 @@
-//! What a suite's run left behind and what people wrote about it at `/suite-runs/{id}/artifacts`; how long artifacts
-//! stay at `/settings/storage`. Notes and labels of experiments' runs are posted here too.
+//! What a suite's run left behind and what people wrote about it at `/suite-runs/{id}/artifacts`. Notes and labels of
+//! experiments' runs are posted here too.
 
 use askama::Template;
 use axum::extract::rejection::PathRejection;
@@ -9,8 +9,8 @@ use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
 use kennel_controller::{Caller, NoteError};
-use kennel_model::api::{Annotations, ArtifactView, Retention, StorageView, SuiteRunSummary};
-use kennel_model::{Role, RunId};
+use kennel_model::RunId;
+use kennel_model::api::{Annotations, ArtifactView, SuiteRunSummary};
 use serde::Deserialize;
 
 use crate::layout::{Layout, origin};
@@ -27,7 +27,6 @@ pub(crate) fn routes() -> Router<Web> {
         .route("/suite-runs/{id}/labels", post(label_suite_run))
         .route("/runs/{id}/notes", post(note_run))
         .route("/runs/{id}/labels", post(label_run))
-        .route("/settings/storage", get(storage).post(set_retention))
 }
 
 #[derive(Template)]
@@ -53,7 +52,7 @@ fn is_shown(media_type: &str) -> bool {
 }
 
 async fn page(web: &Web, id: RunId) -> Result<ArtifactsPage, Problem> {
-    let run = web.controller.suite_run_summary(id).await?.ok_or_else(|| no_run(&id.to_string()))?;
+    let run = web.controller.suite_run_summary(id).await?.ok_or_else(|| Problem::no_run(id))?;
     Ok(ArtifactsPage {
         layout: web.layout.at("suites"),
         artifacts: web.controller.artifacts(id).await?,
@@ -161,110 +160,14 @@ async fn label_run(
     Ok(Redirect::to(&format!("/runs/{id}#notes")))
 }
 
-#[derive(Template)]
-#[template(path = "storage.html")]
-struct StoragePage {
-    layout: Layout,
-    storage: StorageView,
-    days: String,
-    gigabytes: String,
-    /// The field that is wrong, and why.
-    error: Option<(&'static str, String)>,
-    saved: bool,
-    command: String,
-}
-
-impl StoragePage {
-    fn wrong(&self, field: &str) -> &str {
-        self.error.as_ref().filter(|(wrong, _)| *wrong == field).map_or("", |(_, why)| why)
-    }
-}
-
-async fn storage_page(web: &Web) -> Result<StoragePage, Problem> {
-    let storage = web.controller.storage().await?;
-    Ok(StoragePage {
-        layout: web.layout.at("settings"),
-        days: storage.retention.days.map(|days| days.to_string()).unwrap_or_default(),
-        gigabytes: storage.retention.total_bytes.map(|bytes| (bytes as f64 / 1e9).to_string()).unwrap_or_default(),
-        storage,
-        error: None,
-        saved: false,
-        command: format!(
-            "curl -X PUT {}/api/v1/storage -H 'content-type: application/json' -d '{{\"days\": 90, \"total_bytes\": 20000000000}}'",
-            origin()
-        ),
-    })
-}
-
-/// `GET /settings/storage`
-async fn storage(State(web): State<Web>) -> Result<Html<String>, Problem> {
-    fill(&storage_page(&web).await?)
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct RetentionForm {
-    days: String,
-    gigabytes: String,
-}
-
-impl RetentionForm {
-    fn read(&self) -> Result<Retention, (&'static str, String)> {
-        let days = match self.days.trim() {
-            "" => None,
-            text => Some(text.parse().ok().filter(|days| (1..=36_500).contains(days)).ok_or_else(|| {
-                ("days", format!("`{text}` is no number of days; expected 1 to 36500, or nothing for ever"))
-            })?),
-        };
-        let total_bytes = match self.gigabytes.trim() {
-            "" => None,
-            text => {
-                let size: Option<f64> = text.parse().ok().filter(|size| (0.001..=1e6).contains(size));
-                let why =
-                    || ("gigabytes", format!("`{text}` is no size; expected 0.001 or more, or nothing for no limit"));
-                Some((size.ok_or_else(why)? * 1e9) as u64)
-            }
-        };
-        Ok(Retention { days, total_bytes })
-    }
-}
-
-/// `POST /settings/storage`
-async fn set_retention(
-    State(web): State<Web>,
-    caller: Caller,
-    Form(form): Form<RetentionForm>,
-) -> Result<Response, Problem> {
-    match form.read() {
-        Ok(retention) => {
-            web.controller.set_retention(&caller, retention).await?;
-            let page = StoragePage { saved: true, ..storage_page(&web).await? };
-            Ok(fill(&page)?.into_response())
-        }
-        Err(error) => {
-            let page = StoragePage {
-                days: form.days,
-                gigabytes: form.gigabytes,
-                error: Some(error),
-                ..storage_page(&web).await?
-            };
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, fill(&page)?).into_response())
-        }
-    }
-}
-
 fn parsed(id: Result<Path<String>, PathRejection>) -> Result<RunId, Problem> {
     let Path(text) = id?;
-    text.parse().map_err(|_| no_run(&text))
-}
-
-fn no_run(text: &str) -> Problem {
-    Problem::NoSuchRun { what: format!("There is no run {text}."), matches: Vec::new() }
+    text.parse().map_err(|_| Problem::no_run(&text))
 }
 
 fn problem_of(error: NoteError) -> Problem {
     match error {
-        NoteError::NotFound { id, .. } => no_run(&id),
+        NoteError::NotFound { id, .. } => Problem::no_run(id),
         NoteError::Field { .. } => Problem::Unusable { what: error.to_string(), next: "Go back and mend it." },
         NoteError::Store(error) => error.into(),
     }

@@ -112,7 +112,7 @@ pub(crate) async fn begin(
         (None, Some(run), _) if kind == FileKind::Experiment => {
             let id = web.controller.find_run(&run).await?;
             let run = web.controller.run(id).await?;
-            let missing = || Problem::NoSuchRun { what: format!("There is no run {id}."), matches: Vec::new() };
+            let missing = || Problem::no_run(id);
             run.ok_or_else(missing)?.experiment
         }
         (None, _, Some(name)) => {

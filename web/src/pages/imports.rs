@@ -10,6 +10,7 @@ use kennel_controller::{Caller, ImportError, ImportRequest, Upload};
 use serde::Deserialize;
 
 use crate::Web;
+use crate::form_errors::FormErrors;
 use crate::layout::Layout;
 use crate::pages::fill;
 use crate::pages::problem::Problem;
@@ -30,14 +31,7 @@ struct ImportPage {
     suites: Vec<String>,
     suite: String,
     labels: String,
-    /// The field that is wrong, and why.
-    error: Option<(&'static str, String)>,
-}
-
-impl ImportPage {
-    fn wrong(&self, field: &str) -> &str {
-        self.error.as_ref().filter(|(wrong, _)| *wrong == field).map_or("", |(_, why)| why)
-    }
+    errors: FormErrors,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -53,7 +47,7 @@ async fn show(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Ht
         suites: web.controller.suites_with_tests().await?,
         suite: wanted.suite,
         labels: String::new(),
-        error: None,
+        errors: FormErrors::default(),
     })
 }
 
@@ -77,7 +71,7 @@ async fn submit(State(web): State<Web>, caller: Caller, form: Multipart) -> Resu
                 suites: web.controller.suites_with_tests().await?,
                 suite: request.suite,
                 labels: request.labels.join(", "),
-                error: Some(error),
+                errors: FormErrors::from_iter([error]),
             };
             Ok((StatusCode::UNPROCESSABLE_ENTITY, fill(&page)?).into_response())
         }

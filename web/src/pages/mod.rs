@@ -27,6 +27,7 @@ pub(crate) mod schedules;
 pub(crate) mod settings;
 pub(crate) mod setup;
 pub(crate) mod sign_on;
+pub(crate) mod storage;
 pub(crate) mod suite_editor;
 pub(crate) mod suite_runs;
 pub(crate) mod suites;

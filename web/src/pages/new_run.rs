@@ -57,8 +57,7 @@ pub(crate) async fn show(State(web): State<Web>, Query(wanted): Query<Wanted>) -
         (None, Some(text)) => {
             let id = web.controller.find_run(&text).await?;
             let run = web.controller.run(id).await?;
-            let run =
-                run.ok_or_else(|| Problem::NoSuchRun { what: format!("There is no run {id}."), matches: Vec::new() })?;
+            let run = run.ok_or_else(|| Problem::no_run(id))?;
             (run.summary.name, run.experiment)
         }
         (None, None) => (String::new(), String::new()),

@@ -1,5 +1,7 @@
 //! The page for what went wrong: what it was, and what to do next.
 
+use std::fmt;
+
 use askama::Template;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Request, State};
@@ -68,6 +70,11 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
+    /// There is no such run.
+    pub(crate) fn no_run(id: impl fmt::Display) -> Self {
+        Self::NoSuchRun { what: format!("There is no run {id}."), matches: Vec::new() }
+    }
+
     /// The answer's status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {

@@ -63,8 +63,7 @@ pub(crate) async fn show(
         return Ok(Redirect::to(&format!("/runs/{id}")).into_response());
     };
     let detail = web.controller.run(id).await?;
-    let detail =
-        detail.ok_or_else(|| Problem::NoSuchRun { what: format!("There is no run {id}."), matches: Vec::new() })?;
+    let detail = detail.ok_or_else(|| Problem::no_run(id))?;
     let run = &detail.summary;
     let runs = web.controller.runs(LOOKED_THROUGH, None).await?;
     let same = || runs.iter().filter(|other| other.name == run.name);

@@ -154,8 +154,7 @@ async fn show(
 
 async fn page(web: &Web, id: RunId, cancelling: bool, refused: String) -> Result<Response, Problem> {
     let detail = web.controller.suite_run(id).await?;
-    let detail =
-        detail.ok_or_else(|| Problem::NoSuchRun { what: format!("There is no run {id}."), matches: Vec::new() })?;
+    let detail = detail.ok_or_else(|| Problem::no_run(id))?;
     let live = detail.summary.state != StepState::Ended;
     let filter = TestFilter { limit: TESTS, ..TestFilter::default() };
     let tests = web.controller.tests_of_run(id, &filter).await?;

@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use crate::address::with_choices;
 use crate::bars::Bars;
+use crate::form_errors::FormErrors;
 use crate::layout::{Layout, origin};
 use crate::pages::fill;
 use crate::pages::problem::Problem;
@@ -183,18 +184,11 @@ struct TestPage {
     /// Tests of the suite that may be this one under an earlier name.
     earlier: Vec<TestStanding>,
     form: MuteForm,
-    mute_error: Option<(&'static str, String)>,
+    mute_errors: FormErrors,
     note: String,
     note_error: String,
     join_error: String,
     command: String,
-}
-
-impl TestPage {
-    /// What is wrong with a field of the mute's form.
-    fn wrong(&self, field: &str) -> &str {
-        self.mute_error.as_ref().filter(|(wrong, _)| *wrong == field).map_or("", |(_, why)| why)
-    }
 }
 
 /// The form that mutes a test, as it was filled in.
@@ -230,7 +224,7 @@ async fn page(web: &Web, id: i64, before: Option<RunId>) -> Result<TestPage, Pro
         older,
         earlier,
         form: MuteForm { expires: "14d".to_owned(), ..MuteForm::default() },
-        mute_error: None,
+        mute_errors: FormErrors::default(),
         note: String::new(),
         note_error: String::new(),
         join_error: String::new(),
@@ -274,7 +268,8 @@ async fn mute(
     match web.controller.mute(&caller, id, &request).await {
         Ok(_) => Ok(Redirect::to(&format!("/tests/{id}")).into_response()),
         Err(MuteError::Field { field, why }) => {
-            let page = TestPage { form, mute_error: Some((field, why)), ..page(&web, id, None).await? };
+            let page =
+                TestPage { form, mute_errors: FormErrors::from_iter([(field, why)]), ..page(&web, id, None).await? };
             Ok((StatusCode::UNPROCESSABLE_ENTITY, fill(&page)?).into_response())
         }
         Err(MuteError::NoSuchTest { .. }) => Err(no_test(id)),
