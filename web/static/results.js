@@ -18,12 +18,15 @@ const ARRIVAL = "kennel-matrix";
 function leave(part, from) {
   const link = document.querySelector(`[data-part="${part}"]`);
   if (!link) return;
+  // Without the fragment: going to one takes the focus away again.
+  const next = new URL(link.href);
+  next.hash = "";
   try {
-    sessionStorage.setItem(ARRIVAL, JSON.stringify({ part, ...from, path: new URL(link.href).pathname }));
+    sessionStorage.setItem(ARRIVAL, JSON.stringify({ part, ...from, path: next.pathname }));
   } catch {
     // Without storage the next part opens all the same, and the walk begins at its first cell.
   }
-  location.assign(link.href);
+  location.assign(next);
 }
 
 function arrival() {

@@ -54,7 +54,7 @@ async fn pages_without_any_test_teach_what_to_do() {
         ("/muted", "No test is muted"),
         ("/suites/nothing/results", "No run yet"),
         ("/import", "Drop it here, or choose it."),
-        ("/settings/storage", "How long the files stay"),
+        ("/settings/storage", "How long artifacts stay"),
     ] {
         let page = get(&house, path).await;
         assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.body);
