@@ -18,15 +18,12 @@ const ARRIVAL = "kennel-matrix";
 function leave(part, from) {
   const link = document.querySelector(`[data-part="${part}"]`);
   if (!link) return;
-  // Without the fragment: going to one takes the focus away again.
-  const next = new URL(link.href);
-  next.hash = "";
   try {
-    sessionStorage.setItem(ARRIVAL, JSON.stringify({ part, ...from, path: next.pathname }));
+    sessionStorage.setItem(ARRIVAL, JSON.stringify({ part, ...from, path: new URL(link.href).pathname }));
   } catch {
     // Without storage the next part opens all the same, and the walk begins at its first cell.
   }
-  location.assign(next);
+  location.assign(link.href);
 }
 
 function arrival() {
@@ -37,6 +34,11 @@ function arrival() {
   } catch {
     return null;
   }
+}
+
+function whenLoaded(act) {
+  if (document.readyState === "complete") act();
+  else addEventListener("load", () => requestAnimationFrame(act), { once: true });
 }
 
 // One cell at a time is in the order of the tab key; arrows move it (WAI-ARIA grid pattern).
@@ -91,7 +93,8 @@ function walk(table) {
     const at = { up: rows.length - 1, down: 0 }[from.part] ?? Math.max(0, [...table.tBodies[0].rows].indexOf(same));
     const cells = rows[at] ?? [];
     const link = { newer: cells.findLast(Boolean), older: cells.slice(1).find(Boolean) }[from.part] ?? cells[from.column] ?? cells[0];
-    if (link) go(link);
+    // Once the page is loaded: whatever gets the focus before that loses it again.
+    if (link) whenLoaded(() => go(link));
   }
   table.addEventListener("focusin", (event) => {
     const link = event.target.closest("tbody a");
