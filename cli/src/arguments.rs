@@ -371,6 +371,12 @@ pub(crate) enum SystemArguments {
         /// The gateway's port; any free one by default
         #[arg(long)]
         gateway_port: Option<u16>,
+        /// What rows are kept on: files of its own, or an installed PostgreSQL that starts and stops with the system
+        #[arg(long, value_enum, default_value_t)]
+        tier: reference_system::Tier,
+        /// A running PostgreSQL to use instead (postgres://ROLE:PASSWORD@HOST:PORT); the role makes databases order_…
+        #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_POSTGRES", hide_env_values = true)]
+        postgres: Option<String>,
         /// Print the state as JSON
         #[arg(long)]
         json: bool,

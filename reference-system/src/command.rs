@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::SystemError;
 use crate::launch::{self, SystemOptions};
 use crate::process;
+use crate::servers::{Server, Tier};
 use crate::state::{SystemState, SystemStatus};
 use crate::{roles, supervisor};
 
@@ -49,6 +50,13 @@ pub struct UpArgs {
     /// The gateway's port; any free one by default
     #[arg(long)]
     pub gateway_port: Option<u16>,
+    /// What rows are kept on: SQLite files, or an installed PostgreSQL that is started with the system
+    #[arg(long, value_enum, default_value_t)]
+    pub tier: Tier,
+    /// A running PostgreSQL to use instead (for example "postgres://user:password@127.0.0.1:5432"); its role must be
+    /// allowed to make databases, which are called order_…
+    #[arg(long)]
+    pub postgres: Option<String>,
     /// Print the state as JSON
     #[arg(long)]
     pub json: bool,
@@ -179,6 +187,11 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
     {
         return Err(supervisor::become_proxy(args));
     }
+    if let SystemCommand::Role(args) = &command
+        && let Some(server) = Server::of(&args.service)
+    {
+        return Err(supervisor::become_server(args, server));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -192,6 +205,8 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
                     respawn_after: args.respawn_after,
                     toxiproxy_command: args.toxiproxy_command,
                     gateway_port: args.gateway_port,
+                    tier: if args.postgres.is_some() { Tier::Real } else { args.tier },
+                    postgres: args.postgres,
                     ..SystemOptions::new(args.dir, launcher)
                 };
                 Ok(Outcome::Up { state: launch::up(options).await?, json })

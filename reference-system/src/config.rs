@@ -11,14 +11,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::SlotHash;
 use crate::orders::plan::Timers;
+use crate::store::Places;
 
 /// Everything that a role must know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SystemConfig {
     /// The seed of the population.
     pub(crate) seed: u64,
+    /// Where rows are kept.
+    pub(crate) stores: Places,
     /// How IDs become slots.
     pub(crate) slot_hash: SlotHash,
+    /// The servers of the real tier that the supervisor keeps alive.
+    pub(crate) servers: Vec<InstancePlan>,
     /// All instances.
     pub(crate) instances: Vec<InstancePlan>,
     /// Links that are dialled in place of an instance's own address.
@@ -182,8 +187,14 @@ impl Layout {
         self.root.join("log").join(format!("{instance}.log"))
     }
 
-    pub(crate) fn store(&self, name: &str) -> PathBuf {
-        self.root.join("data").join(format!("{name}.db"))
+    /// Pid files, locks and secrets of this life.
+    pub(crate) fn run(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
+    /// Where store files and the servers of the real tier keep what they keep.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.root.join("data")
     }
 
     pub(crate) fn create(&self) -> std::io::Result<()> {
@@ -252,9 +263,9 @@ impl SystemConfig {
         serde_json::from_slice(&text).map_err(std::io::Error::other)
     }
 
-    /// The instance with this name.
+    /// The instance or server with this name.
     pub(crate) fn instance(&self, instance: &str) -> Option<&InstancePlan> {
-        self.instances.iter().find(|plan| plan.instance == instance)
+        self.instances.iter().chain(&self.servers).find(|plan| plan.instance == instance)
     }
 
     /// The first instance of a service.

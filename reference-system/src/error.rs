@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::servers::Tier;
+
 /// Why a system command did not succeed. The messages name the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemError {
@@ -28,6 +30,16 @@ pub enum SystemError {
         /// The seed that was asked for.
         asked: u64,
     },
+    /// The directory holds data of the other tier.
+    #[error("{} holds data of the tier {stored}, not {asked}; give that tier or another directory", .dir.display())]
+    OtherTier {
+        /// The directory.
+        dir: PathBuf,
+        /// The tier of its data.
+        stored: Tier,
+        /// The tier that was asked for.
+        asked: Tier,
+    },
     /// The wanted gateway port is taken.
     #[error("port {port} cannot be used for the gateway: {source}")]
     Port {
@@ -49,6 +61,17 @@ pub enum SystemError {
         dir: PathBuf,
         /// How long was waited.
         within: Duration,
+    },
+    /// A server of the real tier is not installed.
+    #[error(
+        "the real tier runs `{program}`, which is not installed (Debian: package `{package}`); install it, or start \
+         the system with `--tier embedded`"
+    )]
+    NoServer {
+        /// The program.
+        program: String,
+        /// The package that has it.
+        package: String,
     },
     /// A file of the system's directory could not be read or written.
     #[error("{}: {source}", .path.display())]

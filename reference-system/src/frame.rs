@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{InstancePlan, Layout, SystemConfig};
+use crate::config::{InstancePlan, SystemConfig};
 use crate::rpc::caller::{exchange, http_client};
 use crate::rpc::directory::Listing;
 use crate::rpc::{Budget, Caller, Directory, Failure};
@@ -50,7 +50,6 @@ pub(crate) enum RoleError {
 /// What a role gets from its surroundings.
 pub(crate) struct Frame {
     pub(crate) config: Arc<SystemConfig>,
-    pub(crate) layout: Layout,
     pub(crate) plan: InstancePlan,
     pub(crate) caller: Caller,
     /// Cancelled when the role is told to stop.
@@ -64,19 +63,19 @@ pub(crate) struct Frame {
 pub(crate) type Describe = Box<dyn Fn() -> Value + Send + Sync>;
 
 impl Frame {
-    pub(crate) fn new(config: SystemConfig, layout: Layout, plan: InstancePlan, stop: CancellationToken) -> Self {
+    pub(crate) fn new(config: SystemConfig, plan: InstancePlan, stop: CancellationToken) -> Self {
         let directory = Arc::new(Directory::new(
             config.links_of(&plan.service),
             config.balancing,
             Duration::from_millis(config.lease_ms),
         ));
         let caller = Caller::new(&plan.service, Arc::clone(&directory), config.timeouts);
-        Self { config: Arc::new(config), layout, plan, caller, stop, tracker: TaskTracker::new(), directory }
+        Self { config: Arc::new(config), plan, caller, stop, tracker: TaskTracker::new(), directory }
     }
 
-    /// Opens the role's store file.
+    /// Opens the role's store.
     pub(crate) async fn open_store(&self, name: &str, schema: &'static str) -> Result<Store, RoleError> {
-        Store::open(&self.layout.store(name), schema, &self.tracker)
+        Store::open(&self.config.stores.of(name), schema, &self.tracker)
             .await
             .map_err(|source| RoleError::Store { name: name.to_owned(), source })
     }

@@ -16,6 +16,7 @@ use crate::config::{Layout, SystemConfig};
 use crate::error::SystemError;
 use crate::process;
 use crate::rpc::caller::{exchange, http_client};
+use crate::servers::{Server, Tier};
 use crate::state::{InstanceStatus, SystemState, SystemStatus};
 
 /// The seed of a system that nobody gave one.
@@ -39,6 +40,10 @@ pub struct SystemOptions {
     pub respawn_after: Duration,
     /// A server with the Toxiproxy API to put between the services; split at spaces.
     pub toxiproxy_command: Option<String>,
+    /// What rows are kept on.
+    pub tier: Tier,
+    /// A running PostgreSQL to use in the real tier, instead of one that the system starts.
+    pub postgres: Option<String>,
     /// The gateway's port; any free one if `None`.
     pub gateway_port: Option<u16>,
     /// How long an order may stay unpaid.
@@ -59,6 +64,8 @@ impl SystemOptions {
             seed: DEFAULT_SEED,
             respawn_after: Duration::from_secs(3),
             toxiproxy_command: None,
+            tier: Tier::default(),
+            postgres: None,
             gateway_port: None,
             unpaid_timeout: Duration::from_secs(15 * 60),
             ready_within: Duration::from_secs(30),
@@ -74,6 +81,8 @@ pub(crate) struct SupervisorOptions {
     pub(crate) seed: u64,
     pub(crate) respawn_after_ms: u64,
     pub(crate) proxy_command: Option<Vec<String>>,
+    pub(crate) tier: Tier,
+    pub(crate) postgres: Option<String>,
     pub(crate) gateway_port: Option<u16>,
     pub(crate) unpaid_timeout_ms: i64,
     pub(crate) ready_within_ms: u64,
@@ -90,6 +99,8 @@ impl SupervisorOptions {
                 .toxiproxy_command
                 .as_ref()
                 .map(|command| command.split_whitespace().map(str::to_owned).collect()),
+            tier: options.tier,
+            postgres: options.postgres.clone(),
             gateway_port: options.gateway_port,
             unpaid_timeout_ms: options.unpaid_timeout.as_millis() as i64,
             ready_within_ms: options.ready_within.as_millis() as u64,
@@ -174,16 +185,20 @@ fn prepare(options: &SystemOptions) -> Result<Layout, SystemError> {
     if process::is_locked(&layout.lock()) {
         return Err(SystemError::DirectoryInUse { dir });
     }
-    if let Ok(before) = SystemConfig::read(&layout)
-        && before.seed != options.seed
-    {
-        return Err(SystemError::OtherSeed { dir, stored: before.seed, asked: options.seed });
+    if let Ok(before) = SystemConfig::read(&layout) {
+        if before.seed != options.seed {
+            return Err(SystemError::OtherSeed { dir, stored: before.seed, asked: options.seed });
+        }
+        if before.stores.tier() != options.tier {
+            return Err(SystemError::OtherTier { dir, stored: before.stores.tier(), asked: options.tier });
+        }
     }
     process::remove(&layout.failure());
     process::remove(&layout.state());
     let text = serde_json::to_vec_pretty(&SupervisorOptions::from_options(options))
         .map_err(|error| failed(&layout.options())(error.into()))?;
-    process::write_whole(&layout.options(), &text)?;
+    // It may hold the password of a database.
+    process::write_private(&layout.options(), &text)?;
     Ok(layout)
 }
 
@@ -303,7 +318,17 @@ pub async fn status(dir: &Path) -> Result<SystemStatus, SystemError> {
             ready: matches!(answer, Ok(Ok((StatusCode::OK, _)))),
         }
     });
-    let instances = futures::future::join_all(probes).await;
+    let servers = config.servers.iter().filter_map(|plan| Some((plan, Server::of(&plan.service)?)));
+    let servers = servers.map(|(plan, server)| {
+        let (layout, config) = (&layout, &config);
+        async move {
+            let pid = process::read_pid(&layout.pid_file(&plan.instance));
+            let ready = server.is_ready(config).await;
+            InstanceStatus { instance: plan.instance.clone(), pid, up: pid.is_some_and(process::exists), ready }
+        }
+    });
+    let mut instances = futures::future::join_all(servers).await;
+    instances.extend(futures::future::join_all(probes).await);
     let gateway = config.first("gw").map(|plan| format!("http://{}", plan.address)).unwrap_or_default();
     Ok(SystemStatus { dir: dir.to_owned(), gateway, instances })
 }

@@ -11,7 +11,8 @@
 //! - `frame`, `extract`: what surrounds every role; `roles`: one module per role
 //! - `rpc`: how roles call each other
 //! - [`ids`], [`orders`], [`population`]: the pure middle (routing, the order's life, the seed data)
-//! - `store`: the store files; [`audit`]: their invariants
+//! - `store`: the rows, in files or in PostgreSQL; [`audit`]: their invariants
+//! - `servers`: the real servers of the real tier
 
 pub mod audit;
 pub mod command;
@@ -28,6 +29,7 @@ mod process;
 mod roles;
 mod rpc;
 mod self_test;
+mod servers;
 pub mod state;
 mod store;
 mod supervisor;
@@ -35,4 +37,5 @@ mod supervisor;
 pub use command::{Launcher, Outcome, SystemCommand, run};
 pub use error::SystemError;
 pub use launch::{RunningSystem, SystemOptions, start};
+pub use servers::Tier;
 pub use state::SystemState;

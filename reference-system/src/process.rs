@@ -102,6 +102,20 @@ pub(crate) fn exists(process: u32) -> bool {
     kill(pid(process), None).is_ok() && !is_zombie()
 }
 
+/// As [`write_whole`], for the eyes of this account only.
+pub(crate) fn write_private(path: &Path, text: &[u8]) -> Result<(), SystemError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let fresh = path.with_extension("fresh");
+    remove(&fresh);
+    let mut options = File::options();
+    options.create_new(true).write(true).mode(0o600);
+    options
+        .open(&fresh)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, text))
+        .and_then(|()| std::fs::rename(&fresh, path))
+        .map_err(|source| SystemError::File { path: path.to_owned(), source })
+}
+
 /// Writes a file so that readers see all of it or nothing.
 pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), SystemError> {
     let fresh = path.with_extension("fresh");

@@ -22,8 +22,10 @@ use crate::error::SystemError;
 use crate::launch::SupervisorOptions;
 use crate::orders::plan::Timers;
 use crate::rpc::caller::{exchange, http_client};
+use crate::servers::{Server, Tier};
 use crate::state::{InstanceState, LinkState, SystemState};
-use crate::{fault_proxy, process, roles, self_test};
+use crate::store::Places;
+use crate::{fault_proxy, process, roles, self_test, servers};
 
 /// How long a role may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -36,27 +38,24 @@ pub(crate) async fn run(args: &SuperviseArgs) -> Result<(), SystemError> {
     let lock = take_lock(&layout).await?;
     let me = layout.pid_file("supervisor");
     process::write_whole(&me, format!("{}\n", std::process::id()).as_bytes())?;
-    let stop = CancellationToken::new();
     let asked = stop_asked(args.lifeline)?;
-    let tracker = TaskTracker::new();
-    let life = async {
-        let system = System::plan(layout.clone(), stop.clone(), tracker.clone())?;
+    let life = Life::default();
+    let lived = async {
+        let system = System::plan(layout.clone(), life.clone()).await?;
         system.start().await?;
         tracing::info!("the system is ready");
-        stop.cancelled().await;
+        life.stop.cancelled().await;
         Ok(())
     };
     let ended: Result<(), SystemError> = tokio::select! {
-        ended = life => ended,
+        ended = lived => ended,
         () = asked => Ok(()),
     };
     if let Err(error) = &ended {
         tracing::error!(%error, "the start failed");
     }
     process::remove(&layout.state());
-    stop.cancel();
-    tracker.close();
-    tracker.wait().await;
+    life.end().await;
     if let Err(error) = &ended {
         process::write_whole(&layout.failure(), error.to_string().as_bytes())?;
     }
@@ -112,14 +111,45 @@ pub(crate) fn become_proxy(args: &RoleArgs) -> SystemError {
     }
 }
 
+/// Turns this process into a server of its system.
+pub(crate) fn become_server(args: &RoleArgs, server: Server) -> SystemError {
+    let layout = Layout::new(&args.dir);
+    let config = match SystemConfig::read(&layout) {
+        Ok(config) => config,
+        Err(source) => return SystemError::File { path: layout.config(), source },
+    };
+    match config.instance(&args.instance) {
+        Some(plan) => servers::become_server(server, args.parent, &layout, plan),
+        None => SystemError::UnknownInstance { service: args.service.clone(), instance: args.instance.clone() },
+    }
+}
+
 struct System {
     layout: Layout,
     options: SupervisorOptions,
     config: SystemConfig,
     /// Held, bound and not listening, so that no other process gets a dead instance's port.
     reserved: Vec<TcpSocket>,
+    life: Life,
+}
+
+/// What runs, and what ends it. Servers end after everything that uses them.
+#[derive(Clone, Default)]
+struct Life {
     stop: CancellationToken,
     tracker: TaskTracker,
+    servers_stop: CancellationToken,
+    servers: TaskTracker,
+}
+
+impl Life {
+    async fn end(&self) {
+        for (stop, tracker) in [(&self.stop, &self.tracker), (&self.servers_stop, &self.servers)] {
+            stop.cancel();
+            tracker.close();
+            tracker.wait().await;
+        }
+    }
 }
 
 /// One child process that is started again whenever it dies.
@@ -129,11 +159,13 @@ struct Ward {
     service: String,
     instance: String,
     deaths: Arc<AtomicU32>,
+    /// What asks it to end.
+    signal: Signal,
     stop: CancellationToken,
 }
 
 impl System {
-    fn plan(layout: Layout, stop: CancellationToken, tracker: TaskTracker) -> Result<Self, SystemError> {
+    async fn plan(layout: Layout, life: Life) -> Result<Self, SystemError> {
         let options = SupervisorOptions::read(&layout)?;
         let mut reserved = Vec::new();
         let mut instances = Vec::new();
@@ -156,8 +188,10 @@ impl System {
                 link.listen = listen;
             }
         }
-        let config = SystemConfig {
+        let mut config = SystemConfig {
             seed: options.seed,
+            stores: Places::Files(layout.data()),
+            servers: Vec::new(),
             slot_hash: crate::ids::SlotHash::default(),
             instances,
             links,
@@ -174,16 +208,38 @@ impl System {
             callback_delay_ms: 30,
             task_round_ms: 25,
         };
+        if options.tier == Tier::Real {
+            config.stores = match &options.postgres {
+                Some(server) => Places::Postgres(server.trim_end_matches('/').to_owned()),
+                None => {
+                    let server = Server::Postgres;
+                    server.set_up(&layout).await?;
+                    let (socket, address) = reserve(0)?;
+                    reserved.push(socket);
+                    let service = server.service().to_owned();
+                    config.servers.push(InstancePlan { instance: format!("{service}-1"), service, address });
+                    Places::Postgres(servers::postgres_url(&layout, address)?)
+                }
+            };
+        }
         let text = serde_json::to_vec_pretty(&config)
             .map_err(|error| SystemError::File { path: layout.config(), source: error.into() })?;
-        process::write_whole(&layout.config(), &text)?;
-        Ok(Self { layout, options, config, reserved, stop, tracker })
+        // It may hold the password of a database.
+        process::write_private(&layout.config(), &text)?;
+        Ok(Self { layout, options, config, reserved, life })
     }
 
     async fn start(&self) -> Result<(), SystemError> {
         let began = Instant::now();
         let deadline = began + Duration::from_millis(self.options.ready_within_ms);
         let mut deaths = Vec::new();
+        for plan in &self.config.servers {
+            self.serve(plan, deadline).await?;
+        }
+        if !self.config.stores.answers().await {
+            let why = "the PostgreSQL server that was named does not answer, or refuses the role".to_owned();
+            return Err(SystemError::NotReady { why });
+        }
         if let Some(api) = self.config.proxy {
             let proxy_deaths = self.look_after(roles::PROXY, roles::PROXY);
             let command = self.options.proxy_command.clone().unwrap_or_default().join(" ");
@@ -192,7 +248,8 @@ impl System {
                 .map_err(|error| self.with_log(error, roles::PROXY))?;
             fault_proxy::populate(api, &command, &self.config.links).await?;
             // A proxy that comes back knows no links.
-            self.tracker.spawn(fault_proxy::repopulate(api, command, self.config.links.clone(), self.stop.clone()));
+            let links = self.config.links.clone();
+            self.life.tracker.spawn(fault_proxy::repopulate(api, command, links, self.life.stop.clone()));
         }
         for plan in &self.config.instances {
             deaths.push((plan, self.look_after(&plan.service, &plan.instance)));
@@ -219,8 +276,26 @@ impl System {
         process::write_whole(&self.layout.state(), &text)
     }
 
+    /// Starts a server and waits until it answers.
+    async fn serve(&self, plan: &InstancePlan, deadline: Instant) -> Result<(), SystemError> {
+        let Some(server) = Server::of(&plan.service) else { return Ok(()) };
+        let deaths = self.look_after(&plan.service, &plan.instance);
+        while !server.is_ready(&self.config).await {
+            if Instant::now() >= deadline || deaths.load(Ordering::Relaxed) > 0 {
+                let why = format!("{} does not answer", plan.instance);
+                return Err(self.with_log(SystemError::NotReady { why }, &plan.instance));
+            }
+            tokio::time::sleep(READY_POLL).await;
+        }
+        Ok(())
+    }
+
     /// Starts a child that comes back whenever it dies. Gives its count of deaths.
     fn look_after(&self, service: &str, instance: &str) -> Arc<AtomicU32> {
+        let (stop, tracker, signal) = match Server::of(service) {
+            Some(server) => (&self.life.servers_stop, &self.life.servers, server.stop_signal()),
+            None => (&self.life.stop, &self.life.tracker, Signal::SIGTERM),
+        };
         let deaths = Arc::new(AtomicU32::new(0));
         let ward = Ward {
             layout: self.layout.clone(),
@@ -228,9 +303,10 @@ impl System {
             service: service.to_owned(),
             instance: instance.to_owned(),
             deaths: Arc::clone(&deaths),
-            stop: self.stop.clone(),
+            signal,
+            stop: stop.clone(),
         };
-        self.tracker.spawn(ward.keep_alive());
+        tracker.spawn(ward.keep_alive());
         deaths
     }
 
@@ -288,6 +364,7 @@ impl System {
                 .config
                 .instances
                 .iter()
+                .chain(&self.config.servers)
                 .map(|plan| InstanceState {
                     service: plan.service.clone(),
                     instance: plan.instance.clone(),
@@ -352,7 +429,7 @@ impl Ward {
                         Some(Err(error)) => {
                             tracing::error!(instance = self.instance, %error, "was lost");
                         }
-                        None => end(&mut child, &self.instance).await,
+                        None => self.end(&mut child).await,
                     }
                     process::remove(&pid_file);
                 }
@@ -384,17 +461,17 @@ impl Ward {
             .spawn()
             .map_err(|source| SystemError::Process { what: format!("start {}", self.instance), source })
     }
-}
 
-/// Asks a child to end, and kills it when it does not.
-async fn end(child: &mut Child, instance: &str) {
-    if let Some(pid) = child.id() {
-        process::send(pid, Signal::SIGTERM);
-    }
-    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
-        tracing::warn!(instance, "did not end in time and is killed");
-        if let Err(error) = child.kill().await {
-            tracing::error!(instance, %error, "cannot be killed");
+    /// Asks the child to end, and kills it when it does not.
+    async fn end(&self, child: &mut Child) {
+        if let Some(pid) = child.id() {
+            process::send(pid, self.signal);
+        }
+        if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+            tracing::warn!(instance = self.instance, "did not end in time and is killed");
+            if let Err(error) = child.kill().await {
+                tracing::error!(instance = self.instance, %error, "cannot be killed");
+            }
         }
     }
 }

@@ -1,16 +1,25 @@
 //! Orders through the gateway of a running system.
 
+#[macro_use]
 mod world;
 
+use reference_system::Tier;
 use reference_system::audit::Verdict;
 use reference_system::ids::{OrderId, SlotHash};
 use serde_json::{Value, json};
 use std::time::Duration;
 use world::{World, id_of};
 
-#[tokio::test]
-async fn an_order_lives_from_quote_to_completed_and_the_books_hold() {
-    let world = World::start().await;
+on_both_tiers! {
+    an_order_lives_from_quote_to_completed_and_the_books_hold
+    a_paid_order_that_is_cancelled_is_refunded_and_frees_its_coupon
+    a_repeated_create_gives_the_same_order_also_at_the_same_time_and_with_a_coupon
+    an_unpaid_order_is_closed_by_its_timer_and_cannot_be_paid_then
+    bad_requests_are_refused_in_one_shape
+}
+
+async fn an_order_lives_from_quote_to_completed_and_the_books_hold(tier: Tier) {
+    let world = World::on(tier).await;
     let order = world.create(7, 11, Some(7)).await;
     let id = id_of(&order);
     assert_eq!((&order["status"], &order["version"]), (&json!(-5), &json!(1)));
@@ -46,9 +55,8 @@ async fn an_order_lives_from_quote_to_completed_and_the_books_hold() {
     world.system.stop().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_paid_order_that_is_cancelled_is_refunded_and_frees_its_coupon() {
-    let world = World::start().await;
+async fn a_paid_order_that_is_cancelled_is_refunded_and_frees_its_coupon(tier: Tier) {
+    let world = World::on(tier).await;
     let id = id_of(&world.create(8, 12, Some(8)).await);
     let taken = world.basket(8, 12, Some(8)).await;
     let (status, refused) = world.post("/orders", taken.clone()).await;
@@ -74,9 +82,8 @@ async fn a_paid_order_that_is_cancelled_is_refunded_and_frees_its_coupon() {
     world.system.stop().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_repeated_create_gives_the_same_order_also_at_the_same_time_and_with_a_coupon() {
-    let world = World::start().await;
+async fn a_repeated_create_gives_the_same_order_also_at_the_same_time_and_with_a_coupon(tier: Tier) {
+    let world = World::on(tier).await;
     for coupon in [None, Some(9)] {
         let basket = world.basket(9, 13, coupon).await;
         let key = format!("same-{coupon:?}");
@@ -101,9 +108,9 @@ async fn a_repeated_create_gives_the_same_order_also_at_the_same_time_and_with_a
     world.system.stop().await.unwrap();
 }
 
-#[tokio::test]
-async fn an_unpaid_order_is_closed_by_its_timer_and_cannot_be_paid_then() {
+async fn an_unpaid_order_is_closed_by_its_timer_and_cannot_be_paid_then(tier: Tier) {
     let world = World::start_with(|options| {
+        options.tier = tier;
         // Long enough for the self-test's own order to be paid.
         options.unpaid_timeout = Duration::from_secs(2);
     })
@@ -116,9 +123,8 @@ async fn an_unpaid_order_is_closed_by_its_timer_and_cannot_be_paid_then() {
     world.system.stop().await.unwrap();
 }
 
-#[tokio::test]
-async fn bad_requests_are_refused_in_one_shape() {
-    let world = World::start().await;
+async fn bad_requests_are_refused_in_one_shape(tier: Tier) {
+    let world = World::on(tier).await;
     let basket = world.basket(1, 2, None).await;
     let mut other = basket.clone();
     other["user_id"] = json!(2);

@@ -50,14 +50,18 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
         _ => Asked::Status,
     };
     let command = match command {
-        SystemArguments::Up { dir, seed, respawn_after, gateway_port, json } => SystemCommand::Up(UpArgs {
-            dir: dir_or_own(dir),
-            seed,
-            respawn_after: respawn_after.get(),
-            toxiproxy_command: Some(proxy_command()?),
-            gateway_port,
-            json,
-        }),
+        SystemArguments::Up { dir, seed, respawn_after, gateway_port, tier, postgres, json } => {
+            SystemCommand::Up(UpArgs {
+                dir: dir_or_own(dir),
+                seed,
+                respawn_after: respawn_after.get(),
+                toxiproxy_command: Some(proxy_command()?),
+                gateway_port,
+                tier,
+                postgres,
+                json,
+            })
+        }
         SystemArguments::Down { dir, .. } => SystemCommand::Down(DirArgs { dir: dir_or_own(dir) }),
         SystemArguments::Status { dir, json } => SystemCommand::Status(StatusArgs { dir: dir_or_own(dir), json }),
         SystemArguments::Process(_) => return Ok(()),

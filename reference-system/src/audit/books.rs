@@ -1,13 +1,12 @@
-//! All rows that the audit looks at, read from the store files in one go.
+//! All rows that the audit looks at, read from the stores in one go.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
-use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Connection, Row};
 
 use crate::config::now_ms;
+use crate::store::{Place, Places};
 
 /// A task postponed after a failure is still on its way: pauses are shorter than this.
 const SOON_MS: i64 = 5_000;
@@ -16,7 +15,7 @@ const SOON_MS: i64 = 5_000;
 /// at rest.
 macro_rules! on_its_way {
     () => {
-        "FROM tasks WHERE due_at_ms <= ? OR (attempts > 0 AND due_at_ms <= ?)"
+        "FROM tasks WHERE due_at_ms <= $1 OR (attempts > 0 AND due_at_ms <= $2)"
     };
 }
 
@@ -122,21 +121,21 @@ pub(crate) struct CouponRow {
 impl Books {
     /// Reads everything. The user dimension comes first: it is the master, and whatever the other
     /// files have beyond it came later.
-    pub(crate) async fn read(data: &Path) -> Self {
+    pub(crate) async fn read(stores: &Places) -> Self {
         let users = async {
             let mut all = UserDimension { read_at_ms: now_ms(), ..UserDimension::default() };
             for group in 0..2 {
-                read_users(&data.join(format!("st-u{group}.db")), group, &mut all).await?;
+                read_users(&stores.of(&format!("st-u{group}")), group, &mut all).await?;
             }
             Ok(all)
         };
         let users = named_part(users.await, "the user dimension");
-        let wallets = named_part(read_wallets(&data.join("eus.db")).await, "the wallet store");
-        let coupons = named_part(read_coupons(&data.join("eps.db")).await, "the coupon store");
+        let wallets = named_part(read_wallets(&stores.of("eus")).await, "the wallet store");
+        let coupons = named_part(read_coupons(&stores.of("eps")).await, "the coupon store");
         let merchants = async {
             let mut all = MerchantDimension::default();
             for group in 0..2 {
-                read_merchants(&data.join(format!("st-r{group}.db")), group, &mut all).await?;
+                read_merchants(&stores.of(&format!("st-r{group}")), group, &mut all).await?;
             }
             Ok(all)
         };
@@ -154,12 +153,12 @@ fn named_part<T>(result: Result<T, sqlx::Error>, part: &str) -> Result<T, String
     result.map_err(|error| format!("{part} cannot be read: {error}"))
 }
 
-/// What keeps the system under `data` from being at rest.
-pub(crate) async fn pending(data: &Path) -> Result<Pending, String> {
+/// What keeps the system of these stores from being at rest.
+pub(crate) async fn pending(stores: &Places) -> Result<Pending, String> {
     let mut all = Pending::default();
     for group in 0..2 {
         let found = async {
-            let mut file = open(&data.join(format!("st-u{group}.db"))).await?;
+            let mut file = stores.of(&format!("st-u{group}")).reader().await?;
             let found = read_pending(&mut file).await?;
             file.close().await?;
             Ok(found)
@@ -171,11 +170,7 @@ pub(crate) async fn pending(data: &Path) -> Result<Pending, String> {
     Ok(all)
 }
 
-async fn open(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
-    SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(2)).connect().await
-}
-
-async fn read_pending(file: &mut SqliteConnection) -> Result<Pending, sqlx::Error> {
+async fn read_pending(file: &mut AnyConnection) -> Result<Pending, sqlx::Error> {
     let tasks = sqlx::query_scalar(concat!("SELECT count(*) ", on_its_way!()))
         .bind(now_ms())
         .bind(now_ms() + SOON_MS)
@@ -193,7 +188,7 @@ macro_rules! order_columns {
     };
 }
 
-fn order_row(row: &SqliteRow, group: u16) -> Result<OrderRow, sqlx::Error> {
+fn order_row(row: &AnyRow, group: u16) -> Result<OrderRow, sqlx::Error> {
     Ok(OrderRow {
         group,
         shard: row.try_get(0)?,
@@ -216,8 +211,8 @@ fn order_row(row: &SqliteRow, group: u16) -> Result<OrderRow, sqlx::Error> {
     })
 }
 
-async fn read_users(path: &Path, group: u16, all: &mut UserDimension) -> Result<(), sqlx::Error> {
-    let mut file = open(path).await?;
+async fn read_users(store: &Place, group: u16, all: &mut UserDimension) -> Result<(), sqlx::Error> {
+    let mut file = store.reader().await?;
     // One transaction, one snapshot.
     let mut snapshot = file.begin().await?;
     let pending = read_pending(&mut snapshot).await?;
@@ -254,7 +249,7 @@ async fn read_users(path: &Path, group: u16, all: &mut UserDimension) -> Result<
     file.close().await
 }
 
-fn money_row(row: &SqliteRow) -> Result<MoneyRow, sqlx::Error> {
+fn money_row(row: &AnyRow) -> Result<MoneyRow, sqlx::Error> {
     Ok(MoneyRow {
         payment_id: row.try_get(0)?,
         order_id: row.try_get(1)?,
@@ -263,8 +258,8 @@ fn money_row(row: &SqliteRow) -> Result<MoneyRow, sqlx::Error> {
     })
 }
 
-async fn read_merchants(path: &Path, group: u16, all: &mut MerchantDimension) -> Result<(), sqlx::Error> {
-    let mut file = open(path).await?;
+async fn read_merchants(store: &Place, group: u16, all: &mut MerchantDimension) -> Result<(), sqlx::Error> {
+    let mut file = store.reader().await?;
     let mut snapshot = file.begin().await?;
     for row in sqlx::query(order_columns!()).fetch_all(&mut *snapshot).await? {
         all.orders.push(order_row(&row, group)?);
@@ -277,8 +272,8 @@ async fn read_merchants(path: &Path, group: u16, all: &mut MerchantDimension) ->
     file.close().await
 }
 
-async fn read_wallets(path: &Path) -> Result<Wallets, sqlx::Error> {
-    let mut file = open(path).await?;
+async fn read_wallets(store: &Place) -> Result<Wallets, sqlx::Error> {
+    let mut file = store.reader().await?;
     let mut snapshot = file.begin().await?;
     let mut all = Wallets::default();
     let balances = sqlx::query("SELECT user_id, balance_fen FROM wallets");
@@ -294,8 +289,8 @@ async fn read_wallets(path: &Path) -> Result<Wallets, sqlx::Error> {
     Ok(all)
 }
 
-async fn read_coupons(path: &Path) -> Result<Vec<CouponRow>, sqlx::Error> {
-    let mut file = open(path).await?;
+async fn read_coupons(store: &Place) -> Result<Vec<CouponRow>, sqlx::Error> {
+    let mut file = store.reader().await?;
     let rows = sqlx::query("SELECT coupon_id, order_id, state FROM coupons").fetch_all(&mut file).await?;
     file.close().await?;
     rows.iter()

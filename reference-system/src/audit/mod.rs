@@ -1,4 +1,4 @@
-//! The audit: what must hold in the store files, read straight from them, not through the services.
+//! The audit: what must hold in the stores, read straight from them, not through the services.
 
 mod books;
 pub(crate) mod invariants;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use books::{Books, Pending, pending};
 
 use crate::ids::SlotHash;
+use crate::store::Places;
 
 /// The most counter-examples per invariant.
 const EXAMPLES: usize = 20;
@@ -85,7 +86,7 @@ impl Finding {
 ///
 /// A file that cannot be read makes the invariants that need it unknown, never valid.
 pub async fn audit_files(data: &Path) -> AuditReport {
-    let books = Books::read(data).await;
+    let books = Books::read(&Places::Files(data.to_owned())).await;
     report(&books, SlotHash::default(), books.is_quiet())
 }
 

@@ -1,6 +1,5 @@
-//! The auditor: waits until the system is at rest and checks its books straight from the files.
+//! The auditor: waits until the system is at rest and checks its books straight from the stores.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use crate::audit::{AuditReport, Books, Pending, pending, report};
 use crate::extract::Ask;
 use crate::frame::{Frame, RoleError};
 use crate::ids::SlotHash;
+use crate::store::Places;
 
 /// How often the stores are asked whether they are at rest.
 const POLL: Duration = Duration::from_millis(50);
@@ -22,13 +22,12 @@ const POLL: Duration = Duration::from_millis(50);
 const LONGEST_WAIT_MS: u64 = 300_000;
 
 struct Auditor {
-    data: PathBuf,
+    stores: Places,
     slot_hash: SlotHash,
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
-    let data = frame.layout.root().join("data");
-    let auditor = Arc::new(Auditor { data, slot_hash: frame.config.slot_hash });
+    let auditor = Arc::new(Auditor { stores: frame.config.stores.clone(), slot_hash: frame.config.slot_hash });
     let routes = Router::new().route("/audit", get(audit)).with_state(auditor);
     frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
 }
@@ -44,10 +43,10 @@ async fn audit(State(auditor): State<Arc<Auditor>>, Ask(wait): Ask<Wait>) -> Jso
     let deadline = Instant::now() + Duration::from_millis(wait.quiesce_ms.min(LONGEST_WAIT_MS));
     loop {
         // A file that cannot be read is not at rest; the audit itself says why.
-        let at_rest = pending(&auditor.data).await.is_ok_and(Pending::is_none);
+        let at_rest = pending(&auditor.stores).await.is_ok_and(Pending::is_none);
         let last = Instant::now() >= deadline;
         if at_rest || last {
-            let books = Books::read(&auditor.data).await;
+            let books = Books::read(&auditor.stores).await;
             // Something may have moved between the look and the read.
             let quiet = at_rest && books.is_quiet();
             if quiet || last {

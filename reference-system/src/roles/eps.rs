@@ -7,7 +7,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AnyConnection, Row};
 
 use crate::config::now_ms;
 use crate::extract::{Ask, Body};
@@ -23,8 +23,8 @@ use crate::store::{Store, StoreError};
 /// locked or used.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS coupons (
-  coupon_id INTEGER NOT NULL, order_id INTEGER NOT NULL, state INTEGER NOT NULL,
-  confirmed INTEGER NOT NULL DEFAULT 0, locked_at_ms INTEGER NOT NULL,
+  coupon_id BIGINT NOT NULL, order_id BIGINT NOT NULL, state BIGINT NOT NULL,
+  confirmed BIGINT NOT NULL DEFAULT 0, locked_at_ms BIGINT NOT NULL,
   PRIMARY KEY (coupon_id, order_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS coupons_unconfirmed ON coupons (locked_at_ms)
@@ -188,8 +188,8 @@ async fn redeem(State(marketing): State<Marketing>, Body(redeem): Body<Redeem>) 
     Ok(Json(quote))
 }
 
-async fn lock(connection: &mut SqliteConnection, coupon_id: CouponId, order_id: OrderId) -> Result<bool, StoreError> {
-    let holder: Option<i64> = sqlx::query_scalar("SELECT order_id FROM coupons WHERE coupon_id = ? AND state <> ?")
+async fn lock(connection: &mut AnyConnection, coupon_id: CouponId, order_id: OrderId) -> Result<bool, StoreError> {
+    let holder: Option<i64> = sqlx::query_scalar("SELECT order_id FROM coupons WHERE coupon_id = $1 AND state <> $2")
         .bind(coupon_id.0)
         .bind(RETURNED)
         .fetch_optional(&mut *connection)
@@ -198,7 +198,7 @@ async fn lock(connection: &mut SqliteConnection, coupon_id: CouponId, order_id: 
         return Ok(holder == order_id.0);
     }
     sqlx::query(
-        "INSERT INTO coupons (coupon_id, order_id, state, locked_at_ms) VALUES (?, ?, ?, ?) \
+        "INSERT INTO coupons (coupon_id, order_id, state, locked_at_ms) VALUES ($1, $2, $3, $4) \
          ON CONFLICT DO NOTHING",
     )
     .bind(coupon_id.0)
@@ -222,13 +222,13 @@ async fn settle(
                     let sql = match settlement.step {
                         CouponStep::Confirm => {
                             "UPDATE coupons SET confirmed = 1 \
-                             WHERE coupon_id = ? AND order_id = ?"
+                             WHERE coupon_id = $1 AND order_id = $2"
                         }
                         CouponStep::Use => {
                             "UPDATE coupons SET state = 1, confirmed = 1 \
-                             WHERE coupon_id = ? AND order_id = ? AND state = 0"
+                             WHERE coupon_id = $1 AND order_id = $2 AND state = 0"
                         }
-                        CouponStep::Return => "UPDATE coupons SET state = 2 WHERE coupon_id = ? AND order_id = ?",
+                        CouponStep::Return => "UPDATE coupons SET state = 2 WHERE coupon_id = $1 AND order_id = $2",
                     };
                     sqlx::query(sql)
                         .bind(settlement.coupon_id.0)
@@ -254,7 +254,7 @@ async fn unconfirmed(
 ) -> Result<Json<Vec<Unconfirmed>>, Failure> {
     let rows = sqlx::query(
         "SELECT coupon_id, order_id FROM coupons \
-         WHERE confirmed = 0 AND state = 0 AND locked_at_ms < ? ORDER BY locked_at_ms LIMIT 200",
+         WHERE confirmed = 0 AND state = 0 AND locked_at_ms < $1 ORDER BY locked_at_ms LIMIT 200",
     )
     .bind(now_ms() - age.older_than_ms)
     .fetch_all(marketing.store.readers())

@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AnyConnection, Row};
 
 use crate::extract::{At, Body};
 use crate::frame::{Frame, RoleError};
@@ -23,13 +23,13 @@ use crate::store::{Store, StoreError};
 /// Repeatable. The balance of a wallet is its opening plus its ledger lines; `wallets` keeps the
 /// sum at hand.
 const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS wallets (user_id INTEGER PRIMARY KEY, balance_fen INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS wallets (user_id BIGINT PRIMARY KEY, balance_fen BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS holds (
-  payment_id TEXT PRIMARY KEY, user_id INTEGER NOT NULL, order_id INTEGER NOT NULL,
-  amount_fen INTEGER NOT NULL, state INTEGER NOT NULL
+  payment_id TEXT PRIMARY KEY, user_id BIGINT NOT NULL, order_id BIGINT NOT NULL,
+  amount_fen BIGINT NOT NULL, state BIGINT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ledger (
-  txn TEXT NOT NULL, account TEXT NOT NULL, order_id INTEGER NOT NULL, amount_fen INTEGER NOT NULL,
+  txn TEXT NOT NULL, account TEXT NOT NULL, order_id BIGINT NOT NULL, amount_fen BIGINT NOT NULL,
   PRIMARY KEY (txn, account)
 ) WITHOUT ROWID;
 ";
@@ -88,7 +88,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
 
 async fn read(State(users): State<Users>, At(user_id): At<UserId>) -> Result<Json<Value>, Failure> {
     let user = known(&users.population, user_id)?;
-    let balance: Option<i64> = sqlx::query_scalar("SELECT balance_fen FROM wallets WHERE user_id = ?")
+    let balance: Option<i64> = sqlx::query_scalar("SELECT balance_fen FROM wallets WHERE user_id = $1")
         .bind(user_id.0)
         .fetch_optional(users.store.readers())
         .await
@@ -123,8 +123,8 @@ enum Placed {
     Returned,
 }
 
-async fn place(connection: &mut SqliteConnection, hold: &Hold) -> Result<Placed, StoreError> {
-    let state: Option<i64> = sqlx::query_scalar("SELECT state FROM holds WHERE payment_id = ?")
+async fn place(connection: &mut AnyConnection, hold: &Hold) -> Result<Placed, StoreError> {
+    let state: Option<i64> = sqlx::query_scalar("SELECT state FROM holds WHERE payment_id = $1")
         .bind(&hold.payment_id)
         .fetch_optional(&mut *connection)
         .await?;
@@ -133,21 +133,22 @@ async fn place(connection: &mut SqliteConnection, hold: &Hold) -> Result<Placed,
         Some(_) => return Ok(Placed::Held),
         None => {}
     }
-    sqlx::query("INSERT INTO wallets VALUES (?, ?) ON CONFLICT (user_id) DO NOTHING")
+    sqlx::query("INSERT INTO wallets VALUES ($1, $2) ON CONFLICT (user_id) DO NOTHING")
         .bind(hold.user_id.0)
         .bind(OPENING_WALLET_FEN)
         .execute(&mut *connection)
         .await?;
-    let paid = sqlx::query("UPDATE wallets SET balance_fen = balance_fen - ? WHERE user_id = ? AND balance_fen >= ?")
-        .bind(hold.amount_fen)
-        .bind(hold.user_id.0)
-        .bind(hold.amount_fen)
-        .execute(&mut *connection)
-        .await?;
+    let paid =
+        sqlx::query("UPDATE wallets SET balance_fen = balance_fen - $1 WHERE user_id = $2 AND balance_fen >= $3")
+            .bind(hold.amount_fen)
+            .bind(hold.user_id.0)
+            .bind(hold.amount_fen)
+            .execute(&mut *connection)
+            .await?;
     if paid.rows_affected() == 0 {
         return Ok(Placed::Poor);
     }
-    sqlx::query("INSERT INTO holds VALUES (?, ?, ?, ?, ?)")
+    sqlx::query("INSERT INTO holds VALUES ($1, $2, $3, $4, $5)")
         .bind(&hold.payment_id)
         .bind(hold.user_id.0)
         .bind(hold.order_id.0)
@@ -175,16 +176,16 @@ async fn settle(State(users): State<Users>, Body(settlements): Body<Vec<Settleme
     Ok(Json(json!({})))
 }
 
-async fn settle_one(connection: &mut SqliteConnection, settlement: &Settlement) -> Result<(), StoreError> {
+async fn settle_one(connection: &mut AnyConnection, settlement: &Settlement) -> Result<(), StoreError> {
     let payment = &settlement.payment_id;
-    let row = sqlx::query("SELECT user_id, order_id, amount_fen, state FROM holds WHERE payment_id = ?")
+    let row = sqlx::query("SELECT user_id, order_id, amount_fen, state FROM holds WHERE payment_id = $1")
         .bind(payment)
         .fetch_optional(&mut *connection)
         .await?;
     let Some(row) = row else {
         // Nothing was held. A late hold must not come after its own return.
         if settlement.step == WalletStep::Return {
-            sqlx::query("INSERT INTO holds VALUES (?, 0, 0, 0, ?)")
+            sqlx::query("INSERT INTO holds VALUES ($1, 0, 0, 0, $2)")
                 .bind(payment)
                 .bind(RETURNED)
                 .execute(connection)
@@ -202,13 +203,13 @@ async fn settle_one(connection: &mut SqliteConnection, settlement: &Settlement) 
         _ => return Ok(()),
     };
     book(connection, payment, name, (from, to), order, amount).await?;
-    sqlx::query("UPDATE holds SET state = ? WHERE payment_id = ?")
+    sqlx::query("UPDATE holds SET state = $1 WHERE payment_id = $2")
         .bind(next)
         .bind(payment)
         .execute(&mut *connection)
         .await?;
     if next == RETURNED {
-        sqlx::query("UPDATE wallets SET balance_fen = balance_fen + ? WHERE user_id = ?")
+        sqlx::query("UPDATE wallets SET balance_fen = balance_fen + $1 WHERE user_id = $2")
             .bind(amount)
             .bind(user)
             .execute(connection)
@@ -227,7 +228,7 @@ fn held_account(payment: &str) -> String {
 
 /// Two lines that sum to zero.
 async fn book(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     payment: &str,
     name: &str,
     (from, to): (&str, &str),
@@ -236,7 +237,7 @@ async fn book(
 ) -> Result<(), StoreError> {
     let txn = format!("{payment}:{name}");
     for (account, signed) in [(from, -amount), (to, amount)] {
-        sqlx::query("INSERT INTO ledger VALUES (?, ?, ?, ?)")
+        sqlx::query("INSERT INTO ledger VALUES ($1, $2, $3, $4)")
             .bind(&txn)
             .bind(account)
             .bind(order)

@@ -21,8 +21,8 @@ use crate::store::{Store, StoreError};
 /// Repeatable. `delivered` says whether the callback was heard.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS charges (
-  payment_id TEXT PRIMARY KEY, order_id INTEGER NOT NULL, amount_fen INTEGER NOT NULL,
-  delivered INTEGER NOT NULL DEFAULT 0
+  payment_id TEXT PRIMARY KEY, order_id BIGINT NOT NULL, amount_fen BIGINT NOT NULL,
+  delivered BIGINT NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS charges_open ON charges (payment_id) WHERE delivered = 0;
 ";
@@ -93,7 +93,7 @@ async fn charge(State(payments): State<Arc<Payments>>, Body(charge): Body<Charge
         .write(move |connection| {
             Box::pin(async move {
                 let inserted = sqlx::query(
-                    "INSERT INTO charges (payment_id, order_id, amount_fen) VALUES (?, ?, ?) \
+                    "INSERT INTO charges (payment_id, order_id, amount_fen) VALUES ($1, $2, $3) \
                      ON CONFLICT DO NOTHING",
                 )
                 .bind(&row.payment_id)
@@ -152,7 +152,7 @@ impl Payments {
             .store
             .write(move |connection| {
                 Box::pin(async move {
-                    sqlx::query("UPDATE charges SET delivered = 1 WHERE payment_id = ?")
+                    sqlx::query("UPDATE charges SET delivered = 1 WHERE payment_id = $1")
                         .bind(&charge.payment_id)
                         .execute(connection)
                         .await?;

@@ -132,8 +132,8 @@ async fn list(
 ) -> Result<Json<Vec<Order>>, Failure> {
     let shard = dimension.shard_of(user_id)?;
     let found = sqlx::query(select_order!(
-        "FROM orders o WHERE o.shard = ? AND o.user_id = ? AND o.created_at_ms >= ? \
-         ORDER BY o.created_at_ms DESC LIMIT ?"
+        "FROM orders o WHERE o.shard = $1 AND o.user_id = $2 AND o.created_at_ms >= $3 \
+         ORDER BY o.created_at_ms DESC LIMIT $4"
     ))
     .bind(i64::from(shard))
     .bind(user_id.0)
@@ -156,7 +156,7 @@ async fn by_request(
     Ask(key): Ask<RequestKey>,
 ) -> Result<Json<Order>, Failure> {
     let shard = dimension.shard_of(user_id)?;
-    let found = sqlx::query(select_order!("FROM orders o WHERE o.shard = ? AND o.user_id = ? AND o.req_id = ?"))
+    let found = sqlx::query(select_order!("FROM orders o WHERE o.shard = $1 AND o.user_id = $2 AND o.req_id = $3"))
         .bind(i64::from(shard))
         .bind(user_id.0)
         .bind(key.req_id)

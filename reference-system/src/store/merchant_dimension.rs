@@ -1,7 +1,7 @@
 //! The merchant dimension's rows: copies of orders by restaurant, and the kitchen numbers.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AnyConnection, Row};
 
 use super::StoreError;
 use super::user_dimension::{order_from, select_order, write_order};
@@ -12,27 +12,27 @@ use crate::orders::lifecycle::Status;
 /// Repeatable.
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS orders (
-  shard INTEGER NOT NULL, order_id INTEGER NOT NULL,
-  user_id INTEGER NOT NULL, restaurant_id INTEGER NOT NULL, req_id TEXT NOT NULL,
-  status INTEGER NOT NULL, version INTEGER NOT NULL, revision INTEGER NOT NULL,
-  refund_status INTEGER NOT NULL, delivery_status INTEGER NOT NULL,
-  items_fen INTEGER NOT NULL, delivery_fee_fen INTEGER NOT NULL, discount_fen INTEGER NOT NULL,
-  total_fen INTEGER NOT NULL, paid_fen INTEGER NOT NULL,
-  coupon_id INTEGER, payment_id TEXT, lines TEXT NOT NULL, address TEXT NOT NULL,
-  day INTEGER, number INTEGER, created_at_ms INTEGER NOT NULL, updated_at_ms INTEGER NOT NULL,
+  shard BIGINT NOT NULL, order_id BIGINT NOT NULL,
+  user_id BIGINT NOT NULL, restaurant_id BIGINT NOT NULL, req_id TEXT NOT NULL,
+  status BIGINT NOT NULL, version BIGINT NOT NULL, revision BIGINT NOT NULL,
+  refund_status BIGINT NOT NULL, delivery_status BIGINT NOT NULL,
+  items_fen BIGINT NOT NULL, delivery_fee_fen BIGINT NOT NULL, discount_fen BIGINT NOT NULL,
+  total_fen BIGINT NOT NULL, paid_fen BIGINT NOT NULL,
+  coupon_id BIGINT, payment_id TEXT, lines TEXT NOT NULL, address TEXT NOT NULL,
+  day BIGINT, number BIGINT, created_at_ms BIGINT NOT NULL, updated_at_ms BIGINT NOT NULL,
   PRIMARY KEY (shard, order_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS orders_by_restaurant
   ON orders (shard, restaurant_id, status, created_at_ms);
 CREATE TABLE IF NOT EXISTS numbers (
-  restaurant_id INTEGER NOT NULL, day INTEGER NOT NULL, number INTEGER NOT NULL,
-  order_id INTEGER NOT NULL UNIQUE,
+  restaurant_id BIGINT NOT NULL, day BIGINT NOT NULL, number BIGINT NOT NULL,
+  order_id BIGINT NOT NULL UNIQUE,
   PRIMARY KEY (restaurant_id, day, number)
 ) WITHOUT ROWID;
 ";
 
 /// Writes the row unless a newer one is there already.
-pub(crate) async fn apply(connection: &mut SqliteConnection, order: &Order) -> Result<(), StoreError> {
+pub(crate) async fn apply(connection: &mut AnyConnection, order: &Order) -> Result<(), StoreError> {
     let shard = order.order_id.merchant_shard();
     write_order!(
         connection,
@@ -50,15 +50,15 @@ pub(crate) async fn apply(connection: &mut SqliteConnection, order: &Order) -> R
 
 /// A restaurant's orders with one status, the oldest first.
 pub(crate) async fn by_restaurant(
-    executor: impl sqlx::Executor<'_, Database = sqlx::Sqlite>,
+    executor: impl sqlx::Executor<'_, Database = sqlx::Any>,
     shard: u16,
     restaurant_id: RestaurantId,
     status: Status,
     limit: i64,
 ) -> Result<Vec<Order>, StoreError> {
     let rows = sqlx::query(select_order!(
-        "FROM orders o WHERE o.shard = ? AND o.restaurant_id = ? AND o.status = ? \
-         ORDER BY o.created_at_ms LIMIT ?"
+        "FROM orders o WHERE o.shard = $1 AND o.restaurant_id = $2 AND o.status = $3 \
+         ORDER BY o.created_at_ms LIMIT $4"
     ))
     .bind(i64::from(shard))
     .bind(restaurant_id.0)
@@ -91,18 +91,18 @@ pub(crate) struct NumberAnswer {
 
 /// Issues the kitchen number of an order, once: asking again gives the same.
 pub(crate) async fn number(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     request: &NumberRequest,
 ) -> Result<NumberAnswer, StoreError> {
     let answer = |kitchen| NumberAnswer { order_id: request.order_id, kitchen };
-    let issued = sqlx::query("SELECT day, number FROM numbers WHERE order_id = ?")
+    let issued = sqlx::query("SELECT day, number FROM numbers WHERE order_id = $1")
         .bind(request.order_id.0)
         .fetch_optional(&mut *connection)
         .await?;
     if let Some(row) = issued {
         return Ok(answer(Some((row.try_get(0)?, row.try_get(1)?))));
     }
-    let visible = sqlx::query("SELECT restaurant_id FROM orders WHERE shard = ? AND order_id = ? AND version >= ?")
+    let visible = sqlx::query("SELECT restaurant_id FROM orders WHERE shard = $1 AND order_id = $2 AND version >= $3")
         .bind(i64::from(request.order_id.merchant_shard()))
         .bind(request.order_id.0)
         .bind(request.version)
@@ -114,8 +114,8 @@ pub(crate) async fn number(
     let restaurant_id: i64 = row.try_get(0)?;
     let number: i64 = sqlx::query_scalar(
         "INSERT INTO numbers (restaurant_id, day, number, order_id) \
-         SELECT ?, ?, coalesce(max(number), 0) + 1, ? FROM numbers \
-         WHERE restaurant_id = ? AND day = ? RETURNING number",
+         SELECT $1, $2, coalesce(max(number), 0) + 1, $3 FROM numbers \
+         WHERE restaurant_id = $4 AND day = $5 RETURNING number",
     )
     .bind(restaurant_id)
     .bind(request.day)

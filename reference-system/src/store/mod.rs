@@ -1,31 +1,34 @@
-//! A store file: one SQLite database in WAL mode with one writer and a few readers.
+//! A store: one database with one writer and a few readers.
 //!
 //! Concurrent writes are committed in groups: the writer takes all that wait, applies them in one
 //! transaction, and answers them after its commit. So a write costs a share of a commit, and no
 //! write is answered before it is durable.
 
 pub(crate) mod merchant_dimension;
+mod place;
 pub(crate) mod user_dimension;
 
-use std::path::Path;
+pub(crate) use place::{Place, Places};
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{AnyConnection, AnyPool, Connection};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 /// The most writes that share one commit.
 const GROUP_COMMIT: usize = 64;
+/// Pause between two attempts to reach a server that went away.
+const RECONNECT: Duration = Duration::from_millis(100);
 /// Writes that may wait before writers are held back.
 const WAITING_WRITES: usize = 1_024;
 
 /// Why a store did not answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum StoreError {
-    /// SQLite refused.
+    /// The database refused.
     #[error("the store failed: {0}")]
     Sql(#[source] Arc<sqlx::Error>),
     /// A row does not make sense.
@@ -43,7 +46,7 @@ impl From<sqlx::Error> for StoreError {
 }
 
 type Deliver = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-type Write = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Applied> + Send>;
+type Write = Box<dyn for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Applied> + Send>;
 
 /// A write after it ran: whether the group may commit, and how to answer once it has.
 struct Applied {
@@ -51,39 +54,26 @@ struct Applied {
     deliver: Deliver,
 }
 
-/// An open store file.
+/// An open store.
 #[derive(Clone)]
 pub(crate) struct Store {
     writes: mpsc::Sender<Write>,
-    readers: SqlitePool,
+    readers: AnyPool,
 }
 
 impl Store {
-    /// Opens or creates the file and applies `schema`, which must be repeatable.
-    pub(crate) async fn open(path: &Path, schema: &'static str, tracker: &TaskTracker) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(Duration::from_secs(2))
-            .statement_cache_capacity(64);
-        let mut writer = SqliteConnection::connect_with(&options).await?;
-        sqlx::raw_sql(schema).execute(&mut writer).await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(2)
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options.read_only(true))
-            .await?;
+    /// Opens or creates the store and applies `schema`, which must be repeatable.
+    pub(crate) async fn open(place: &Place, schema: &'static str, tracker: &TaskTracker) -> Result<Self, StoreError> {
+        place.prepare(schema).await?;
+        let writer = place.writer().await?;
+        let readers = place.readers().await?;
         let (writes, waiting) = mpsc::channel(WAITING_WRITES);
-        tracker.spawn(commit_in_groups(writer, waiting));
+        tracker.spawn(commit_in_groups(place.clone(), writer, waiting));
         Ok(Self { writes, readers })
     }
 
     /// Where reads go.
-    pub(crate) fn readers(&self) -> &SqlitePool {
+    pub(crate) fn readers(&self) -> &AnyPool {
         &self.readers
     }
 
@@ -93,11 +83,15 @@ impl Store {
     pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
         let write: Write = Box::new(move |connection| {
             Box::pin(async move {
+                // Whoever gave up while the store was away was told that it failed.
+                if answer.is_closed() {
+                    return Applied { failure: None, deliver: Box::new(|_| {}) };
+                }
                 let result = work(connection).await;
                 let failure = result.as_ref().err().cloned();
                 let deliver: Deliver = Box::new(move |committed| {
@@ -112,11 +106,12 @@ impl Store {
     }
 }
 
-async fn commit_in_groups(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Write>) {
+async fn commit_in_groups(place: Place, mut connection: AnyConnection, mut waiting: mpsc::Receiver<Write>) {
     let mut group = Vec::with_capacity(GROUP_COMMIT);
     while waiting.recv_many(&mut group, GROUP_COMMIT).await > 0 {
         let mut applied = Vec::with_capacity(group.len());
-        let mut outcome = execute(&mut connection, "BEGIN IMMEDIATE").await;
+        let mut lost = false;
+        let mut outcome = execute(&mut connection, place.begin()).await;
         for write in group.drain(..) {
             let done = write(&mut connection).await;
             if let (Ok(()), Some(failure)) = (&outcome, &done.failure) {
@@ -131,9 +126,15 @@ async fn commit_in_groups(mut connection: SqliteConnection, mut waiting: mpsc::R
             tracing::error!(%error, writes = applied.len(), "a group of writes was rolled back");
             // Fails when no transaction is open, which is what we want.
             let _ = execute(&mut connection, "ROLLBACK").await;
+            if connection.ping().await.is_err() {
+                lost = true;
+            }
         }
         for deliver in applied {
             deliver(outcome.clone());
+        }
+        if lost {
+            connection = again(&place).await;
         }
     }
     // Folds the write-ahead log into the file.
@@ -142,7 +143,18 @@ async fn commit_in_groups(mut connection: SqliteConnection, mut waiting: mpsc::R
     }
 }
 
-async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), StoreError> {
+/// A new connection to a server that went away, as soon as it is back.
+async fn again(place: &Place) -> AnyConnection {
+    loop {
+        match place.writer().await {
+            Ok(connection) => return connection,
+            Err(error) => tracing::warn!(%error, "the store is away"),
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+async fn execute(connection: &mut AnyConnection, sql: &'static str) -> Result<(), StoreError> {
     sqlx::query(sql).execute(connection).await?;
     Ok(())
 }
@@ -151,13 +163,13 @@ async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result
 mod tests {
     use super::*;
 
-    const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS n (v INTEGER PRIMARY KEY)";
+    const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS n (v BIGINT PRIMARY KEY)";
 
     async fn insert(store: &Store, v: i64) -> Result<i64, StoreError> {
         store
             .write(move |connection| {
                 Box::pin(async move {
-                    sqlx::query("INSERT INTO n VALUES (?)").bind(v).execute(connection).await?;
+                    sqlx::query("INSERT INTO n VALUES ($1)").bind(v).execute(connection).await?;
                     Ok(v)
                 })
             })
@@ -168,13 +180,13 @@ mod tests {
     async fn concurrent_writes_are_all_answered_and_survive_reopening() {
         let dir = tempfile::tempdir().unwrap();
         let (path, tracker) = (dir.path().join("n.db"), TaskTracker::new());
-        let store = Store::open(&path, SCHEMA, &tracker).await.unwrap();
+        let store = Store::open(&Place::File(path.clone()), SCHEMA, &tracker).await.unwrap();
         let answers = futures::future::join_all((0..200).map(|v| insert(&store, v))).await;
         assert!(answers.iter().all(Result::is_ok));
         drop(store);
         tracker.close();
         tracker.wait().await;
-        let again = Store::open(&path, SCHEMA, &TaskTracker::new()).await.unwrap();
+        let again = Store::open(&Place::File(path.clone()), SCHEMA, &TaskTracker::new()).await.unwrap();
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM n").fetch_one(again.readers()).await.unwrap();
         assert_eq!(count, 200);
     }
@@ -182,7 +194,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_write_leaves_no_trace_and_the_next_one_works() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("n.db"), SCHEMA, &TaskTracker::new()).await.unwrap();
+        let store = Store::open(&Place::File(dir.path().join("n.db")), SCHEMA, &TaskTracker::new()).await.unwrap();
         insert(&store, 1).await.unwrap();
         assert!(insert(&store, 1).await.is_err());
         insert(&store, 2).await.unwrap();

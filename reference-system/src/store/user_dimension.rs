@@ -1,8 +1,8 @@
 //! The user dimension's rows: orders by (shard, order), events, payments, refunds, task rows and the
 //! order sequence. The master of every order.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, SqliteConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::StoreError;
 use crate::ids::{CouponId, MAX_EPOCH, OrderId, RestaurantId, UserId};
@@ -14,38 +14,38 @@ use crate::orders::lifecycle::{Status, Trigger};
 /// compares it with the ID.
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS orders (
-  shard INTEGER NOT NULL, order_id INTEGER NOT NULL,
-  user_id INTEGER NOT NULL, restaurant_id INTEGER NOT NULL, req_id TEXT NOT NULL,
-  status INTEGER NOT NULL, version INTEGER NOT NULL, revision INTEGER NOT NULL,
-  refund_status INTEGER NOT NULL, delivery_status INTEGER NOT NULL,
-  items_fen INTEGER NOT NULL, delivery_fee_fen INTEGER NOT NULL, discount_fen INTEGER NOT NULL,
-  total_fen INTEGER NOT NULL, paid_fen INTEGER NOT NULL,
-  coupon_id INTEGER, payment_id TEXT, lines TEXT NOT NULL, address TEXT NOT NULL,
-  day INTEGER, number INTEGER, created_at_ms INTEGER NOT NULL, updated_at_ms INTEGER NOT NULL,
+  shard BIGINT NOT NULL, order_id BIGINT NOT NULL,
+  user_id BIGINT NOT NULL, restaurant_id BIGINT NOT NULL, req_id TEXT NOT NULL,
+  status BIGINT NOT NULL, version BIGINT NOT NULL, revision BIGINT NOT NULL,
+  refund_status BIGINT NOT NULL, delivery_status BIGINT NOT NULL,
+  items_fen BIGINT NOT NULL, delivery_fee_fen BIGINT NOT NULL, discount_fen BIGINT NOT NULL,
+  total_fen BIGINT NOT NULL, paid_fen BIGINT NOT NULL,
+  coupon_id BIGINT, payment_id TEXT, lines TEXT NOT NULL, address TEXT NOT NULL,
+  day BIGINT, number BIGINT, created_at_ms BIGINT NOT NULL, updated_at_ms BIGINT NOT NULL,
   PRIMARY KEY (shard, order_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS orders_by_user ON orders (shard, user_id, created_at_ms);
 CREATE UNIQUE INDEX IF NOT EXISTS orders_by_request ON orders (shard, user_id, req_id);
 CREATE TABLE IF NOT EXISTS events (
-  shard INTEGER NOT NULL, order_id INTEGER NOT NULL, version INTEGER NOT NULL,
-  from_status INTEGER, to_status INTEGER NOT NULL, kind TEXT NOT NULL, at_ms INTEGER NOT NULL,
+  shard BIGINT NOT NULL, order_id BIGINT NOT NULL, version BIGINT NOT NULL,
+  from_status BIGINT, to_status BIGINT NOT NULL, kind TEXT NOT NULL, at_ms BIGINT NOT NULL,
   PRIMARY KEY (shard, order_id, version)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS payments (
-  payment_id TEXT PRIMARY KEY, shard INTEGER NOT NULL, order_id INTEGER NOT NULL,
-  amount_fen INTEGER NOT NULL, state INTEGER NOT NULL, at_ms INTEGER NOT NULL
+  payment_id TEXT PRIMARY KEY, shard BIGINT NOT NULL, order_id BIGINT NOT NULL,
+  amount_fen BIGINT NOT NULL, state BIGINT NOT NULL, at_ms BIGINT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refunds (
-  payment_id TEXT PRIMARY KEY, shard INTEGER NOT NULL, order_id INTEGER NOT NULL,
-  amount_fen INTEGER NOT NULL, state INTEGER NOT NULL, at_ms INTEGER NOT NULL
+  payment_id TEXT PRIMARY KEY, shard BIGINT NOT NULL, order_id BIGINT NOT NULL,
+  amount_fen BIGINT NOT NULL, state BIGINT NOT NULL, at_ms BIGINT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tasks (
-  task_id INTEGER PRIMARY KEY AUTOINCREMENT, shard INTEGER NOT NULL, order_id INTEGER NOT NULL,
-  kind INTEGER NOT NULL, due_at_ms INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0
+  task_id IDENTITY, shard BIGINT NOT NULL, order_id BIGINT NOT NULL,
+  kind BIGINT NOT NULL, due_at_ms BIGINT NOT NULL, attempts BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS tasks_by_due ON tasks (due_at_ms);
 CREATE TABLE IF NOT EXISTS sequence (
-  name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, next INTEGER NOT NULL
+  name TEXT PRIMARY KEY, epoch BIGINT NOT NULL, next BIGINT NOT NULL
 ) WITHOUT ROWID;
 ";
 
@@ -64,7 +64,7 @@ macro_rules! select_order {
 pub(crate) use select_order;
 
 /// Reads an order from a row of [`select_order`].
-pub(crate) fn order_from(row: &SqliteRow) -> Result<Order, StoreError> {
+pub(crate) fn order_from(row: &AnyRow) -> Result<Order, StoreError> {
     let status: i64 = row.try_get(4)?;
     let lines: &str = row.try_get(16)?;
     Ok(Order {
@@ -104,7 +104,7 @@ macro_rules! write_order {
             "revision, refund_status, delivery_status, items_fen, delivery_fee_fen, discount_fen, ",
             "total_fen, paid_fen, coupon_id, payment_id, lines, address, day, number, ",
             "created_at_ms, updated_at_ms) ",
-            "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ",
+            "VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23) ",
             $conflict
         ))
         .bind(i64::from($shard))
@@ -139,7 +139,7 @@ pub(crate) use write_order;
 /// Inserts a new order with its first event and its tasks. A request that made an order before
 /// gets that order, and `false`.
 pub(crate) async fn create(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     order: Order,
     tasks: &[TaskWrite],
 ) -> Result<(Order, bool), StoreError> {
@@ -153,8 +153,8 @@ pub(crate) async fn create(
     Ok((order, true))
 }
 
-async fn by_request(connection: &mut SqliteConnection, order: &Order) -> Result<Option<Order>, StoreError> {
-    sqlx::query(select_order!("FROM orders o WHERE o.shard = ? AND o.user_id = ? AND o.req_id = ?"))
+async fn by_request(connection: &mut AnyConnection, order: &Order) -> Result<Option<Order>, StoreError> {
+    sqlx::query(select_order!("FROM orders o WHERE o.shard = $1 AND o.user_id = $2 AND o.req_id = $3"))
         .bind(i64::from(order.order_id.user_shard()))
         .bind(order.user_id.0)
         .bind(&order.req_id)
@@ -167,11 +167,11 @@ async fn by_request(connection: &mut SqliteConnection, order: &Order) -> Result<
 
 /// The order with this ID.
 pub(crate) async fn by_id(
-    executor: impl sqlx::Executor<'_, Database = sqlx::Sqlite>,
+    executor: impl sqlx::Executor<'_, Database = sqlx::Any>,
     shard: u16,
     order_id: OrderId,
 ) -> Result<Option<Order>, StoreError> {
-    sqlx::query(select_order!("FROM orders o WHERE o.shard = ? AND o.order_id = ?"))
+    sqlx::query(select_order!("FROM orders o WHERE o.shard = $1 AND o.order_id = $2"))
         .bind(i64::from(shard))
         .bind(order_id.0)
         .fetch_optional(executor)
@@ -184,7 +184,7 @@ pub(crate) async fn by_id(
 /// Applies a change. Gives the order as it is afterwards and whether the change applied; `None` if
 /// there is no such order.
 pub(crate) async fn change(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     change: &Change,
     now_ms: i64,
 ) -> Result<Option<(Order, bool)>, StoreError> {
@@ -196,9 +196,9 @@ pub(crate) async fn change(
         return Ok(Some((before, false)));
     };
     let updated = sqlx::query(
-        "UPDATE orders SET status = ?, version = ?, revision = ?, refund_status = ?, \
-         delivery_status = ?, paid_fen = ?, payment_id = ?, day = ?, number = ?, \
-         updated_at_ms = ? WHERE shard = ? AND order_id = ? AND status = ? AND version = ?",
+        "UPDATE orders SET status = $1, version = $2, revision = $3, refund_status = $4, \
+         delivery_status = $5, paid_fen = $6, payment_id = $7, day = $8, number = $9, \
+         updated_at_ms = $10 WHERE shard = $11 AND order_id = $12 AND status = $13 AND version = $14",
     )
     .bind(after.status.code())
     .bind(after.version)
@@ -226,7 +226,7 @@ pub(crate) async fn change(
         write_money(
             connection,
             "INSERT INTO payments (payment_id, shard, order_id, amount_fen, state, at_ms) \
-             VALUES (?,?,?,?,?,?) ON CONFLICT (payment_id) DO UPDATE SET \
+             VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT (payment_id) DO UPDATE SET \
              amount_fen = excluded.amount_fen, state = excluded.state, at_ms = excluded.at_ms",
             payment,
             &after,
@@ -237,7 +237,7 @@ pub(crate) async fn change(
         write_money(
             connection,
             "INSERT INTO refunds (payment_id, shard, order_id, amount_fen, state, at_ms) \
-             VALUES (?,?,?,?,?,?) ON CONFLICT (payment_id) DO UPDATE SET \
+             VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT (payment_id) DO UPDATE SET \
              state = excluded.state, at_ms = excluded.at_ms",
             refund,
             &after,
@@ -249,7 +249,7 @@ pub(crate) async fn change(
 }
 
 async fn write_money(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     sql: &'static str,
     write: &MoneyWrite,
     order: &Order,
@@ -267,14 +267,14 @@ async fn write_money(
 }
 
 async fn write_event(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     after: &Order,
     from: Option<Status>,
     kind: &str,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO events (shard, order_id, version, from_status, to_status, kind, at_ms) \
-         VALUES (?,?,?,?,?,?,?)",
+         VALUES ($1,$2,$3,$4,$5,$6,$7)",
     )
     .bind(i64::from(after.order_id.user_shard()))
     .bind(after.order_id.0)
@@ -288,23 +288,19 @@ async fn write_event(
     Ok(())
 }
 
-async fn write_tasks(
-    connection: &mut SqliteConnection,
-    order_id: OrderId,
-    tasks: &[TaskWrite],
-) -> Result<(), StoreError> {
+async fn write_tasks(connection: &mut AnyConnection, order_id: OrderId, tasks: &[TaskWrite]) -> Result<(), StoreError> {
     if tasks.is_empty() {
         return Ok(());
     }
     // One statement: each one costs two switches between this thread and SQLite's.
-    let mut insert = QueryBuilder::new("INSERT INTO tasks (shard, order_id, kind, due_at_ms) ");
-    insert.push_values(tasks, |mut row, task| {
-        row.push_bind(i64::from(order_id.user_shard()))
-            .push_bind(order_id.0)
-            .push_bind(task.kind.code())
-            .push_bind(task.due_at_ms);
-    });
-    insert.build().execute(connection).await?;
+    let values = (0..tasks.len()).map(|n| format!("($1, $2, ${}, ${})", 2 * n + 3, 2 * n + 4));
+    let values = values.collect::<Vec<_>>().join(", ");
+    let statement = format!("INSERT INTO tasks (shard, order_id, kind, due_at_ms) VALUES {values}");
+    let mut insert = sqlx::query(AssertSqlSafe(statement)).bind(i64::from(order_id.user_shard())).bind(order_id.0);
+    for task in tasks {
+        insert = insert.bind(task.kind.code()).bind(task.due_at_ms);
+    }
+    insert.execute(connection).await?;
     Ok(())
 }
 
@@ -323,14 +319,14 @@ pub(crate) struct DueTask {
 
 /// Task rows that are due, the oldest first.
 pub(crate) async fn due_tasks(
-    executor: impl sqlx::Executor<'_, Database = sqlx::Sqlite>,
+    executor: impl sqlx::Executor<'_, Database = sqlx::Any>,
     now_ms: i64,
     limit: i64,
 ) -> Result<Vec<DueTask>, StoreError> {
     let rows = sqlx::query(select_order!(
         ", t.task_id, t.kind, t.attempts FROM tasks t \
          JOIN orders o ON o.shard = t.shard AND o.order_id = t.order_id \
-         WHERE t.due_at_ms <= ? ORDER BY t.due_at_ms, t.task_id LIMIT ?"
+         WHERE t.due_at_ms <= $1 ORDER BY t.due_at_ms, t.task_id LIMIT $2"
     ))
     .bind(now_ms)
     .bind(limit)
@@ -360,20 +356,21 @@ pub(crate) struct Retry {
 
 /// Removes finished task rows and moves failed ones to a later time.
 pub(crate) async fn settle_tasks(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     done: &[i64],
     retry: &[Retry],
 ) -> Result<(), StoreError> {
     if !done.is_empty() {
-        let mut delete = QueryBuilder::new("DELETE FROM tasks WHERE task_id IN (");
-        let mut ids = delete.separated(", ");
+        let ids = (1..=done.len()).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
+        let statement = format!("DELETE FROM tasks WHERE task_id IN ({ids})");
+        let mut delete = sqlx::query(AssertSqlSafe(statement));
         for task_id in done {
-            ids.push_bind(*task_id);
+            delete = delete.bind(*task_id);
         }
-        delete.push(")").build().execute(&mut *connection).await?;
+        delete.execute(&mut *connection).await?;
     }
     for task in retry {
-        sqlx::query("UPDATE tasks SET due_at_ms = ?, attempts = attempts + 1 WHERE task_id = ?")
+        sqlx::query("UPDATE tasks SET due_at_ms = $1, attempts = attempts + 1 WHERE task_id = $2")
             .bind(task.due_at_ms)
             .bind(task.task_id)
             .execute(&mut *connection)
@@ -395,10 +392,11 @@ pub(crate) struct SequenceBlock {
 
 /// Raises the epoch, durably, as the counter store does at each start. It stays at 255; the numbers
 /// themselves never go back, so they stay unique.
-pub(crate) async fn raise_epoch(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+pub(crate) async fn raise_epoch(connection: &mut AnyConnection) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO sequence (name, epoch, next) VALUES ('order', 1, 1) \
-         ON CONFLICT (name) DO UPDATE SET epoch = min(epoch + 1, ?)",
+         ON CONFLICT (name) DO UPDATE SET epoch = \
+         CASE WHEN sequence.epoch < $1 THEN sequence.epoch + 1 ELSE $1 END",
     )
     .bind(MAX_EPOCH)
     .execute(connection)
@@ -407,9 +405,8 @@ pub(crate) async fn raise_epoch(connection: &mut SqliteConnection) -> Result<(),
 }
 
 /// Takes the next `count` sequence numbers.
-pub(crate) async fn take_block(connection: &mut SqliteConnection, count: i64) -> Result<SequenceBlock, StoreError> {
-    let row = sqlx::query("UPDATE sequence SET next = next + ? WHERE name = 'order' RETURNING epoch, next - ?")
-        .bind(count)
+pub(crate) async fn take_block(connection: &mut AnyConnection, count: i64) -> Result<SequenceBlock, StoreError> {
+    let row = sqlx::query("UPDATE sequence SET next = next + $1 WHERE name = 'order' RETURNING epoch, next - $1")
         .bind(count)
         .fetch_one(connection)
         .await?;

@@ -7,8 +7,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use reference_system::audit::{AuditReport, Verdict};
-use reference_system::{Launcher, RunningSystem, SystemOptions, start};
+use reference_system::{Launcher, RunningSystem, SystemOptions, Tier, start};
 use serde_json::{Value, json};
+
+/// Makes two tests of each function that takes a [`Tier`]: the same must hold on files and on real servers.
+macro_rules! on_both_tiers {
+    ($($name:ident)*) => {$(
+        mod $name {
+            #[tokio::test]
+            async fn embedded() {
+                super::$name(reference_system::Tier::Embedded).await;
+            }
+
+            #[tokio::test]
+            async fn real() {
+                super::$name(reference_system::Tier::Real).await;
+            }
+        }
+    )*};
+}
 
 static KEYS: AtomicU64 = AtomicU64::new(1);
 
@@ -35,6 +52,10 @@ pub fn options(dir: PathBuf) -> SystemOptions {
 impl World {
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
+    }
+
+    pub async fn on(tier: Tier) -> Self {
+        Self::start_with(|options| options.tier = tier).await
     }
 
     pub async fn start_with(adjust: impl FnOnce(&mut SystemOptions)) -> Self {

@@ -1,0 +1,164 @@
+//! The real servers of the real tier, started from their own installed programs as children of the supervisor: found,
+//! set up once, run without root's rights, stopped last.
+
+mod postgres;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid, User};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{InstancePlan, Layout, SystemConfig};
+use crate::error::SystemError;
+
+/// What the rows, events and keys of a system are kept on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// On nothing but this program: SQLite files.
+    #[default]
+    Embedded,
+    /// On real servers: PostgreSQL.
+    Real,
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Embedded => "embedded",
+            Self::Real => "real",
+        })
+    }
+}
+
+/// A kind of server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Server {
+    Postgres,
+}
+
+impl Server {
+    /// The server behind an instance, if it is one.
+    pub(crate) fn of(service: &str) -> Option<Self> {
+        (service == Self::Postgres.service()).then_some(Self::Postgres)
+    }
+
+    /// Its name as a service.
+    pub(crate) const fn service(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+        }
+    }
+
+    /// What asks it to end soon and in good order.
+    pub(crate) fn stop_signal(self) -> Signal {
+        match self {
+            // Does not wait for its clients.
+            Self::Postgres => Signal::SIGINT,
+        }
+    }
+
+    /// Prepares what it needs on disk. Repeatable.
+    pub(crate) async fn set_up(self, layout: &Layout) -> Result<(), SystemError> {
+        match self {
+            Self::Postgres => postgres::set_up(layout).await,
+        }
+    }
+
+    /// Whether it answers.
+    pub(crate) async fn is_ready(self, config: &SystemConfig) -> bool {
+        match self {
+            Self::Postgres => config.stores.answers().await,
+        }
+    }
+}
+
+/// Where the PostgreSQL server of this directory is reached.
+pub(crate) fn postgres_url(layout: &Layout, address: SocketAddr) -> Result<String, SystemError> {
+    postgres::url(layout, address)
+}
+
+/// Turns this process into a server of its system.
+pub(crate) fn become_server(server: Server, parent: u32, layout: &Layout, plan: &InstancePlan) -> SystemError {
+    let started = match server {
+        Server::Postgres => postgres::command(layout, plan.address),
+    };
+    match started {
+        Ok((account, command)) => {
+            if let Err(error) = account.map_or(Ok(()), |account| account.assume()) {
+                return error;
+            }
+            crate::process::become_command(parent, &command)
+        }
+        Err(error) => error,
+    }
+}
+
+/// The account under which a server runs that refuses to be root.
+#[derive(Debug, Clone)]
+struct Account {
+    name: &'static str,
+    uid: Uid,
+    gid: Gid,
+}
+
+impl Account {
+    /// The account to change to: `None` when this process is not root.
+    fn needed(name: &'static str) -> Result<Option<Self>, SystemError> {
+        if !Uid::effective().is_root() {
+            return Ok(None);
+        }
+        let failed = |source| SystemError::Process { what: format!("find the account `{name}`"), source };
+        match User::from_name(name).map_err(|errno| failed(errno.into()))? {
+            Some(user) => Ok(Some(Self { name, uid: user.uid, gid: user.gid })),
+            None => Err(failed(std::io::Error::other(
+                "there is none; its server does not run as root, so start the system as another user",
+            ))),
+        }
+    }
+
+    /// Gives files and folders to the account, and lets it pass the folders of the system above them.
+    fn own(&self, layout: &Layout, things: &[&Path]) -> Result<(), SystemError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| SystemError::File { path, source }
+        };
+        for passed in [layout.root(), &layout.data(), &layout.run()] {
+            let mode = std::fs::metadata(passed).map_err(failed(passed))?.permissions().mode();
+            std::fs::set_permissions(passed, std::fs::Permissions::from_mode(mode | 0o011)).map_err(failed(passed))?;
+        }
+        for thing in things {
+            let (uid, gid) = (self.uid.as_raw(), self.gid.as_raw());
+            std::os::unix::fs::chown(thing, Some(uid), Some(gid)).map_err(failed(thing))?;
+        }
+        Ok(())
+    }
+
+    /// Becomes the account, for good.
+    fn assume(&self) -> Result<(), SystemError> {
+        nix::unistd::setgroups(&[self.gid])
+            .and_then(|()| nix::unistd::setgid(self.gid))
+            .and_then(|()| nix::unistd::setuid(self.uid))
+            .map_err(|errno| SystemError::Process {
+                what: format!("become the account `{}`", self.name),
+                source: errno.into(),
+            })
+    }
+}
+
+/// Finds an installed program: on the path, or where Debian puts versions side by side.
+fn program(name: &str, package: &str, beside: impl IntoIterator<Item = PathBuf>) -> Result<PathBuf, SystemError> {
+    let path: OsString = std::env::var_os("PATH").unwrap_or_default();
+    let on_path: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    on_path
+        .into_iter()
+        .chain(beside)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .ok_or_else(|| SystemError::NoServer { program: name.to_owned(), package: package.to_owned() })
+}

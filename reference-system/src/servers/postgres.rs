@@ -1,0 +1,128 @@
+//! PostgreSQL: one server with a database per store.
+
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use super::{Account, program};
+use crate::config::Layout;
+use crate::error::SystemError;
+use crate::process;
+
+/// The database role of the system.
+const ROLE: &str = "orders";
+
+fn folder(layout: &Layout) -> PathBuf {
+    layout.data().join("postgres")
+}
+
+fn password_file(layout: &Layout) -> PathBuf {
+    layout.run().join("postgres.password")
+}
+
+fn find(name: &str) -> Result<PathBuf, SystemError> {
+    // /usr/lib/postgresql/15/bin, the newest first.
+    let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .collect();
+    versions.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+    program(name, "postgresql", versions.into_iter().map(|(_, folder)| folder))
+}
+
+/// Makes the cluster with a password of its own.
+pub(super) async fn set_up(layout: &Layout) -> Result<(), SystemError> {
+    let failed = |path: &PathBuf| {
+        let path = path.clone();
+        move |source| SystemError::File { path, source }
+    };
+    let folder = folder(layout);
+    if folder.exists() {
+        return Ok(());
+    }
+    // Half a cluster must not be taken for a whole one.
+    let fresh = layout.data().join("postgres.fresh");
+    if fresh.exists() {
+        std::fs::remove_dir_all(&fresh).map_err(failed(&fresh))?;
+    }
+    let initdb = find("initdb")?;
+    let account = Account::needed("postgres")?;
+    std::fs::create_dir_all(&fresh).map_err(failed(&fresh))?;
+    let password = new_password(layout)?;
+    if let Some(account) = &account {
+        account.own(layout, &[&fresh, &password])?;
+    }
+    let mut command = Command::new(&initdb);
+    command
+        .arg("--pgdata")
+        .arg(&fresh)
+        .args(["--username", ROLE, "--auth", "scram-sha-256"])
+        .arg("--pwfile")
+        .arg(password_file(layout))
+        .args(["--encoding", "UTF8", "--locale", "C", "--no-sync"])
+        .stdin(Stdio::null())
+        .current_dir("/");
+    if let Some(account) = &account {
+        command.uid(account.uid.as_raw()).gid(account.gid.as_raw());
+    }
+    let started = |source| SystemError::Process { what: format!("run {}", initdb.display()), source };
+    let output = command.output().await.map_err(started)?;
+    if output.status.success() {
+        return std::fs::rename(&fresh, &folder).map_err(failed(&folder));
+    }
+    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(started(std::io::Error::other(text)))
+}
+
+fn new_password(layout: &Layout) -> Result<PathBuf, SystemError> {
+    let path = password_file(layout);
+    let at = path.clone();
+    let failed = move |source| SystemError::File { path: at.clone(), source };
+    let mut random = [0_u8; 16];
+    std::fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random)).map_err(&failed)?;
+    let password: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    process::remove(&path);
+    let mut file = std::fs::File::options().create_new(true).write(true).mode(0o600).open(&path).map_err(&failed)?;
+    std::io::Write::write_all(&mut file, password.as_bytes()).map_err(&failed)?;
+    Ok(path)
+}
+
+/// Where the server is reached, with its password.
+pub(super) fn url(layout: &Layout, address: SocketAddr) -> Result<String, SystemError> {
+    let path = password_file(layout);
+    let password = std::fs::read_to_string(&path).map_err(|source| SystemError::File { path, source })?;
+    Ok(format!("postgres://{ROLE}:{password}@{address}"))
+}
+
+/// The server's command line, and the account that it needs.
+pub(super) fn command(layout: &Layout, address: SocketAddr) -> Result<(Option<Account>, Vec<String>), SystemError> {
+    let account = Account::needed("postgres")?;
+    let mut command = vec![
+        find("postgres")?.to_string_lossy().into_owned(),
+        "-D".to_owned(),
+        folder(layout).to_string_lossy().into_owned(),
+        "-p".to_owned(),
+        address.port().to_string(),
+    ];
+    let settings = [
+        format!("listen_addresses={}", address.ip()),
+        "unix_socket_directories=".to_owned(),
+        "max_connections=60".to_owned(),
+        "shared_buffers=32MB".to_owned(),
+        // What a killed server had answered survives in the page cache; only a power cut would lose it.
+        "fsync=off".to_owned(),
+        "full_page_writes=off".to_owned(),
+        "autovacuum_naptime=10s".to_owned(),
+        "log_min_messages=warning".to_owned(),
+    ];
+    for setting in settings {
+        command.extend(["-c".to_owned(), setting]);
+    }
+    Ok((account, command))
+}
