@@ -399,6 +399,20 @@ pub(crate) enum SystemArguments {
         #[arg(long)]
         json: bool,
     },
+    /// Print what the processes of the order system wrote
+    Logs {
+        /// One instance, for example `eos-c-1`; all by default
+        instance: Option<String>,
+        /// The directory given to `up`
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// How many lines of each
+        #[arg(long, short = 'n', default_value_t = 20)]
+        tail: usize,
+        /// Go on printing what is added, until Ctrl-C
+        #[arg(long, short)]
+        follow: bool,
+    },
     #[command(flatten)]
     Process(SystemProcess),
 }

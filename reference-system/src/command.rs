@@ -13,7 +13,7 @@ use crate::launch::{self, SystemOptions};
 use crate::process;
 use crate::servers::{Server, Tier};
 use crate::state::{SystemState, SystemStatus};
-use crate::{roles, supervisor};
+use crate::{logs, roles, supervisor};
 
 /// Start, stop and watch the reference order system.
 #[derive(Debug, Clone, Subcommand)]
@@ -24,6 +24,8 @@ pub enum SystemCommand {
     Down(DirArgs),
     /// Tell how each process of an order system is doing
     Status(StatusArgs),
+    /// Print what the processes of an order system wrote
+    Logs(LogsArgs),
     /// Keep the processes of a system alive
     #[command(hide = true)]
     Supervise(SuperviseArgs),
@@ -79,6 +81,22 @@ pub struct StatusArgs {
     /// Print the status as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `system logs`.
+#[derive(Debug, Clone, Args)]
+pub struct LogsArgs {
+    /// One instance, for example `eos-c-1`; all by default
+    pub instance: Option<String>,
+    /// The directory given to `system up`
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// How many lines of each
+    #[arg(long, short = 'n', default_value_t = 20)]
+    pub tail: usize,
+    /// Go on printing what is added
+    #[arg(long, short)]
+    pub follow: bool,
 }
 
 /// Arguments of the supervisor's process.
@@ -217,6 +235,11 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
             }
             SystemCommand::Status(args) => {
                 Ok(Outcome::Status { status: launch::status(&args.dir).await?, json: args.json })
+            }
+            SystemCommand::Logs(args) => {
+                let mut out = std::io::stdout();
+                logs::write(&args.dir, args.instance.as_deref(), args.tail, args.follow, &mut out).await?;
+                Ok(Outcome::Ended)
             }
             SystemCommand::Supervise(args) => {
                 process_log();

@@ -183,6 +183,15 @@ impl Layout {
         self.root.join("run").join(format!("{instance}.pid"))
     }
 
+    /// How often an instance was started again.
+    pub(crate) fn restarts(&self, instance: &str) -> PathBuf {
+        self.run().join(format!("{instance}.restarts"))
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
     pub(crate) fn log(&self, instance: &str) -> PathBuf {
         self.root.join("log").join(format!("{instance}.log"))
     }

@@ -20,6 +20,16 @@ pub enum SystemError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The system has no log of that name.
+    #[error("there is no log of {wanted} in {}{}", .dir.display(), one_of(.known))]
+    NoLog {
+        /// The directory.
+        dir: PathBuf,
+        /// What was asked for.
+        wanted: String,
+        /// The logs that there are.
+        known: Vec<String>,
+    },
     /// The directory holds the data of another population.
     #[error("{} holds data of seed {stored}, not {asked}; give that seed or another directory", .dir.display())]
     OtherSeed {
@@ -113,4 +123,8 @@ pub enum SystemError {
         /// Why.
         why: String,
     },
+}
+
+fn one_of(known: &[String]) -> String {
+    if known.is_empty() { String::new() } else { format!("; expected one of {}", known.join(", ")) }
 }

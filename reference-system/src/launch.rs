@@ -306,29 +306,31 @@ pub async fn status(dir: &Path) -> Result<SystemStatus, SystemError> {
     let layout = Layout::new(dir);
     let config = SystemConfig::read(&layout).map_err(|source| SystemError::File { path: layout.config(), source })?;
     let client = http_client(Duration::from_millis(200));
-    let probes = config.instances.iter().map(|plan| async {
-        let pid = process::read_pid(&layout.pid_file(&plan.instance));
-        let uri = format!("http://{}/readyz", plan.address);
-        let probe = exchange(&client, Method::GET, &uri, Bytes::new(), |_| {});
-        let answer = tokio::time::timeout(Duration::from_secs(1), probe).await;
+    let all = config.servers.iter().chain(&config.instances);
+    let probes = all.map(|plan| async {
+        let ready = match Server::of(&plan.service) {
+            Some(server) => server.is_ready(&config).await,
+            None => {
+                let uri = format!("http://{}/readyz", plan.address);
+                let probe = exchange(&client, Method::GET, &uri, Bytes::new(), |_| {});
+                let answer = tokio::time::timeout(Duration::from_secs(1), probe).await;
+                matches!(answer, Ok(Ok((StatusCode::OK, _))))
+            }
+        };
+        let pid = process::read_pid(&layout.pid_file(&plan.instance)).filter(|pid| process::exists(*pid));
+        let vitals = pid.map(process::vitals).unwrap_or_default();
         InstanceStatus {
             instance: plan.instance.clone(),
+            address: plan.address,
             pid,
-            up: pid.is_some_and(process::exists),
-            ready: matches!(answer, Ok(Ok((StatusCode::OK, _)))),
+            up: pid.is_some(),
+            ready: pid.is_some() && ready,
+            restarts: process::read_pid(&layout.restarts(&plan.instance)).unwrap_or(0),
+            uptime_s: vitals.uptime_s,
+            memory_bytes: vitals.memory_bytes,
         }
     });
-    let servers = config.servers.iter().filter_map(|plan| Some((plan, Server::of(&plan.service)?)));
-    let servers = servers.map(|(plan, server)| {
-        let (layout, config) = (&layout, &config);
-        async move {
-            let pid = process::read_pid(&layout.pid_file(&plan.instance));
-            let ready = server.is_ready(config).await;
-            InstanceStatus { instance: plan.instance.clone(), pid, up: pid.is_some_and(process::exists), ready }
-        }
-    });
-    let mut instances = futures::future::join_all(servers).await;
-    instances.extend(futures::future::join_all(probes).await);
+    let instances = futures::future::join_all(probes).await;
     let gateway = config.first("gw").map(|plan| format!("http://{}", plan.address)).unwrap_or_default();
     Ok(SystemStatus { dir: dir.to_owned(), gateway, instances })
 }

@@ -6,6 +6,7 @@
 //!
 //! - [`command`]: the `system` command and the entry of every process
 //! - [`launch`]: start and stop a system; [`state`]: what the outside sees of it
+//! - `logs`: what the processes wrote
 //! - `supervisor`, `fault_proxy`, `self_test`, `process`, `config`: how the processes are planned,
 //!   started and kept alive
 //! - `frame`, `extract`: what surrounds every role; `roles`: one module per role
@@ -23,6 +24,7 @@ mod fault_proxy;
 mod frame;
 pub mod ids;
 pub mod launch;
+mod logs;
 pub mod orders;
 pub mod population;
 mod process;

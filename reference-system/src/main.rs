@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
-use reference_system::{Launcher, SystemCommand, run};
+use reference_system::{Launcher, Outcome, SystemCommand, run};
 
 #[derive(Parser)]
 struct Arguments {
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ended = Launcher::current_program(Vec::<String>::new()).and_then(|launcher| run(arguments.command, launcher));
     match ended {
+        Ok(Outcome::Ended) => ExitCode::SUCCESS,
         Ok(outcome) => {
             let _ = writeln!(std::io::stdout(), "{outcome}");
             ExitCode::SUCCESS

@@ -135,6 +135,34 @@ pub(crate) fn read_pid(path: &Path) -> Option<u32> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
+/// What the kernel tells of a process.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Vitals {
+    /// How long it has been running, in seconds.
+    pub(crate) uptime_s: Option<u64>,
+    /// Its resident set.
+    pub(crate) memory_bytes: Option<u64>,
+}
+
+/// How a process is doing; empty where there is no `/proc`.
+pub(crate) fn vitals(process: u32) -> Vitals {
+    let read = |file: &str| std::fs::read_to_string(file).ok();
+    let uptime_s = || {
+        let stat = read(&format!("/proc/{process}/stat"))?;
+        // Fields after the name, which is in parentheses; the 22nd of all is the start, in ticks since boot.
+        let started: f64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+        let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
+        let up: f64 = read("/proc/uptime")?.split_whitespace().next()?.parse().ok()?;
+        Some((up - started / ticks as f64).max(0.0) as u64)
+    };
+    let memory_bytes = || {
+        let status = read(&format!("/proc/{process}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1_024)
+    };
+    Vitals { uptime_s: uptime_s(), memory_bytes: memory_bytes() }
+}
+
 /// The end of a text file, for an error message.
 pub(crate) fn tail(path: &Path) -> String {
     const LINES: usize = 8;

@@ -77,12 +77,20 @@ pub struct SystemStatus {
 pub struct InstanceStatus {
     /// Its name.
     pub instance: String,
+    /// Where it listens.
+    pub address: SocketAddr,
     /// Its process, if it has one.
     pub pid: Option<u32>,
     /// Whether the process exists.
     pub up: bool,
     /// Whether it says that it is ready.
     pub ready: bool,
+    /// How often it was started again since the system came up.
+    pub restarts: u32,
+    /// How long the process has been running, in seconds; `None` where the kernel does not tell.
+    pub uptime_s: Option<u64>,
+    /// What it holds in memory (resident set), in bytes; `None` where the kernel does not tell.
+    pub memory_bytes: Option<u64>,
 }
 
 impl fmt::Display for SystemState {
@@ -101,16 +109,49 @@ impl fmt::Display for SystemState {
 impl fmt::Display for SystemStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} at {}", self.dir.display(), self.gateway)?;
-        for (n, instance) in self.instances.iter().enumerate() {
+        write!(
+            f,
+            "{:<12} {:>8}  {:<14} {:<21} {:>9} {:>8} {:>9}",
+            "INSTANCE", "PID", "STATE", "ADDRESS", "UP FOR", "RESTARTS", "MEMORY"
+        )?;
+        for instance in &self.instances {
             let state = match (instance.up, instance.ready) {
                 (true, true) => "ready",
                 (true, false) => "up, not ready",
                 (false, _) => "down",
             };
             let pid = instance.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-            let line_end = if n + 1 == self.instances.len() { "" } else { "\n" };
-            write!(f, "{:<12} {pid:>8}  {state}{line_end}", instance.instance)?;
+            let uptime = instance.uptime_s.map_or_else(|| "-".to_owned(), in_words);
+            let memory = instance
+                .memory_bytes
+                .map_or_else(|| "-".to_owned(), |bytes| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)));
+            let address = instance.address.to_string();
+            write!(
+                f,
+                "\n{:<12} {pid:>8}  {state:<14} {address:<21} {uptime:>9} {:>8} {memory:>9}",
+                instance.instance, instance.restarts
+            )?;
         }
-        Ok(())
+        let total: u64 = self.instances.iter().filter_map(|instance| instance.memory_bytes).sum();
+        write!(f, "\n{} processes, {:.1} MiB", self.instances.len(), total as f64 / f64::from(1 << 20))
+    }
+}
+
+/// `42s`, `3m 05s`, `2h 10m`.
+fn in_words(seconds: u64) -> String {
+    match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m {seconds:02}s"),
+        (hours, minutes, _) => format!("{hours}h {minutes:02}m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_the_two_units_that_matter() {
+        assert_eq!([5, 65, 7_260].map(in_words), ["5s", "1m 05s", "2h 01m"]);
     }
 }

@@ -410,6 +410,8 @@ fn reserve(port: u16) -> Result<(TcpSocket, SocketAddr), SystemError> {
 impl Ward {
     async fn keep_alive(self) {
         let pid_file = self.layout.pid_file(&self.instance);
+        let restarts = self.layout.restarts(&self.instance);
+        process::remove(&restarts);
         while !self.stop.is_cancelled() {
             match self.spawn() {
                 Ok(mut child) => {
@@ -435,7 +437,12 @@ impl Ward {
                 }
                 Err(error) => tracing::error!(%error, "did not start"),
             }
-            self.deaths.fetch_add(1, Ordering::Relaxed);
+            let deaths = self.deaths.fetch_add(1, Ordering::Relaxed) + 1;
+            if !self.stop.is_cancelled()
+                && let Err(error) = process::write_whole(&restarts, format!("{deaths}\n").as_bytes())
+            {
+                tracing::warn!(%error, "a restart is not counted");
+            }
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(self.options.respawn_after_ms)) => {}
                 () = self.stop.cancelled() => {}

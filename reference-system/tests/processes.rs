@@ -169,6 +169,21 @@ async fn a_system_in_the_background_is_seen_stopped_and_started_again() {
     let status = system(&["status"], dir);
     assert_eq!(text(&status.stdout).matches("  ready").count(), 15, "{}", text(&status.stdout));
 
+    let victim: u32 = text(&std::fs::read(dir.join("run/ers-1.pid")).unwrap()).parse().unwrap();
+    kill(victim);
+    eventually("the restart is counted, and the new process seen", || async {
+        let status = system(&["status", "--json"], dir);
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+        let ers = status["instances"].as_array().unwrap().iter().find(|one| one["instance"] == "ers-1").unwrap();
+        let memory = ers["memory_bytes"].as_u64().unwrap_or(0);
+        (ers["restarts"] == 1 && ers["ready"] == true && ers["pid"] != victim && memory > 1 << 20).then_some(())
+    })
+    .await;
+    let logs = system(&["logs", "supervisor", "-n", "1000"], dir);
+    assert!(text(&logs.stdout).contains("ers-1"), "{}", text(&logs.stdout));
+    let unknown = system(&["logs", "ers-7"], dir);
+    assert!(text(&unknown.stderr).contains("expected one of"), "{}", text(&unknown.stderr));
+
     let pids = pids(&state);
     let down = system(&["down"], dir);
     assert!(down.status.success(), "{}", text(&down.stderr));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kennel_model::target::Target;
-use reference_system::command::{DirArgs, StatusArgs, UpArgs};
+use reference_system::command::{DirArgs, LogsArgs, StatusArgs, UpArgs};
 use reference_system::{Launcher, Outcome, SystemCommand, SystemError, SystemState};
 
 use crate::arguments::SystemArguments;
@@ -64,6 +64,9 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
         }
         SystemArguments::Down { dir, .. } => SystemCommand::Down(DirArgs { dir: dir_or_own(dir) }),
         SystemArguments::Status { dir, json } => SystemCommand::Status(StatusArgs { dir: dir_or_own(dir), json }),
+        SystemArguments::Logs { instance, dir, tail, follow } => {
+            SystemCommand::Logs(LogsArgs { instance, dir: dir_or_own(dir), tail, follow })
+        }
         SystemArguments::Process(_) => return Ok(()),
     };
     let ran = reference_system::run(command, launcher()?);
@@ -92,7 +95,9 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
         }
         _ => {}
     }
-    print(&outcome.to_string());
+    if !matches!(outcome, Outcome::Ended) {
+        print(&outcome.to_string());
+    }
     Ok(())
 }
 
