@@ -1,4 +1,5 @@
 //! Orders through the gateway of a running system.
+#![allow(clippy::unwrap_used, reason = "tests whose bodies run on two tiers are functions")]
 
 #[macro_use]
 mod world;
