@@ -403,7 +403,7 @@ fn a_server_that_could_not_do_what_is_meant_does_not_start() {
     let kennel = Kennel::new();
     for (arguments, why) in [
         (["--listen", "0.0.0.0:0"].as_slice(), "without an admin Kennel serves loopback only"),
-        (&["--public-url", "kennel.example.org"], "such as https://kennel.example.org"),
+        (&["--public-url", "kennel.example.org"], "such as `https://kennel.example.org`"),
         (&["--oidc-admins", "qa"], "name it with --oidc-issuer"),
         (&["--oidc-issuer", "https://sso.example.org"], "--oidc-client-id"),
         (&["--oidc-issuer", "http://sso.example.org", "--oidc-client-id", "kennel"], "an https address"),
