@@ -7,31 +7,28 @@ use std::borrow::Cow;
 pub(crate) struct Captured {
     head: String,
     tail: String,
-    /// Bytes kept of each half.
-    half: usize,
+    /// Bytes kept of both, at most; the head takes half of them.
+    limit: usize,
     left_out: usize,
 }
 
 impl Captured {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { head: String::new(), tail: String::new(), half: limit / 2, left_out: 0 }
+        Self { head: String::new(), tail: String::new(), limit, left_out: 0 }
     }
 
     /// Adds text as it is.
     pub(crate) fn push(&mut self, text: &str) {
         let mut text = text;
-        if self.tail.is_empty() && self.head.len() < self.half {
-            let at = text.floor_char_boundary(self.half - self.head.len());
+        let half = self.limit / 2;
+        if self.tail.is_empty() && self.head.len() < half {
+            let at = text.floor_char_boundary(half - self.head.len());
             self.head.push_str(&text[..at]);
             text = &text[at..];
-            if text.is_empty() {
-                return;
-            }
-            // What follows belongs to the tail, even where a character did not fit the head.
-            self.half = self.half.max(1);
         }
         self.tail.push_str(text);
-        if self.tail.len() > 2 * self.half {
+        // Not at every line: what is cut off is moved.
+        if self.tail.len() > 2 * self.limit {
             self.cut();
         }
     }
@@ -52,8 +49,10 @@ impl Captured {
     }
 
     fn cut(&mut self) {
-        if self.tail.len() > self.half {
-            let at = self.tail.ceil_char_boundary(self.tail.len() - self.half);
+        // A character that did not fit the head leaves its room to the tail.
+        let room = self.limit - self.head.len();
+        if self.tail.len() > room {
+            let at = self.tail.ceil_char_boundary(self.tail.len() - room);
             self.left_out += at;
             self.tail.drain(..at);
         }
@@ -135,6 +134,14 @@ mod tests {
         let text = captured.into_text();
         assert!(text.starts_with("line 0") && text.ends_with("line 999"), "{text}");
         assert!(text.contains("bytes left out") && text.len() < 70, "{text}");
+    }
+
+    #[test]
+    fn a_character_that_straddles_the_middle_cuts_nothing() {
+        let whole = format!("{}€{}", "a".repeat(9), "b".repeat(8));
+        let mut captured = Captured::new(20);
+        captured.push(&whole);
+        assert_eq!(captured.into_text(), whole);
     }
 
     proptest! {
