@@ -111,12 +111,18 @@ impl Store {
     }
 
     /// The last `limit` runs of every suite, newest first.
-    pub(crate) async fn last_suite_runs(&self, limit: u32) -> Result<Vec<SuiteRunSummary>, StoreError> {
+    pub(crate) async fn last_suite_runs(
+        &self,
+        of: Option<&[&str]>,
+        limit: u32,
+    ) -> Result<Vec<SuiteRunSummary>, StoreError> {
         // For each suite one short walk down its index, whatever the number of runs.
         let rows = sqlx::query(
-            "SELECT r.* FROM (SELECT DISTINCT suite FROM suite_runs) s JOIN suite_runs r ON r.id IN \
-             (SELECT id FROM suite_runs WHERE suite = s.suite ORDER BY id DESC LIMIT $1) ORDER BY r.id DESC",
+            "SELECT r.* FROM (SELECT value AS suite FROM json_each($1) UNION \
+             SELECT DISTINCT suite FROM suite_runs WHERE $1 IS NULL) s JOIN suite_runs r ON r.id IN \
+             (SELECT id FROM suite_runs WHERE suite = s.suite ORDER BY id DESC LIMIT $2) ORDER BY r.id DESC",
         )
+        .bind(of.map(|names| to_json("names of suites", &names)).transpose()?)
         .bind(i64::from(limit))
         .fetch_all(&self.reader)
         .await

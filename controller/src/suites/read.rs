@@ -24,6 +24,8 @@ use crate::{ArtifactError, ArtifactSource, Controller, FindError};
 
 /// Runs shown beside a suite.
 const LAST_RUNS: u32 = 20;
+/// Runs that tell how a suite stands: the last one with a verdict, though others may be under way.
+const RUNS_IN_BRIEF: u32 = 3;
 
 /// A part of a step's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,11 +44,34 @@ impl Controller {
     /// # Errors
     /// When the store cannot be read.
     pub async fn suites(&self) -> Result<Vec<SuiteSummary>, StoreError> {
-        let known = self.known(true).await?;
-        let mut last: BTreeMap<String, Vec<SuiteRunSummary>> = BTreeMap::new();
-        for run in self.inner.store.last_suite_runs(LAST_RUNS).await? {
-            last.entry(run.suite.clone()).or_default().push(run);
+        self.suites_with(LAST_RUNS).await
+    }
+
+    /// As [`Self::suites`], with no more of each suite's last runs than tell how it stands. With
+    /// [`Self::add_last_runs`] for those that are shown this is much less work.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn suites_in_brief(&self) -> Result<Vec<SuiteSummary>, StoreError> {
+        self.suites_with(RUNS_IN_BRIEF).await
+    }
+
+    /// Gives these suites all of their last runs.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn add_last_runs(&self, suites: &mut [SuiteSummary]) -> Result<(), StoreError> {
+        let names: Vec<&str> = suites.iter().map(|suite| suite.name.as_str()).collect();
+        let mut last = by_suite(self.inner.store.last_suite_runs(Some(&names), LAST_RUNS).await?);
+        for suite in suites {
+            suite.last_runs = last.remove(&suite.name).unwrap_or_default();
         }
+        Ok(())
+    }
+
+    async fn suites_with(&self, runs: u32) -> Result<Vec<SuiteSummary>, StoreError> {
+        let known = self.known(true).await?;
+        let last = by_suite(self.inner.store.last_suite_runs(None, runs).await?);
         let kept = self.inner.store.files(FileKind::Suite).await?;
         let mut shipped: BTreeMap<String, &LibraryEntry> = BTreeMap::new();
         for entry in &self.inner.config.suites {
@@ -254,6 +279,14 @@ impl Controller {
         let muted = u32::try_from(muted.len()).unwrap_or(u32::MAX);
         Ok((counted.map(|run| run.summary.tests).unwrap_or_default(), muted))
     }
+}
+
+fn by_suite(runs: Vec<SuiteRunSummary>) -> BTreeMap<String, Vec<SuiteRunSummary>> {
+    let mut last: BTreeMap<String, Vec<SuiteRunSummary>> = BTreeMap::new();
+    for run in runs {
+        last.entry(run.suite.clone()).or_default().push(run);
+    }
+    last
 }
 
 /// What a file is, by its name.

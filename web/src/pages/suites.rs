@@ -64,7 +64,7 @@ struct SuitesPage {
 
 /// `GET /suites`
 async fn list(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Html<String>, Problem> {
-    let all = web.controller.suites().await?;
+    let all = web.controller.suites_in_brief().await?;
     let is_empty = all.is_empty();
     let mut labels: Vec<String> = all.iter().flat_map(|suite| suite.labels.clone()).collect();
     labels.sort();
@@ -82,6 +82,7 @@ async fn list(State(web): State<Web>, Query(wanted): Query<Wanted>) -> Result<Ht
     let total = suites.len();
     let page = wanted.page.min(total / PAGE);
     suites = suites.into_iter().skip(page * PAGE).take(PAGE).collect();
+    web.controller.add_last_runs(&mut suites).await?;
     let next = web.controller.next_of_suites(&suites.iter().map(|suite| suite.name.as_str()).collect()).await?;
     let at = |page: usize| {
         let (q, label, last) = (encoded(&wanted.q), encoded(&wanted.label), encoded(&wanted.last));
