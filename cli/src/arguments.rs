@@ -399,6 +399,26 @@ pub(crate) enum SystemArguments {
         #[arg(long)]
         json: bool,
     },
+    /// Show the switches of the order system, or set one: which design runs, the fixed one or a historic flaw
+    Switch {
+        /// One switch; all by default
+        name: Option<String>,
+        /// What to set it to
+        #[arg(requires = "name", conflicts_with = "reset")]
+        value: Option<String>,
+        /// Set it at this instance only
+        #[arg(long, requires = "name")]
+        instance: Option<String>,
+        /// Set it back to its default
+        #[arg(long, requires = "name")]
+        reset: bool,
+        /// The directory given to `up`
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print what the processes of the order system wrote
     Logs {
         /// One instance, for example `eos-c-1`; all by default

@@ -13,7 +13,8 @@ use crate::launch::{self, SystemOptions};
 use crate::process;
 use crate::servers::{Server, Tier};
 use crate::state::{SystemState, SystemStatus};
-use crate::{logs, roles, supervisor};
+use crate::switching::SwitchList;
+use crate::{logs, roles, supervisor, switching};
 
 /// Start, stop and watch the reference order system.
 #[derive(Debug, Clone, Subcommand)]
@@ -26,6 +27,8 @@ pub enum SystemCommand {
     Status(StatusArgs),
     /// Print what the processes of an order system wrote
     Logs(LogsArgs),
+    /// Show the switches of an order system, or set one
+    Switch(SwitchArgs),
     /// Keep the processes of a system alive
     #[command(hide = true)]
     Supervise(SuperviseArgs),
@@ -97,6 +100,28 @@ pub struct LogsArgs {
     /// Go on printing what is added
     #[arg(long, short)]
     pub follow: bool,
+}
+
+/// Arguments of `system switch`.
+#[derive(Debug, Clone, Args)]
+pub struct SwitchArgs {
+    /// One switch; all by default
+    pub name: Option<String>,
+    /// What to set it to
+    #[arg(requires = "name", conflicts_with = "reset")]
+    pub value: Option<String>,
+    /// Set it at this instance only
+    #[arg(long, requires = "name")]
+    pub instance: Option<String>,
+    /// Set it back to its default
+    #[arg(long, requires = "name")]
+    pub reset: bool,
+    /// The directory given to `system up`
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of the supervisor's process.
@@ -174,6 +199,13 @@ pub enum Outcome {
         /// Whether to show it as JSON.
         json: bool,
     },
+    /// What switches are set to.
+    Switches {
+        /// The switches.
+        switches: SwitchList,
+        /// Whether to show them as JSON.
+        json: bool,
+    },
     /// A process of the system has ended as it should.
     Ended,
 }
@@ -188,6 +220,8 @@ impl fmt::Display for Outcome {
             Self::Down { dir } => write!(f, "the system in {} is down", dir.display()),
             Self::Status { status, json: true } => as_json(f, serde_json::to_string_pretty(status)),
             Self::Status { status, json: false } => status.fmt(f),
+            Self::Switches { switches, json: true } => as_json(f, serde_json::to_string_pretty(switches)),
+            Self::Switches { switches, json: false } => switches.fmt(f),
             Self::Ended => Ok(()),
         }
     }
@@ -240,6 +274,17 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
                 let mut out = std::io::stdout();
                 logs::write(&args.dir, args.instance.as_deref(), args.tail, args.follow, &mut out).await?;
                 Ok(Outcome::Ended)
+            }
+            SystemCommand::Switch(args) => {
+                let switches = match args.name {
+                    Some(name) if args.value.is_some() || args.reset => {
+                        let wanted = switching::Wanted { name, value: args.value, instance: args.instance };
+                        switching::set(&args.dir, &wanted).await?
+                    }
+                    Some(name) => switching::read(&args.dir, &name).await?,
+                    None => switching::list(&args.dir).await?,
+                };
+                Ok(Outcome::Switches { switches, json: args.json })
             }
             SystemCommand::Supervise(args) => {
                 process_log();

@@ -34,8 +34,8 @@ pub(crate) struct SystemConfig {
     pub(crate) timeouts: Timeouts,
     /// The timers of an order's life.
     pub(crate) timers: Timers,
-    /// How callers choose among instances.
-    pub(crate) balancing: Balancing,
+    /// When callers leave an instance alone.
+    pub(crate) ejection: Ejection,
     /// How long a registration lives without a heartbeat.
     pub(crate) lease_ms: u64,
     /// How long the payment mock takes to call back.
@@ -112,33 +112,19 @@ impl Timeouts {
     }
 }
 
-/// How callers choose among instances (`lb=rr`).
+/// When an instance is left alone (`lb.eject`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Balancing {
-    /// Which calls are tried once more on another instance when a connection is refused.
-    pub(crate) connect_retry: ConnectRetry,
+pub(crate) struct Ejection {
     /// Failures in a row after which an instance is left alone.
     pub(crate) eject_after: u32,
     /// For how long.
     pub(crate) eject_ms: u64,
 }
 
-impl Default for Balancing {
+impl Default for Ejection {
     fn default() -> Self {
-        Self { connect_retry: ConnectRetry::Reads, eject_after: 5, eject_ms: 3_000 }
+        Self { eject_after: 5, eject_ms: 3_000 }
     }
-}
-
-/// Which calls are tried once more on another instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ConnectRetry {
-    /// None.
-    Off,
-    /// Reads.
-    Reads,
-    /// Reads and writes.
-    All,
 }
 
 /// The paths of one system's directory.
@@ -199,6 +185,11 @@ impl Layout {
     /// Pid files, locks and secrets of this life.
     pub(crate) fn run(&self) -> PathBuf {
         self.root.join("run")
+    }
+
+    /// What the registry was told of switches: a registry that comes back knows it again.
+    pub(crate) fn switches(&self) -> PathBuf {
+        self.data().join("switches.json")
     }
 
     /// Where store files and the servers of the real tier keep what they keep.

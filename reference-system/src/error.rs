@@ -99,6 +99,12 @@ pub enum SystemError {
         /// Why.
         source: std::io::Error,
     },
+    /// A switch could not be read or set.
+    #[error("{why}")]
+    Switch {
+        /// Why.
+        why: String,
+    },
     /// The fault proxy did not do what was asked.
     #[error("the fault proxy ({command}) {why}")]
     Proxy {

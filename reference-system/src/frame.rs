@@ -25,11 +25,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{InstancePlan, SystemConfig};
+use crate::config::{InstancePlan, Layout, SystemConfig};
 use crate::rpc::caller::{exchange, http_client};
 use crate::rpc::directory::Listing;
 use crate::rpc::{Budget, Caller, Directory, Failure};
 use crate::store::{Store, StoreError};
+use crate::switches;
 
 /// How long requests under way may take after the role was told to stop.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -50,6 +51,7 @@ pub(crate) enum RoleError {
 /// What a role gets from its surroundings.
 pub(crate) struct Frame {
     pub(crate) config: Arc<SystemConfig>,
+    pub(crate) layout: Layout,
     pub(crate) plan: InstancePlan,
     pub(crate) caller: Caller,
     /// Cancelled when the role is told to stop.
@@ -63,14 +65,15 @@ pub(crate) struct Frame {
 pub(crate) type Describe = Box<dyn Fn() -> Value + Send + Sync>;
 
 impl Frame {
-    pub(crate) fn new(config: SystemConfig, plan: InstancePlan, stop: CancellationToken) -> Self {
+    pub(crate) fn new(config: SystemConfig, layout: Layout, plan: InstancePlan, stop: CancellationToken) -> Self {
         let directory = Arc::new(Directory::new(
+            &plan.instance,
             config.links_of(&plan.service),
-            config.balancing,
+            config.ejection,
             Duration::from_millis(config.lease_ms),
         ));
         let caller = Caller::new(&plan.service, Arc::clone(&directory), config.timeouts);
-        Self { config: Arc::new(config), plan, caller, stop, tracker: TaskTracker::new(), directory }
+        Self { config: Arc::new(config), layout, plan, caller, stop, tracker: TaskTracker::new(), directory }
     }
 
     /// Opens the role's store.
@@ -173,6 +176,9 @@ impl Frame {
                 () = self.stop.cancelled() => break,
             }
         }
+        if !self.directory.in_force().drain {
+            return;
+        }
         let delete = exchange(&client, Method::DELETE, &uri, Bytes::new(), |_| {});
         if tokio::time::timeout(Duration::from_millis(200), delete).await.is_err() {
             tracing::warn!("the registry did not take the deregistration; the lease will end");
@@ -213,7 +219,7 @@ async fn watch_registry(registry: SocketAddr, directory: Arc<Directory>, stop: C
         match listing {
             Some(listing) => directory.learn(listing, Instant::now()),
             None => tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                () = tokio::time::sleep(Duration::from_millis(50)) => directory.registry_is_away(),
                 () = stop.cancelled() => return,
             },
         }
@@ -247,7 +253,10 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> String {
-    shared.metrics.render(&shared.instance, shared.ready.load(Ordering::Relaxed))
+    let mut text = shared.metrics.render(&shared.instance, shared.ready.load(Ordering::Relaxed));
+    // Writing to a String cannot fail.
+    let _ = switches::metrics(&shared.directory.switches(), &shared.instance, &mut text);
+    text
 }
 
 async fn debug_state(State(shared): State<Arc<Shared>>) -> Json<Value> {
@@ -268,6 +277,12 @@ async fn bound_and_count(State(shared): State<Arc<Shared>>, mut request: Request
     request.extensions_mut().insert(budget);
     let response = if deadline <= started {
         Failure::deadline("the request came without time left").into_response()
+    } else if !shared.directory.in_force().hard_timeout {
+        let response = next.run(request).await;
+        if Instant::now() > deadline {
+            tracing::warn!(route, took_ms = started.elapsed().as_millis() as u64, "a request went on after its time");
+        }
+        response
     } else {
         tokio::time::timeout_at(deadline, next.run(request))
             .await

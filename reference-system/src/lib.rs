@@ -12,6 +12,7 @@
 //! - `frame`, `extract`: what surrounds every role; `roles`: one module per role
 //! - `rpc`: how roles call each other
 //! - [`ids`], [`orders`], [`population`]: the pure middle (routing, the order's life, the seed data)
+//! - [`switches`]: which design runs, the fixed one or a historic flaw
 //! - `store`: the rows, in files or in PostgreSQL; [`audit`]: their invariants
 //! - `servers`: the real servers of the real tier
 
@@ -35,6 +36,8 @@ mod servers;
 pub mod state;
 mod store;
 mod supervisor;
+pub mod switches;
+pub mod switching;
 
 pub use command::{Launcher, Outcome, SystemCommand, run};
 pub use error::SystemError;

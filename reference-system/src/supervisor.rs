@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::command::{RoleArgs, SuperviseArgs};
-use crate::config::{Balancing, InstancePlan, Layout, SystemConfig, Timeouts, instance_names, link_plans};
+use crate::config::{Ejection, InstancePlan, Layout, SystemConfig, Timeouts, instance_names, link_plans};
 use crate::error::SystemError;
 use crate::launch::SupervisorOptions;
 use crate::orders::plan::Timers;
@@ -203,7 +203,7 @@ impl System {
                 unconfirmed_ms: 1_800_000,
                 charge_again_ms: 3_000,
             },
-            balancing: Balancing::default(),
+            ejection: Ejection::default(),
             lease_ms: 3_000,
             callback_delay_ms: 30,
             task_round_ms: 25,

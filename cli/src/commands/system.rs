@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kennel_model::target::Target;
-use reference_system::command::{DirArgs, LogsArgs, StatusArgs, UpArgs};
+use reference_system::command::{DirArgs, LogsArgs, StatusArgs, SwitchArgs, UpArgs};
 use reference_system::{Launcher, Outcome, SystemCommand, SystemError, SystemState};
 
 use crate::arguments::SystemArguments;
@@ -66,6 +66,9 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
         SystemArguments::Status { dir, json } => SystemCommand::Status(StatusArgs { dir: dir_or_own(dir), json }),
         SystemArguments::Logs { instance, dir, tail, follow } => {
             SystemCommand::Logs(LogsArgs { instance, dir: dir_or_own(dir), tail, follow })
+        }
+        SystemArguments::Switch { name, value, instance, reset, dir, json } => {
+            SystemCommand::Switch(SwitchArgs { name, value, instance, reset, dir: dir_or_own(dir), json })
         }
         SystemArguments::Process(_) => return Ok(()),
     };

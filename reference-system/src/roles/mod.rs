@@ -39,7 +39,7 @@ pub(crate) async fn run(args: RoleArgs) -> Result<(), SystemError> {
         config.instance(&args.instance).filter(|plan| plan.service == args.service).cloned().ok_or_else(|| {
             SystemError::UnknownInstance { service: args.service.clone(), instance: args.instance.clone() }
         })?;
-    let frame = Frame::new(config, plan, stop);
+    let frame = Frame::new(config, layout, plan, stop);
     let tracker = frame.tracker.clone();
     let ended = match args.service.as_str() {
         "gw" => gw::run(frame).await,

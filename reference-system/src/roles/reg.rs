@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use axum::extract::State;
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -20,15 +21,22 @@ use tokio::time::Instant;
 use crate::config::now_ms;
 use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
+use crate::process;
 use crate::rpc::Failure;
 use crate::rpc::directory::{Listing, Registered};
+use crate::switches::{self, BadSwitch, SWITCHES, Setting, Settings, SwitchView};
 
 /// How often leases and masks are looked over.
 const SWEEP: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let registry = Arc::new(Shared {
-        state: Mutex::new(Registry { epoch: now_ms() as u64, ..Registry::default() }),
+        state: Mutex::new(Registry {
+            epoch: now_ms() as u64,
+            switches: kept(&frame.layout.switches()),
+            ..Registry::default()
+        }),
+        kept: frame.layout.switches(),
         moved: watch::Sender::new(()),
     });
     let sweeper = Arc::clone(&registry);
@@ -49,6 +57,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/watch", get(watch_changes))
         .route("/mask", get(list_masks))
         .route("/mask/{service}/{instance}", put(mask).delete(unmask))
+        .route("/switch", get(list_switches))
         .route("/switch/{name}", get(read_switch).put(write_switch))
         .with_state(Arc::clone(&registry));
     let describe = Box::new(move || {
@@ -60,6 +69,8 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
 
 struct Shared {
     state: Mutex<Registry>,
+    /// Where switches outlive this process.
+    kept: PathBuf,
     moved: watch::Sender<()>,
 }
 
@@ -91,7 +102,7 @@ struct Registry {
     rev: u64,
     entries: BTreeMap<Name, Entry>,
     masks: BTreeMap<Name, Instant>,
-    switches: BTreeMap<String, Switch>,
+    switches: Settings,
 }
 
 struct Entry {
@@ -109,12 +120,6 @@ struct Registration {
 
 const fn one() -> u32 {
     1
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Switch {
-    version: u64,
-    value: Value,
 }
 
 impl Registry {
@@ -166,7 +171,7 @@ impl Registry {
                 });
             }
         }
-        Listing { epoch: self.epoch, rev: self.rev, services }
+        Listing { epoch: self.epoch, rev: self.rev, services, switches: self.switches.clone() }
     }
 
     fn masks(&self) -> Vec<Value> {
@@ -267,22 +272,66 @@ async fn watch_changes(State(registry): State<Arc<Shared>>, Ask(watch): Ask<Watc
     }
 }
 
-async fn read_switch(State(registry): State<Arc<Shared>>, At(name): At<String>) -> Result<Json<Switch>, Failure> {
-    let found = registry.lock().switches.get(&name).cloned();
-    found.map(Json).ok_or_else(|| Failure::not_found(format!("no switch {name}")))
+/// Every switch with what it is set to.
+async fn list_switches(State(registry): State<Arc<Shared>>) -> Json<Vec<SwitchView>> {
+    let state = registry.lock();
+    Json(SWITCHES.iter().map(|switch| SwitchView::of(switch, &state.switches)).collect())
 }
 
+async fn read_switch(State(registry): State<Arc<Shared>>, At(name): At<String>) -> Result<Json<SwitchView>, Failure> {
+    let switch = switches::switch(&name).ok_or_else(|| Failure::not_found(BadSwitch::Unknown { name }.to_string()))?;
+    Ok(Json(SwitchView::of(switch, &registry.lock().switches)))
+}
+
+#[derive(Deserialize)]
+struct Where {
+    /// The one instance that is to differ.
+    instance: Option<String>,
+}
+
+/// Sets a switch, everywhere or at one instance; `null` sets it back.
 async fn write_switch(
     State(registry): State<Arc<Shared>>,
     At(name): At<String>,
-    Body(value): Body<Value>,
-) -> Json<Switch> {
-    Json(registry.change(|state| {
+    Ask(at): Ask<Where>,
+    Body(value): Body<Option<String>>,
+) -> Result<Json<SwitchView>, Failure> {
+    let refuse = |error: BadSwitch| match error {
+        BadSwitch::Unknown { .. } => Failure::not_found(error.to_string()),
+        BadSwitch::Value { .. } => Failure::invalid(error.to_string()),
+    };
+    let default = switches::switch(&name).map_or("", |switch| switch.default);
+    let (switch, value) = match &value {
+        Some(value) => switches::check(&name, value).map(|(switch, value)| (switch, Some(value.to_owned()))),
+        None => switches::check(&name, default).map(|(switch, _)| (switch, None)),
+    }
+    .map_err(refuse)?;
+    let (view, all) = registry.change(|state| {
         state.rev += 1;
-        let switch = Switch { version: state.rev, value };
-        state.switches.insert(name, switch.clone());
-        switch
-    }))
+        let empty = Setting { version: 0, value: None, instances: BTreeMap::new() };
+        let setting = state.switches.entry(name).or_insert(empty);
+        setting.version = state.rev;
+        match (at.instance, value) {
+            (Some(instance), Some(value)) => {
+                setting.instances.insert(instance, value);
+            }
+            (Some(instance), None) => {
+                setting.instances.remove(&instance);
+            }
+            (None, value) => setting.value = value,
+        }
+        (SwitchView::of(switch, &state.switches), state.switches.clone())
+    });
+    let text = serde_json::to_vec_pretty(&all).unwrap_or_default();
+    if let Err(error) = process::write_whole(&registry.kept, &text) {
+        tracing::error!(%error, "the switch holds, but not for the next life of the registry");
+    }
+    Ok(Json(view))
+}
+
+/// What switches were set to in an earlier life.
+fn kept(path: &Path) -> Settings {
+    std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

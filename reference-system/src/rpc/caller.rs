@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 use super::failure::FailureBody;
 use super::{Budget, Directory};
-use crate::config::{ConnectRetry, Timeouts};
+use crate::config::Timeouts;
+use crate::switches::ConnectRetry;
 
 /// Why a call gave no answer that the caller can use.
 #[derive(Debug, thiserror::Error)]
@@ -149,20 +150,21 @@ impl Caller {
                 return Err(CallError::Timeout { service: service.to_owned() });
             }
             let uri = format!("http://{}{path}", target.address);
+            let call = self.directory.call(&target.instance, Instant::now());
             let attempt = exchange(&self.client, method.clone(), &uri, body.clone(), |headers| {
                 budget.write(time, headers);
             });
             let error = match tokio::time::timeout(time, attempt).await {
                 Ok(Ok(answer)) => {
-                    self.directory.note(&target.instance, true, Instant::now());
+                    call.ended(true, Instant::now());
                     return Ok(answer);
                 }
                 Ok(Err(Broken::Refused)) => CallError::Refused { instance: target.instance.clone() },
                 Ok(Err(Broken::Lost)) => CallError::Lost { instance: target.instance.clone() },
                 Err(_) => CallError::Timeout { service: service.to_owned() },
             };
-            self.directory.note(&target.instance, false, Instant::now());
-            let again = match (&error, self.directory.balancing().connect_retry) {
+            call.ended(false, Instant::now());
+            let again = match (&error, self.directory.in_force().connect_retry) {
                 (CallError::Refused { .. }, ConnectRetry::All) => true,
                 (CallError::Refused { .. }, ConnectRetry::Reads) => reads,
                 (CallError::Refused { .. }, ConnectRetry::Off) => false,

@@ -1,8 +1,9 @@
 //! The client side of the registry: the last known list, kept by a long poll, and the choice among
 //! its instances.
 //!
-//! The list survives the registry: without it, callers go on with what they know. An instance that
-//! fails several times in a row is left alone for a while (passive ejection).
+//! Unless `reg.client_cache` says otherwise, the list survives the registry: without it, callers go on
+//! with what they know. An instance that fails several times in a row is left alone for a while
+//! (passive ejection, `lb.eject`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -13,7 +14,16 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::Balancing;
+use crate::config::Ejection;
+use crate::ids::mix64;
+use crate::switches::{Choice, InForce, Settings};
+
+/// How long the memory of a slow call lasts: after this time it weighs a third.
+const FADE: Duration = Duration::from_secs(2);
+/// The share of the last call in what is remembered of an instance's pace.
+const NEWEST: f64 = 0.2;
+/// The least that a call is taken to need, in seconds.
+const QUICKEST_S: f64 = 0.000_5;
 
 /// One registered instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +47,9 @@ pub(crate) struct Listing {
     pub(crate) rev: u64,
     /// Instances by service.
     pub(crate) services: BTreeMap<String, Vec<Registered>>,
+    /// What switches are set to.
+    #[serde(default)]
+    pub(crate) switches: Settings,
 }
 
 /// Where a call goes.
@@ -49,8 +62,10 @@ pub(crate) struct Target {
 /// The last known list and the health of its instances.
 #[derive(Debug)]
 pub(crate) struct Directory {
+    /// Who looks at it.
+    instance: String,
     links: BTreeMap<String, SocketAddr>,
-    balancing: Balancing,
+    ejection: Ejection,
     lease: Duration,
     known: Mutex<Known>,
     changed: watch::Sender<()>,
@@ -61,6 +76,7 @@ struct Known {
     listing: Listing,
     /// Entries of an earlier life of the registry, until their owners must have come back.
     inherited: Option<(Instant, BTreeMap<String, Vec<Registered>>)>,
+    in_force: InForce,
     turn: usize,
     health: HashMap<String, Health>,
 }
@@ -69,12 +85,70 @@ struct Known {
 struct Health {
     failures: u32,
     ejected_until: Option<Instant>,
+    under_way: u32,
+    /// How long calls took lately, in seconds, and when the last one ended.
+    pace: Option<(f64, Instant)>,
+}
+
+impl Health {
+    /// What one more call would cost: those under way, at the pace of late. A slow call is forgotten with time, so
+    /// that a slow instance is tried again.
+    fn cost(&self, now: Instant) -> f64 {
+        let pace = self.pace.map_or(0.0, |(seconds, at)| {
+            seconds * (-now.saturating_duration_since(at).as_secs_f64() / FADE.as_secs_f64()).exp()
+        });
+        f64::from(self.under_way + 1) * pace.max(QUICKEST_S)
+    }
+
+    fn took(&mut self, seconds: f64, now: Instant) {
+        let before = self.pace.map_or(seconds, |(before, _)| before);
+        // A slow call counts at once, quick ones bring the pace back bit by bit.
+        let pace = if seconds > before { seconds } else { before + NEWEST * (seconds - before) };
+        self.pace = Some((pace, now));
+    }
+}
+
+/// A call under way; it counts until this is dropped.
+#[derive(Debug)]
+pub(crate) struct UnderWay<'a> {
+    directory: &'a Directory,
+    instance: String,
+    began: Instant,
+    succeeded: bool,
+}
+
+impl UnderWay<'_> {
+    /// Notes how the call went.
+    pub(crate) fn ended(mut self, succeeded: bool, now: Instant) {
+        self.succeeded = succeeded;
+        self.directory.note(&self.instance, succeeded, now);
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut known = self.directory.known();
+        let health = known.health.entry(self.instance.clone()).or_default();
+        health.under_way = health.under_way.saturating_sub(1);
+        let seconds = now.saturating_duration_since(self.began).as_secs_f64();
+        // A quick refusal is no good pace: it would draw all calls to the instance that is dead.
+        if self.succeeded || health.pace.is_some_and(|(before, _)| seconds > before) {
+            health.took(seconds, now);
+        }
+    }
 }
 
 impl Directory {
-    /// An empty list. `links` says which instances are dialled elsewhere.
-    pub(crate) fn new(links: BTreeMap<String, SocketAddr>, balancing: Balancing, lease: Duration) -> Self {
-        Self { links, balancing, lease, known: Mutex::default(), changed: watch::Sender::new(()) }
+    /// An empty list for `instance`. `links` says which instances are dialled elsewhere.
+    pub(crate) fn new(
+        instance: &str,
+        links: BTreeMap<String, SocketAddr>,
+        ejection: Ejection,
+        lease: Duration,
+    ) -> Self {
+        let instance = instance.to_owned();
+        Self { instance, links, ejection, lease, known: Mutex::default(), changed: watch::Sender::new(()) }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -84,7 +158,8 @@ impl Directory {
     /// Takes over what the registry says.
     pub(crate) fn learn(&self, listing: Listing, now: Instant) {
         let mut known = self.known();
-        if known.listing.epoch != 0 && known.listing.epoch != listing.epoch {
+        known.in_force = InForce::at(&listing.switches, &self.instance);
+        if known.in_force.client_cache && known.listing.epoch != 0 && known.listing.epoch != listing.epoch {
             // A registry that has just restarted knows nobody yet; its silence proves nothing
             // until every live instance has had a lease's time to heartbeat.
             let before = std::mem::take(&mut known.listing.services);
@@ -95,13 +170,32 @@ impl Directory {
         self.changed.send_replace(());
     }
 
+    /// The registry does not answer.
+    pub(crate) fn registry_is_away(&self) {
+        let mut known = self.known();
+        if !known.in_force.client_cache {
+            known.listing.services.clear();
+            known.inherited = None;
+        }
+    }
+
+    /// The switches as this instance obeys them.
+    pub(crate) fn in_force(&self) -> InForce {
+        self.known().in_force
+    }
+
+    /// What switches are set to.
+    pub(crate) fn switches(&self) -> Settings {
+        self.known().listing.switches.clone()
+    }
+
     /// The revision to watch from.
     pub(crate) fn position(&self) -> (u64, u64) {
         let known = self.known();
         (known.listing.epoch, known.listing.rev)
     }
 
-    /// Chooses an instance: the next in turn that is not ejected and is not `except`.
+    /// Chooses an instance that is not ejected and is not `except`, as `lb` says.
     pub(crate) fn choose(&self, service: &str, except: Option<&str>, now: Instant) -> Option<Target> {
         let mut known = self.known();
         known.turn = known.turn.wrapping_add(1);
@@ -118,31 +212,46 @@ impl Directory {
         let healthy: Vec<&Registered> = others.iter().copied().filter(|entry| !ejected(entry)).collect();
         // With nobody healthy left, an ejected instance is better than none.
         let pool = if healthy.is_empty() { &others } else { &healthy };
-        let chosen = pool.get(turn % pool.len().max(1))?;
+        let chosen = match known.in_force.choice {
+            Choice::RoundRobin => pool.get(turn % pool.len().max(1))?,
+            Choice::PowerOfTwo => {
+                // Two different ones, drawn without a generator: the turn, mixed.
+                let count = pool.len();
+                let first = (mix64(turn as u64) >> 32) as usize % count.max(1);
+                let second = (first + 1 + (mix64(!(turn as u64)) >> 32) as usize % (count.max(2) - 1)) % count.max(1);
+                let cost = |n: usize| {
+                    let health = pool.get(n).and_then(|entry| known.health.get(&entry.instance));
+                    health.map_or(QUICKEST_S, |health| health.cost(now))
+                };
+                pool.get(if cost(second) < cost(first) { second } else { first })?
+            }
+        };
         Some(Target {
             instance: chosen.instance.clone(),
             address: self.links.get(&chosen.instance).copied().unwrap_or(chosen.address),
         })
     }
 
-    /// Notes how a call went.
-    pub(crate) fn note(&self, instance: &str, succeeded: bool, now: Instant) {
-        let mut known = self.known();
-        if succeeded {
-            known.health.remove(instance);
-            return;
-        }
-        let health = known.health.entry(instance.to_owned()).or_default();
-        health.failures += 1;
-        if health.failures >= self.balancing.eject_after {
-            health.failures = 0;
-            health.ejected_until = Some(now + Duration::from_millis(self.balancing.eject_ms));
-        }
+    /// A call to an instance begins.
+    pub(crate) fn call(&self, instance: &str, now: Instant) -> UnderWay<'_> {
+        self.known().health.entry(instance.to_owned()).or_default().under_way += 1;
+        UnderWay { directory: self, instance: instance.to_owned(), began: now, succeeded: false }
     }
 
-    /// How calls are balanced.
-    pub(crate) fn balancing(&self) -> Balancing {
-        self.balancing
+    fn note(&self, instance: &str, succeeded: bool, now: Instant) {
+        let mut known = self.known();
+        let eject = known.in_force.eject;
+        let health = known.health.entry(instance.to_owned()).or_default();
+        if succeeded {
+            health.failures = 0;
+            health.ejected_until = None;
+            return;
+        }
+        health.failures += 1;
+        if eject && health.failures >= self.ejection.eject_after {
+            health.failures = 0;
+            health.ejected_until = Some(now + Duration::from_millis(self.ejection.eject_ms));
+        }
     }
 
     /// Waits until each of `services` has an instance.
@@ -194,6 +303,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::switches::Setting;
 
     fn listing(epoch: u64, instances: &[(&str, u16)]) -> Listing {
         let entries = instances
@@ -205,16 +315,24 @@ mod tests {
                 weight: 1,
             })
             .collect();
-        Listing { epoch, rev: 1, services: [("a".to_owned(), entries)].into() }
+        Listing { epoch, rev: 1, services: [("a".to_owned(), entries)].into(), switches: Settings::new() }
+    }
+
+    fn set(mut listing: Listing, switches: &[(&str, &str)]) -> Listing {
+        for (name, value) in switches {
+            let value = Some(crate::switches::check(name, value).unwrap().1.to_owned());
+            listing.switches.insert((*name).to_owned(), Setting { version: 1, value, instances: BTreeMap::new() });
+        }
+        listing
     }
 
     fn directory() -> Directory {
-        Directory::new(BTreeMap::new(), Balancing::default(), Duration::from_secs(3))
+        Directory::new("b-1", BTreeMap::new(), Ejection::default(), Duration::from_secs(3))
     }
 
     fn picks(directory: &Directory, now: Instant) -> Vec<String> {
         let mut picks: Vec<String> =
-            (0..6).filter_map(|_| directory.choose("a", None, now)).map(|target| target.instance).collect();
+            (0..32).filter_map(|_| directory.choose("a", None, now)).map(|target| target.instance).collect();
         picks.sort();
         picks.dedup();
         picks
@@ -225,7 +343,7 @@ mod tests {
         let (directory, now) = (directory(), Instant::now());
         directory.learn(listing(1, &[("a-1", 1), ("a-2", 2)]), now);
         assert_eq!(picks(&directory, now), ["a-1", "a-2"]);
-        for _ in 0..Balancing::default().eject_after {
+        for _ in 0..Ejection::default().eject_after {
             directory.note("a-1", false, now);
         }
         assert_eq!(picks(&directory, now), ["a-2"]);
@@ -256,9 +374,65 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn without_ejection_a_failing_instance_keeps_its_turn() {
+        let (directory, now) = (directory(), Instant::now());
+        directory.learn(set(listing(1, &[("a-1", 1), ("a-2", 2)]), &[("lb.eject", "off")]), now);
+        for _ in 0..20 {
+            directory.note("a-1", false, now);
+        }
+        assert_eq!(picks(&directory, now), ["a-1", "a-2"]);
+    }
+
+    #[tokio::test]
+    async fn without_the_clients_cache_a_lost_registry_empties_the_list() {
+        let (directory, now) = (directory(), Instant::now());
+        directory.learn(set(listing(1, &[("a-1", 1)]), &[("reg.client_cache", "off")]), now);
+        assert_eq!(picks(&directory, now), ["a-1"]);
+        directory.registry_is_away();
+        assert!(picks(&directory, now).is_empty());
+    }
+
+    /// The share of calls that a slow instance gets among three quick ones, when calls to it take 50 times as long.
+    fn share_of_the_slow_one(lb: &str) -> f64 {
+        let (directory, began) = (directory(), Instant::now());
+        let four = listing(1, &[("a-1", 1), ("a-2", 2), ("a-3", 3), ("a-4", 4)]);
+        directory.learn(set(four, &[("lb", lb)]), began);
+        let calls = 2_000;
+        let mut slow = 0;
+        for n in 0..calls {
+            let now = began + Duration::from_millis(n);
+            let chosen = directory.choose("a", None, now).unwrap().instance;
+            let is_slow = chosen == "a-1";
+            slow += u32::from(is_slow);
+            let took = if is_slow { 0.1 } else { 0.002 };
+            directory.known().health.entry(chosen).or_default().took(took, now);
+        }
+        f64::from(slow) / calls as f64
+    }
+
+    #[tokio::test]
+    async fn the_better_of_two_spares_a_slow_instance_and_turns_do_not() {
+        assert!((share_of_the_slow_one("rr") - 0.25).abs() < 0.01);
+        let spared = share_of_the_slow_one("p2c_ewma");
+        assert!(spared < 0.08, "{spared}");
+        assert!(spared > 0.0, "nobody would notice that it is quick again");
+    }
+
+    #[tokio::test]
+    async fn calls_under_way_count_and_a_cancelled_one_counts_no_longer() {
+        let (directory, now) = (directory(), Instant::now());
+        directory.learn(listing(1, &[("a-1", 1), ("a-2", 2)]), now);
+        let busy: Vec<UnderWay<'_>> = (0..10).map(|_| directory.call("a-1", now)).collect();
+        assert_eq!(picks(&directory, now), ["a-2"]);
+        drop(busy);
+        assert_eq!(directory.known().health["a-1"].under_way, 0);
+    }
+
+    #[tokio::test]
     async fn a_link_is_dialled_in_place_of_the_instance() {
         let link: SocketAddr = ([127, 0, 0, 1], 99).into();
-        let directory = Directory::new([("a-1".to_owned(), link)].into(), Balancing::default(), Duration::from_secs(3));
+        let directory =
+            Directory::new("b-1", [("a-1".to_owned(), link)].into(), Ejection::default(), Duration::from_secs(3));
         directory.learn(listing(1, &[("a-1", 1)]), Instant::now());
         assert_eq!(directory.choose("a", None, Instant::now()).unwrap().address, link);
     }

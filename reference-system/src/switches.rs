@@ -1,0 +1,278 @@
+//! The switches of the system: which design runs, the fixed one or one of the historic flaws. The registry keeps their
+//! values, every instance watches them, and tells in its metrics which value is in force there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A switch. Every default is the fixed design.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Switch {
+    /// Its name.
+    pub name: &'static str,
+    /// What it may be set to.
+    pub values: &'static [&'static str],
+    /// What it is unless somebody sets it.
+    pub default: &'static str,
+    /// What it decides.
+    pub meaning: &'static str,
+}
+
+/// Every switch, by name.
+pub const SWITCHES: &[Switch] = &[
+    Switch {
+        name: "lb",
+        values: &["rr", "p2c_ewma"],
+        default: "p2c_ewma",
+        meaning: "how a caller chooses an instance: in turn, or the less busy and quicker one of two",
+    },
+    Switch {
+        name: "lb.connect_retry",
+        values: &["off", "reads", "all"],
+        default: "reads",
+        meaning: "which calls are tried once more on another instance when a connection is refused",
+    },
+    Switch {
+        name: "lb.eject",
+        values: &["off", "on"],
+        default: "on",
+        meaning: "whether an instance that failed several times in a row is left alone for a while",
+    },
+    Switch {
+        name: "reg.client_cache",
+        values: &["off", "on"],
+        default: "on",
+        meaning: "whether callers go on with the list they knew when the registry has lost its own",
+    },
+    Switch {
+        name: "reg.stop",
+        values: &["abrupt", "drain"],
+        default: "drain",
+        meaning: "whether an instance that is told to stop takes its registration back first",
+    },
+    Switch {
+        name: "rpc.timeout",
+        values: &["soft", "hard"],
+        default: "hard",
+        meaning: "whether a request is cut off when its time is over, or only logged afterwards",
+    },
+];
+
+/// The switch of a name.
+#[must_use]
+pub fn switch(name: &str) -> Option<&'static Switch> {
+    SWITCHES.iter().find(|switch| switch.name == name)
+}
+
+/// Why a switch cannot be set so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadSwitch {
+    /// There is none of this name.
+    #[error("there is no switch `{name}`; expected one of {}", names())]
+    Unknown {
+        /// What was asked for.
+        name: String,
+    },
+    /// It has no such value.
+    #[error("`{value}` is no value of `{name}`; expected one of {}", .values.join(", "))]
+    Value {
+        /// The switch.
+        name: &'static str,
+        /// What was asked for.
+        value: String,
+        /// What it may be.
+        values: &'static [&'static str],
+    },
+}
+
+fn names() -> String {
+    SWITCHES.iter().map(|switch| switch.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Checks a name and a value.
+///
+/// # Errors
+///
+/// [`BadSwitch`], which names what would do.
+pub fn check(name: &str, value: &str) -> Result<(&'static Switch, &'static str), BadSwitch> {
+    let switch = switch(name).ok_or_else(|| BadSwitch::Unknown { name: name.to_owned() })?;
+    let known = switch.values.iter().find(|known| **known == value).copied();
+    let bad = || BadSwitch::Value { name: switch.name, value: value.to_owned(), values: switch.values };
+    Ok((switch, known.ok_or_else(bad)?))
+}
+
+/// What a switch is set to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Rises with every change of any switch.
+    pub version: u64,
+    /// The value everywhere; `None` for the default.
+    pub value: Option<String>,
+    /// Values of single instances, which go before it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub instances: BTreeMap<String, String>,
+}
+
+/// What is set, by switch. What is not in it has its default.
+pub type Settings = BTreeMap<String, Setting>;
+
+/// The value of a switch at an instance.
+#[must_use]
+pub fn value_at<'a>(settings: &'a Settings, switch: &Switch, instance: &str) -> &'a str
+where
+    'static: 'a,
+{
+    let setting = settings.get(switch.name);
+    let of_instance = setting.and_then(|setting| setting.instances.get(instance));
+    of_instance.or_else(|| setting.and_then(|setting| setting.value.as_ref())).map_or(switch.default, String::as_str)
+}
+
+/// A switch and what it is set to, as the registry tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchView {
+    /// Its name.
+    pub name: String,
+    /// The value everywhere.
+    pub value: String,
+    /// Values of single instances, which go before it.
+    pub instances: BTreeMap<String, String>,
+    /// What it is unless somebody sets it.
+    pub default: String,
+    /// What it may be set to.
+    pub values: Vec<String>,
+    /// What it decides.
+    pub meaning: String,
+}
+
+impl SwitchView {
+    pub(crate) fn of(switch: &'static Switch, settings: &Settings) -> Self {
+        Self {
+            name: switch.name.to_owned(),
+            value: value_at(settings, switch, "").to_owned(),
+            instances: settings.get(switch.name).map(|setting| setting.instances.clone()).unwrap_or_default(),
+            default: switch.default.to_owned(),
+            values: switch.values.iter().map(|value| (*value).to_owned()).collect(),
+            meaning: switch.meaning.to_owned(),
+        }
+    }
+}
+
+/// How a caller chooses among instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// In turn.
+    RoundRobin,
+    /// The better of two that are drawn: fewer calls under way, weighted by how long calls took lately.
+    PowerOfTwo,
+}
+
+/// Which calls are tried once more on another instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectRetry {
+    /// None.
+    Off,
+    /// Reads.
+    Reads,
+    /// Reads and writes.
+    All,
+}
+
+/// The switches as one instance obeys them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InForce {
+    pub(crate) choice: Choice,
+    pub(crate) connect_retry: ConnectRetry,
+    pub(crate) eject: bool,
+    pub(crate) client_cache: bool,
+    pub(crate) drain: bool,
+    pub(crate) hard_timeout: bool,
+}
+
+impl InForce {
+    /// What is in force at an instance.
+    pub(crate) fn at(settings: &Settings, instance: &str) -> Self {
+        let is = |name: &str, value: &str| switch(name).is_some_and(|s| value_at(settings, s, instance) == value);
+        Self {
+            choice: if is("lb", "rr") { Choice::RoundRobin } else { Choice::PowerOfTwo },
+            connect_retry: if is("lb.connect_retry", "off") {
+                ConnectRetry::Off
+            } else if is("lb.connect_retry", "all") {
+                ConnectRetry::All
+            } else {
+                ConnectRetry::Reads
+            },
+            eject: is("lb.eject", "on"),
+            client_cache: is("reg.client_cache", "on"),
+            drain: is("reg.stop", "drain"),
+            hard_timeout: is("rpc.timeout", "hard"),
+        }
+    }
+}
+
+impl Default for InForce {
+    fn default() -> Self {
+        Self::at(&Settings::new(), "")
+    }
+}
+
+/// The lines of `/metrics`: one per switch, with its value at this instance.
+pub(crate) fn metrics(settings: &Settings, instance: &str, out: &mut impl fmt::Write) -> fmt::Result {
+    writeln!(out, "# TYPE switch_active gauge")?;
+    for switch in SWITCHES {
+        let value = value_at(settings, switch, instance);
+        writeln!(out, "switch_active{{name=\"{}\",value=\"{value}\",instance=\"{instance}\"}} 1", switch.name)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_are_in_order_and_their_defaults_are_values() {
+        assert!(SWITCHES.is_sorted_by_key(|switch| switch.name));
+        for switch in SWITCHES {
+            assert!(switch.values.contains(&switch.default), "{}", switch.name);
+            assert!(switch.values.len() > 1, "{} decides nothing", switch.name);
+        }
+    }
+
+    #[test]
+    fn every_value_of_every_switch_is_obeyed() {
+        for switch in SWITCHES {
+            let obeyed: Vec<InForce> = switch
+                .values
+                .iter()
+                .map(|value| {
+                    let setting = Setting { version: 1, value: Some((*value).to_owned()), instances: BTreeMap::new() };
+                    InForce::at(&[(switch.name.to_owned(), setting)].into(), "a-1")
+                })
+                .collect();
+            for (n, one) in obeyed.iter().enumerate() {
+                assert!(!obeyed[..n].contains(one), "two values of {} are the same", switch.name);
+            }
+        }
+    }
+
+    #[test]
+    fn an_instance_can_differ_from_the_others() {
+        let setting = Setting {
+            version: 1,
+            value: Some("rr".to_owned()),
+            instances: [("a-1".to_owned(), "p2c_ewma".to_owned())].into(),
+        };
+        let settings: Settings = [("lb".to_owned(), setting)].into();
+        assert_eq!(InForce::at(&settings, "a-1").choice, Choice::PowerOfTwo);
+        assert_eq!(InForce::at(&settings, "a-2").choice, Choice::RoundRobin);
+    }
+
+    #[test]
+    fn what_would_do_is_named() {
+        assert_eq!(check("lb", "rr").map(|(switch, value)| (switch.name, value)), Ok(("lb", "rr")));
+        let wrong = check("lb", "random").unwrap_err().to_string();
+        assert_eq!(wrong, "`random` is no value of `lb`; expected one of rr, p2c_ewma");
+        assert!(check("lbx", "rr").unwrap_err().to_string().contains("expected one of lb, lb.connect_retry"));
+    }
+}
