@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::servers::Tier;
+
 /// A running system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SystemState {
@@ -13,6 +15,9 @@ pub struct SystemState {
     pub dir: PathBuf,
     /// The seed of its population.
     pub seed: u64,
+    /// What its rows are kept on.
+    #[serde(default)]
+    pub tier: Tier,
     /// The process that keeps the others alive.
     pub supervisor_pid: u32,
     /// Where clients call, for example `http://127.0.0.1:4001`.

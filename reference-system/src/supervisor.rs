@@ -355,6 +355,7 @@ impl System {
         SystemState {
             dir: self.layout.root().to_owned(),
             seed: self.config.seed,
+            tier: self.config.stores.tier(),
             supervisor_pid: std::process::id(),
             gateway: url(self.address_of("gw")),
             registry: url(self.address_of("reg")),

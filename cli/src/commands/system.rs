@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use kennel_model::target::Target;
 use reference_system::command::{DirArgs, LogsArgs, StatusArgs, SwitchArgs, UpArgs};
-use reference_system::{Launcher, Outcome, SystemCommand, SystemError, SystemState};
+use reference_system::{Launcher, Outcome, SystemCommand, SystemError, SystemState, Tier};
 
 use crate::arguments::SystemArguments;
 use crate::failure::Failure;
@@ -45,7 +45,10 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
     let places = data.places().map_err(|problem| Failure::bad_input(problem, Vec::new()))?;
     let dir_or_own = |dir: Option<PathBuf>| dir.unwrap_or_else(|| places.reference_system());
     let asked = match &command {
-        SystemArguments::Up { seed, json, .. } => Asked::Up { seed: *seed, json: *json },
+        SystemArguments::Up { seed, tier, postgres, json, .. } => {
+            let tier = if postgres.is_some() { Tier::Real } else { *tier };
+            Asked::Up { seed: *seed, tier, json: *json }
+        }
         SystemArguments::Down { json, .. } => Asked::Down { json: *json },
         _ => Asked::Status,
     };
@@ -76,10 +79,13 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
     let outcome = match (ran, asked) {
         // Asked for what is already so: no error, as with other tools that bring systems up and down.
         (Err(SystemError::NoSystem { dir }), Asked::Down { .. }) => Outcome::Down { dir },
-        (Err(SystemError::DirectoryInUse { dir }), Asked::Up { seed, json }) => match running(&dir) {
-            Some(state) if state.seed == seed => Outcome::Up { state, json },
+        (Err(SystemError::DirectoryInUse { dir }), Asked::Up { seed, tier, json }) => match running(&dir) {
+            Some(state) if state.seed == seed && state.tier == tier => Outcome::Up { state, json },
             _ => return Err(Failure::could_not_run(SystemError::DirectoryInUse { dir }.to_string())),
         },
+        (Err(error @ (SystemError::Switch { .. } | SystemError::NoLog { .. })), _) => {
+            return Err(Failure::bad_input(error.to_string(), Vec::new()));
+        }
         (ran, _) => ran.map_err(|e| Failure::could_not_run(e.to_string()))?,
     };
     match (&outcome, asked) {
@@ -107,7 +113,7 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
 /// What was asked for, as far as it matters afterwards.
 #[derive(Clone, Copy)]
 enum Asked {
-    Up { seed: u64, json: bool },
+    Up { seed: u64, tier: Tier, json: bool },
     Down { json: bool },
     Status,
 }
