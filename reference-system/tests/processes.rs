@@ -1,7 +1,5 @@
 //! The processes of a system: they die and come back, vanish from discovery, and leave nothing.
 
-#[allow(unused_macros)]
-#[macro_use]
 mod world;
 
 use std::net::TcpStream;

@@ -1,7 +1,5 @@
 //! The real servers of the real tier: killed under traffic, they come back, and nothing that was acknowledged is lost.
 
-#[allow(unused_macros, reason = "this file has one tier")]
-#[macro_use]
 mod world;
 
 use std::sync::Mutex;

@@ -1,7 +1,5 @@
 //! Switches of a running system: set from outside, obeyed by every instance, told in metrics, kept by the registry.
 
-#[allow(unused_macros, reason = "this file has one tier")]
-#[macro_use]
 mod world;
 
 use std::time::{Duration, Instant};

@@ -4,24 +4,15 @@ use serde::{Deserialize, Serialize};
 use sqlx::{AnyConnection, Row};
 
 use super::StoreError;
-use super::user_dimension::{order_from, select_order, write_order};
+use super::user_dimension::{order_from, orders_table, select_order, write_order};
 use crate::ids::{OrderId, RestaurantId};
 use crate::orders::Order;
 use crate::orders::lifecycle::Status;
 
 /// Repeatable.
-pub(crate) const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS orders (
-  shard BIGINT NOT NULL, order_id BIGINT NOT NULL,
-  user_id BIGINT NOT NULL, restaurant_id BIGINT NOT NULL, req_id TEXT NOT NULL,
-  status BIGINT NOT NULL, version BIGINT NOT NULL, revision BIGINT NOT NULL,
-  refund_status BIGINT NOT NULL, delivery_status BIGINT NOT NULL,
-  items_fen BIGINT NOT NULL, delivery_fee_fen BIGINT NOT NULL, discount_fen BIGINT NOT NULL,
-  total_fen BIGINT NOT NULL, paid_fen BIGINT NOT NULL,
-  coupon_id BIGINT, payment_id TEXT, lines TEXT NOT NULL, address TEXT NOT NULL,
-  day BIGINT, number BIGINT, created_at_ms BIGINT NOT NULL, updated_at_ms BIGINT NOT NULL,
-  PRIMARY KEY (shard, order_id)
-) WITHOUT ROWID;
+pub(crate) const SCHEMA: &str = concat!(
+    orders_table!(),
+    "
 CREATE INDEX IF NOT EXISTS orders_by_restaurant
   ON orders (shard, restaurant_id, status, created_at_ms);
 CREATE TABLE IF NOT EXISTS numbers (
@@ -29,7 +20,8 @@ CREATE TABLE IF NOT EXISTS numbers (
   order_id BIGINT NOT NULL UNIQUE,
   PRIMARY KEY (restaurant_id, day, number)
 ) WITHOUT ROWID;
-";
+"
+);
 
 /// Writes the row unless a newer one is there already.
 pub(crate) async fn apply(connection: &mut AnyConnection, order: &Order) -> Result<(), StoreError> {

@@ -10,9 +10,10 @@ use crate::orders::Order;
 use crate::orders::change::{self, Change, MoneyWrite, TaskKind, TaskWrite};
 use crate::orders::lifecycle::{Status, Trigger};
 
-/// Repeatable. `shard` is the physical place of a row: it is written by the DAL, and the auditor
-/// compares it with the ID.
-pub(crate) const SCHEMA: &str = "
+/// The table of orders, the same in both dimensions.
+macro_rules! orders_table {
+    () => {
+        "
 CREATE TABLE IF NOT EXISTS orders (
   shard BIGINT NOT NULL, order_id BIGINT NOT NULL,
   user_id BIGINT NOT NULL, restaurant_id BIGINT NOT NULL, req_id TEXT NOT NULL,
@@ -24,6 +25,16 @@ CREATE TABLE IF NOT EXISTS orders (
   day BIGINT, number BIGINT, created_at_ms BIGINT NOT NULL, updated_at_ms BIGINT NOT NULL,
   PRIMARY KEY (shard, order_id)
 ) WITHOUT ROWID;
+"
+    };
+}
+pub(crate) use orders_table;
+
+/// Repeatable. `shard` is the physical place of a row: it is written by the DAL, and the auditor
+/// compares it with the ID.
+pub(crate) const SCHEMA: &str = concat!(
+    orders_table!(),
+    "
 CREATE INDEX IF NOT EXISTS orders_by_user ON orders (shard, user_id, created_at_ms);
 CREATE UNIQUE INDEX IF NOT EXISTS orders_by_request ON orders (shard, user_id, req_id);
 CREATE TABLE IF NOT EXISTS events (
@@ -47,7 +58,8 @@ CREATE INDEX IF NOT EXISTS tasks_by_due ON tasks (due_at_ms);
 CREATE TABLE IF NOT EXISTS sequence (
   name TEXT PRIMARY KEY, epoch BIGINT NOT NULL, next BIGINT NOT NULL
 ) WITHOUT ROWID;
-";
+"
+);
 
 /// The columns of an order, for `SELECT … FROM orders o`.
 macro_rules! select_order {

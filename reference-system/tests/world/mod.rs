@@ -1,5 +1,11 @@
 //! A started system and a client of it, for the tests of this crate.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "a module of tests, of which each file uses a part")]
+#![allow(
+    dead_code,
+    unused_macros,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "a module of tests, of which each file uses a part"
+)]
 
 use std::future::Future;
 use std::path::PathBuf;
