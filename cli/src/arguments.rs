@@ -377,6 +377,9 @@ pub(crate) enum SystemArguments {
         /// A running PostgreSQL to use instead (postgres://ROLE:PASSWORD@HOST:PORT); the role makes databases order_…
         #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_POSTGRES", hide_env_values = true)]
         postgres: Option<String>,
+        /// How many of each dish there are at first; about a million if not given
+        #[arg(long, value_name = "COUNT")]
+        stock: Option<u32>,
         /// Print the state as JSON
         #[arg(long)]
         json: bool,

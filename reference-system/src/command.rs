@@ -62,6 +62,9 @@ pub struct UpArgs {
     /// allowed to make databases, which are called order_…
     #[arg(long)]
     pub postgres: Option<String>,
+    /// How many of each dish there are at first; about a million, by the seed, if not given
+    #[arg(long)]
+    pub stock: Option<u32>,
     /// Print the state as JSON
     #[arg(long)]
     pub json: bool,
@@ -259,6 +262,7 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
                     gateway_port: args.gateway_port,
                     tier: if args.postgres.is_some() { Tier::Real } else { args.tier },
                     postgres: args.postgres,
+                    stock_per_dish: args.stock,
                     ..SystemOptions::new(args.dir, launcher)
                 };
                 Ok(Outcome::Up { state: launch::up(options).await?, json })

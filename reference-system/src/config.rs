@@ -30,6 +30,9 @@ pub(crate) struct SystemConfig {
     pub(crate) links: Vec<LinkPlan>,
     /// The fault proxy's API, if there is one.
     pub(crate) proxy: Option<SocketAddr>,
+    /// How many of each dish there are at first; by the seed if `None`.
+    #[serde(default)]
+    pub(crate) stock_per_dish: Option<i64>,
     /// The ladder of timeouts.
     pub(crate) timeouts: Timeouts,
     /// The timers of an order's life.

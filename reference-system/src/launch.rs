@@ -46,6 +46,8 @@ pub struct SystemOptions {
     pub postgres: Option<String>,
     /// The gateway's port; any free one if `None`.
     pub gateway_port: Option<u16>,
+    /// How many of each dish there are at first; by the seed if `None`, which is more than any load orders.
+    pub stock_per_dish: Option<u32>,
     /// How long an order may stay unpaid.
     pub unpaid_timeout: Duration,
     /// How long the start may take.
@@ -67,6 +69,7 @@ impl SystemOptions {
             tier: Tier::default(),
             postgres: None,
             gateway_port: None,
+            stock_per_dish: None,
             unpaid_timeout: Duration::from_secs(15 * 60),
             ready_within: Duration::from_secs(30),
             timeout_scale: 1,
@@ -84,6 +87,8 @@ pub(crate) struct SupervisorOptions {
     pub(crate) tier: Tier,
     pub(crate) postgres: Option<String>,
     pub(crate) gateway_port: Option<u16>,
+    #[serde(default)]
+    pub(crate) stock_per_dish: Option<u32>,
     pub(crate) unpaid_timeout_ms: i64,
     pub(crate) ready_within_ms: u64,
     pub(crate) timeout_scale: u32,
@@ -102,6 +107,7 @@ impl SupervisorOptions {
             tier: options.tier,
             postgres: options.postgres.clone(),
             gateway_port: options.gateway_port,
+            stock_per_dish: options.stock_per_dish,
             unpaid_timeout_ms: options.unpaid_timeout.as_millis() as i64,
             ready_within_ms: options.ready_within.as_millis() as u64,
             timeout_scale: options.timeout_scale,

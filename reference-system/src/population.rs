@@ -74,6 +74,7 @@ enum Stream {
     Price = 2,
     Coupon = 3,
     Rank = 4,
+    Stock = 5,
 }
 
 impl Population {
@@ -140,6 +141,11 @@ impl Population {
         })
     }
 
+    /// How many of a dish there are at first: far more than any load here orders.
+    pub fn opening_stock(&self, dish_id: DishId) -> i64 {
+        self.draw_in(Stream::Stock, dish_id.0, 900, 1_100) * 1_000
+    }
+
     /// The coupon, if the ID exists.
     pub fn coupon(&self, coupon_id: CouponId) -> Option<Coupon> {
         (1..=COUPONS).contains(&coupon_id.0).then(|| Coupon {
@@ -176,6 +182,9 @@ mod tests {
         let menus = |seed| Population::new(seed).menu(RestaurantId(17));
         assert_eq!(menus(1), menus(1));
         assert_ne!(menus(1), menus(2));
+        let stock = |seed| Population::new(seed).opening_stock(dish_id(RestaurantId(17), 1));
+        assert_eq!(stock(1), stock(1));
+        assert_ne!(stock(1), stock(2));
     }
 
     #[test]

@@ -196,6 +196,7 @@ impl System {
             instances,
             links,
             proxy,
+            stock_per_dish: options.stock_per_dish.map(i64::from),
             timeouts: Timeouts::default().scaled(options.timeout_scale),
             timers: Timers {
                 unpaid_ms: options.unpaid_timeout_ms,

@@ -53,7 +53,7 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
         _ => Asked::Status,
     };
     let command = match command {
-        SystemArguments::Up { dir, seed, respawn_after, gateway_port, tier, postgres, json } => {
+        SystemArguments::Up { dir, seed, respawn_after, gateway_port, tier, postgres, stock, json } => {
             SystemCommand::Up(UpArgs {
                 dir: dir_or_own(dir),
                 seed,
@@ -62,6 +62,7 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
                 gateway_port,
                 tier,
                 postgres,
+                stock,
                 json,
             })
         }

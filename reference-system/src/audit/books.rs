@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Connection, Row};
 
+use super::stock::{self, Stock};
 use crate::config::now_ms;
+use crate::orders::Line;
+use crate::roles::ers;
 use crate::store::{Place, Places};
 
 /// A task postponed after a failure is still on its way: pauses are shorter than this.
@@ -25,6 +28,7 @@ pub(crate) struct Books {
     pub(crate) merchants: Result<MerchantDimension, String>,
     pub(crate) wallets: Result<Wallets, String>,
     pub(crate) coupons: Result<Vec<CouponRow>, String>,
+    pub(crate) stock: Result<Stock, String>,
 }
 
 #[derive(Default)]
@@ -85,6 +89,8 @@ pub(crate) struct OrderRow {
     pub(crate) day: Option<i64>,
     pub(crate) number: Option<i64>,
     pub(crate) updated_at_ms: i64,
+    /// How many dishes its lines add up to.
+    pub(crate) portions: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -132,6 +138,7 @@ impl Books {
         let users = named_part(users.await, "the user dimension");
         let wallets = named_part(read_wallets(&stores.of("eus")).await, "the wallet store");
         let coupons = named_part(read_coupons(&stores.of("eps")).await, "the coupon store");
+        let stock = named_part(stock::read(&stores.of(ers::STORE)).await, "the stock store");
         let merchants = async {
             let mut all = MerchantDimension::default();
             for group in 0..2 {
@@ -140,7 +147,7 @@ impl Books {
             Ok(all)
         };
         let merchants = named_part(merchants.await, "the merchant dimension");
-        Self { users, merchants, wallets, coupons }
+        Self { users, merchants, wallets, coupons, stock }
     }
 
     /// Whether nothing was on its way when the books were read.
@@ -184,11 +191,12 @@ macro_rules! order_columns {
     () => {
         "SELECT shard, order_id, user_id, restaurant_id, req_id, status, version, refund_status, \
          delivery_status, items_fen, delivery_fee_fen, discount_fen, total_fen, coupon_id, day, \
-         number, updated_at_ms FROM orders"
+         number, updated_at_ms, lines FROM orders"
     };
 }
 
 fn order_row(row: &AnyRow, group: u16) -> Result<OrderRow, sqlx::Error> {
+    let lines: Vec<Line> = serde_json::from_str(row.try_get(17)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
     Ok(OrderRow {
         group,
         shard: row.try_get(0)?,
@@ -208,6 +216,7 @@ fn order_row(row: &AnyRow, group: u16) -> Result<OrderRow, sqlx::Error> {
         day: row.try_get(14)?,
         number: row.try_get(15)?,
         updated_at_ms: row.try_get(16)?,
+        portions: lines.iter().map(|line| line.quantity).sum(),
     })
 }
 

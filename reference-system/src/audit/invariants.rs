@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::Finding;
 use super::books::{Books, CouponRow, EventRow, MoneyRow, OrderRow, UserDimension, Wallets};
+use super::{Finding, stock};
 
 use crate::ids::{OrderId, SlotHash, group, shard};
 use crate::orders::change::MoneyState;
@@ -67,6 +67,12 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
                 coupon_once(finding, users, coupons, quiet);
             }),
             Err(why) => Finding::unknown("I13", "A coupon is used at most once", why),
+        },
+        match &books.stock {
+            Ok(stock) => with_users("I14", "Stock identity", &|finding, users| {
+                stock::identity(finding, users, stock, quiet);
+            }),
+            Err(why) => Finding::unknown("I14", "Stock identity", why),
         },
         match merchants {
             Ok(merchants) => {

@@ -2,6 +2,7 @@
 
 mod books;
 pub(crate) mod invariants;
+mod stock;
 
 use std::path::Path;
 

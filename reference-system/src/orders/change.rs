@@ -33,10 +33,14 @@ pub(crate) enum TaskKind {
     RejectUnanswered,
     /// T11 by timer.
     Complete,
+    /// T8: the reserved stock is sold.
+    StockCommit,
+    /// The reserved stock goes back.
+    StockRelease,
 }
 
 impl TaskKind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::MerchantRow,
         Self::Dispatch,
         Self::Charge,
@@ -48,6 +52,8 @@ impl TaskKind {
         Self::CloseUnpaid,
         Self::RejectUnanswered,
         Self::Complete,
+        Self::StockCommit,
+        Self::StockRelease,
     ];
 
     /// The number in the store.

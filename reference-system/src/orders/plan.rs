@@ -95,9 +95,14 @@ pub(crate) fn step(order: &Order, trigger: Trigger, timers: &Timers, now_ms: i64
         Trigger::Dispatch => {
             change.add(TaskKind::RejectUnanswered, now_ms + timers.unanswered_ms);
         }
+        Trigger::Accept => change.add(TaskKind::StockCommit, now_ms),
         _ => {}
     }
     if to.is_dead() {
+        // What a merchant has accepted is sold, also when the money goes back.
+        if order.status != Status::Accepted {
+            change.add(TaskKind::StockRelease, now_ms);
+        }
         if order.paid_fen > 0 {
             change.refund_all(order, order.paid_fen, now_ms);
         }

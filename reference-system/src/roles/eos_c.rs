@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::eps::{CouponSettlement, CouponStep, Redeem};
+use super::ers::{Portion, Reservation};
 use super::pay::Callback;
 use super::st_u::{NewOrder, Written};
 use crate::config::now_ms;
@@ -16,7 +17,7 @@ use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{CouponId, OrderId, RestaurantId, UserId};
 use crate::orders::lifecycle::{Status, Trigger};
-use crate::orders::quote::Quote;
+use crate::orders::quote::{self, Quote};
 use crate::orders::sequence::Sequence;
 use crate::orders::service::Orders;
 use crate::orders::{Order, plan};
@@ -76,39 +77,44 @@ async fn create(
     }
     let orders = &pool.orders;
     let (user_id, restaurant_id) = (request.user_id, request.restaurant_id);
+    // A broken or stale quote costs no call; the marketing service has the last word on it.
+    let quoted = quote::open(&request.quote_token, orders.config.seed, now_ms()).map_err(Failure::invalid)?;
+    if (quoted.user_id, quoted.restaurant_id) != (user_id, restaurant_id) {
+        return Err(Failure::invalid("the quote is for another user or restaurant"));
+    }
     let order_id = pool.sequence.take(user_id, restaurant_id, &budget).await?;
+    let lines = quoted.lines.iter().map(|line| Portion { dish_id: line.dish_id, quantity: line.quantity }).collect();
+    let reservation = Reservation { order_id, restaurant_id, lines };
     let redeem = Redeem { quote_token: request.quote_token, user_id, restaurant_id, order_id };
-    let (user_path, restaurant_path) = (format!("/users/{user_id}"), format!("/restaurants/{restaurant_id}"));
-    let (user, restaurant, quote) = tokio::join!(
+    let user_path = format!("/users/{user_id}");
+    let (user, reserved, quote) = tokio::join!(
         orders.caller.get::<Value>("eus", &user_path, &budget),
-        orders.caller.get::<Value>("ers", &restaurant_path, &budget),
+        orders.caller.post::<_, Value>("ers", "/stock/reserve", &reservation, &budget),
         orders.caller.post::<_, Quote>("eps", "/quotes/redeem", &redeem, &budget),
     );
-    let quote = match quote {
-        Ok(quote) => quote,
-        // Taken, perhaps, by this very request when it came the first time.
-        Err(error) if error.status() == Some(http::StatusCode::CONFLICT) => {
-            return match first_answer(orders, user_id, &req_id, &budget).await? {
-                Some(order) => Ok(Json(order)),
-                None => Err(error.into()),
-            };
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let coupon_id = quote.coupon_id;
+    let taken = [reserved.as_ref().err(), quote.as_ref().err()]
+        .into_iter()
+        .flatten()
+        .any(|error| error.status() == Some(http::StatusCode::CONFLICT));
     let inserted = async {
         user?;
-        restaurant?;
-        let order = new_order(order_id, req_id, request.address, quote, now_ms());
+        reserved?;
+        let order = new_order(order_id, req_id.clone(), request.address, quote?, now_ms());
         let tasks = plan::tasks_of_creation(&order, &orders.config.timers);
         let new = NewOrder { order, tasks };
         orders.caller.post::<_, Written>(orders.store_of(user_id), "/orders", &new, &budget).await
     }
     .await;
-    if let Some(coupon_id) = coupon_id {
-        settle_lock(orders, coupon_id, order_id, &inserted, &budget).await;
+    settle_holds(orders, order_id, quoted.coupon_id, &inserted, &budget).await;
+    match inserted {
+        Ok(written) => Ok(Json(written.order)),
+        // Taken, perhaps, by this very request when it came the first time.
+        Err(error) if taken => match first_answer(orders, user_id, &req_id, &budget).await? {
+            Some(order) => Ok(Json(order)),
+            None => Err(error.into()),
+        },
+        Err(error) => Err(error.into()),
     }
-    Ok(Json(inserted?.order))
 }
 
 fn new_order(order_id: OrderId, req_id: String, address: String, quote: Quote, now_ms: i64) -> Order {
@@ -163,25 +169,35 @@ fn form_urlencoded(text: &str) -> String {
         .collect()
 }
 
-/// Confirms or returns the coupon's lock. Where the outcome is unknown, or this call fails, eos-x
-/// asks the store later and decides.
-async fn settle_lock(
+/// Confirms or gives back what was held for the order. Where the outcome is unknown, or this call fails, eos-x asks
+/// the store later and decides; so it does for stock that is to stay held.
+async fn settle_holds(
     orders: &Orders,
-    coupon_id: CouponId,
     order_id: OrderId,
+    coupon_id: Option<CouponId>,
     inserted: &Result<Written, CallError>,
     budget: &Budget,
 ) {
-    let step = match inserted {
-        Ok(written) if written.applied => CouponStep::Confirm,
-        Ok(_) => CouponStep::Return,
-        Err(CallError::Answer { status, .. }) if status.is_client_error() => CouponStep::Return,
+    let made = match inserted {
+        Ok(written) => written.applied,
+        Err(CallError::Answer { status, .. }) if status.is_client_error() => false,
         Err(_) => return,
     };
-    let settlement = [CouponSettlement { coupon_id, order_id, step }];
-    let answer: Result<Value, CallError> = orders.caller.post("eps", "/coupons/settle", &settlement, budget).await;
-    if let Err(error) = answer {
-        tracing::warn!(%error, %order_id, "the coupon's lock waits for the sweep");
+    let coupon = async {
+        let Some(coupon_id) = coupon_id else { return Ok(()) };
+        let step = if made { CouponStep::Confirm } else { CouponStep::Return };
+        let settlement = [CouponSettlement { coupon_id, order_id, step }];
+        orders.caller.post::<_, Value>("eps", "/coupons/settle", &settlement, budget).await.map(drop)
+    };
+    let stock = async {
+        if made {
+            return Ok(());
+        }
+        orders.caller.post::<_, Value>("ers", "/stock/release", &[order_id], budget).await.map(drop)
+    };
+    let (coupon, stock) = tokio::join!(coupon, stock);
+    for error in [coupon.err(), stock.err()].into_iter().flatten() {
+        tracing::warn!(%error, %order_id, "what was held waits for the sweep");
     }
 }
 

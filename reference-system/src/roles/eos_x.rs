@@ -37,8 +37,8 @@ const POLL_MS: u64 = 200;
 const ROUND_BUDGET: Duration = Duration::from_secs(2);
 /// The longest pause before a failed task is tried again.
 const LONGEST_PAUSE_MS: i64 = 2_000;
-/// How often coupons that no order confirmed are looked for, and from which age.
-const SWEEP: Duration = Duration::from_secs(5);
+/// How often coupons and stock that no order confirmed are looked for, and from which age.
+const SWEEP: Duration = Duration::from_secs(2);
 const SWEEP_AGE_MS: i64 = 10_000;
 const DAY_MS: i64 = 86_400_000;
 
@@ -49,9 +49,9 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         let driver = Driver { orders: orders.clone(), group, finished: Arc::clone(&finished) };
         frame.tracker.spawn(driver.run(frame.stop.clone()));
     }
-    frame.tracker.spawn(sweep_coupons(orders, frame.stop.clone()));
+    frame.tracker.spawn(sweep_orphans(orders, frame.stop.clone()));
     let describe = Box::new(move || json!({ "tasks_finished": finished.load(Ordering::Relaxed) }));
-    let needs = ["st-u0", "st-u1", "st-r0", "st-r1", "eus", "eps", "pay"];
+    let needs = ["st-u0", "st-u1", "st-r0", "st-r1", "eus", "ers", "eps", "pay"];
     frame.serve(Router::new(), describe, frame.wait_for(&needs)).await
 }
 
@@ -106,9 +106,11 @@ impl Driver {
 
     async fn work(&self, tasks: &[DueTask], budget: &Budget) -> TaskOutcome {
         let stale = self.copy_rows(tasks, budget).await;
-        let (wallet, coupons, kitchen, charges) = tokio::join!(
+        let (wallet, coupons, sold, released, kitchen, charges) = tokio::join!(
             self.settle_wallets(tasks, budget),
             self.settle_coupons(tasks, budget),
+            self.settle_stock(tasks, TaskKind::StockCommit, "/stock/commit", budget),
+            self.settle_stock(tasks, TaskKind::StockRelease, "/stock/release", budget),
             self.number(tasks, &stale, budget),
             self.charge_again(tasks, budget),
         );
@@ -129,6 +131,8 @@ impl Driver {
                     round.finish_if(task, wallet);
                 }
                 TaskKind::CouponUse | TaskKind::CouponReturn => round.finish_if(task, coupons),
+                TaskKind::StockCommit => round.finish_if(task, sold),
+                TaskKind::StockRelease => round.finish_if(task, released),
                 TaskKind::Charge if order.status == Status::Paying => {
                     if charges.get(&order.order_id) == Some(&Charged::Refused) {
                         let payment = plan::payment_id(order.order_id);
@@ -209,6 +213,12 @@ impl Driver {
             })
             .collect();
         self.post_all("eps", "/coupons/settle", &settlements, budget).await
+    }
+
+    async fn settle_stock(&self, tasks: &[DueTask], kind: TaskKind, path: &str, budget: &Budget) -> bool {
+        let orders: Vec<OrderId> =
+            tasks.iter().filter(|task| task.kind == kind).map(|task| task.order.order_id).collect();
+        self.post_all("ers", path, &orders, budget).await
     }
 
     async fn post_all<T: serde::Serialize + Sync>(
@@ -311,20 +321,23 @@ impl Round {
     }
 }
 
-/// Frees coupons whose order was never made (its maker died between lock and insert).
-async fn sweep_coupons(orders: Orders, stop: CancellationToken) {
+/// Frees coupons and stock whose order was never made (its maker died between lock and insert).
+async fn sweep_orphans(orders: Orders, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(SWEEP) => {}
             () = stop.cancelled() => return,
         }
-        if let Err(error) = sweep(&orders).await {
+        if let Err(error) = sweep_coupons(&orders).await {
             tracing::debug!(%error, "the coupon sweep waits");
+        }
+        if let Err(error) = sweep_stock(&orders).await {
+            tracing::debug!(%error, "the stock sweep waits");
         }
     }
 }
 
-async fn sweep(orders: &Orders) -> Result<(), CallError> {
+async fn sweep_coupons(orders: &Orders) -> Result<(), CallError> {
     let budget = Budget::of(ROUND_BUDGET);
     let path = format!("/coupons/unconfirmed?older_than_ms={SWEEP_AGE_MS}");
     let locks: Vec<Unconfirmed> = orders.caller.get("eps", &path, &budget).await?;
@@ -339,6 +352,26 @@ async fn sweep(orders: &Orders) -> Result<(), CallError> {
     }
     if !settlements.is_empty() {
         let _: Value = orders.caller.post("eps", "/coupons/settle", &settlements, &budget).await?;
+    }
+    Ok(())
+}
+
+async fn sweep_stock(orders: &Orders) -> Result<(), CallError> {
+    let budget = Budget::of(ROUND_BUDGET);
+    let path = format!("/stock/unconfirmed?older_than_ms={SWEEP_AGE_MS}");
+    let held: Vec<OrderId> = orders.caller.get("ers", &path, &budget).await?;
+    let (mut confirm, mut release) = (Vec::new(), Vec::new());
+    for order_id in held {
+        match orders.read(order_id, &budget).await {
+            Ok(_) => confirm.push(order_id),
+            Err(error) if error.status() == Some(http::StatusCode::NOT_FOUND) => release.push(order_id),
+            Err(_) => {}
+        }
+    }
+    for (path, orders_of) in [("/stock/confirm", confirm), ("/stock/release", release)] {
+        if !orders_of.is_empty() {
+            let _: Value = orders.caller.post("ers", path, &orders_of, &budget).await?;
+        }
     }
     Ok(())
 }

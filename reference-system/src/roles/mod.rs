@@ -5,7 +5,7 @@ mod eos_c;
 mod eos_m;
 mod eos_x;
 pub(crate) mod eps;
-mod ers;
+pub(crate) mod ers;
 pub(crate) mod eus;
 mod gw;
 pub(crate) mod pay;

@@ -6,6 +6,7 @@
 
 pub(crate) mod merchant_dimension;
 mod place;
+pub(crate) mod stock;
 pub(crate) mod user_dimension;
 
 pub(crate) use place::{Place, Places};

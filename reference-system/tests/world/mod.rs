@@ -185,3 +185,55 @@ pub fn kill(pid: u32) {
 pub fn id_of(order: &Value) -> String {
     order["order_id"].as_str().unwrap_or_else(|| panic!("no order: {order}")).to_owned()
 }
+
+/// A way to spoil the rows of a store, and the invariants that must tell.
+pub struct Corruption {
+    /// Its name; `?` stands for each group.
+    pub store: &'static str,
+    pub breaks: &'static [&'static str],
+    pub sql: &'static str,
+}
+
+/// Stops a world on files and spoils a copy of its rows in each of these ways: exactly the named invariants must tell.
+pub async fn spoils(world: World, corruptions: &[Corruption]) {
+    let data = world.data();
+    let World { system, dir, .. } = world;
+    system.stop().await.unwrap();
+    let clean = reference_system::audit::audit_files(&data).await;
+    assert_eq!(clean.verdict, Verdict::Valid, "{clean:#?}");
+    for (n, Corruption { store, breaks, sql }) in corruptions.iter().enumerate() {
+        let copy = dir.path().join(format!("copy-{n}"));
+        std::fs::create_dir(&copy).unwrap();
+        for entry in std::fs::read_dir(&data).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+            }
+        }
+        let groups: &[&str] = if store.contains('?') { &["0", "1"] } else { &[""] };
+        for group in groups {
+            spoil(&copy.join(format!("{}.db", store.replace('?', group))), sql).await;
+        }
+        let report = reference_system::audit::audit_files(&copy).await;
+        let broken: Vec<&str> = report
+            .invariants
+            .iter()
+            .filter(|finding| finding.verdict == Verdict::Invalid)
+            .map(|finding| finding.id.as_str())
+            .collect();
+        assert_eq!(broken, *breaks, "{sql}: {report:#?}");
+    }
+}
+
+/// Runs statements on a store file.
+pub async fn spoil(file: &std::path::Path, sql: &str) {
+    use sqlx::{ConnectOptions, Connection};
+    assert!(file.exists(), "{}", file.display());
+    let spoilt = async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let mut connection = options.connect().await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut connection).await?;
+        connection.close().await
+    };
+    spoilt.await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
