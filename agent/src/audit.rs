@@ -1,5 +1,6 @@
 //! Audits: asks the target about its business invariants once it has gone quiet.
 
+use std::path::Path;
 use std::time::Duration;
 
 use kennel_model::protocol::{AuditReport, AuditVerdict, InvariantReport};
@@ -19,8 +20,9 @@ struct Answer {
     invariants: Vec<InvariantReport>,
 }
 
-/// Asks one audit endpoint. Whatever goes wrong makes the verdict `unknown`, never `valid`.
-pub async fn ask(audit: &AuditEndpoint, boundary: &Boundary) -> AuditReport {
+/// Asks one audit endpoint, handing it the history of the load's writes if it wants that. Whatever goes wrong makes the
+/// verdict `unknown`, never `valid`.
+pub async fn ask(audit: &AuditEndpoint, boundary: &Boundary, history: Option<&Path>) -> AuditReport {
     let unknown = |problem: String| AuditReport {
         name: audit.name.clone(),
         verdict: AuditVerdict::Unknown,
@@ -31,9 +33,22 @@ pub async fn ask(audit: &AuditEndpoint, boundary: &Boundary) -> AuditReport {
         Ok(client) => client,
         Err(error) => return unknown(error.to_string()),
     };
-    let answer = match client.get(url).send().await {
+    let request = match history {
+        None => client.get(url),
+        Some(file) => match tokio::fs::read(file).await {
+            Ok(lines) => client.post(url).header("content-type", "application/x-ndjson").body(lines),
+            Err(error) => {
+                return unknown(format!("the history of writes, {}, cannot be read: {error}", file.display()));
+            }
+        },
+    };
+    let answer = match request.send().await {
         Ok(answer) if answer.status().is_success() => answer.json::<Answer>().await,
-        Ok(answer) => return unknown(format!("{} answered {}", audit.url, answer.status())),
+        Ok(answer) => {
+            let status = answer.status();
+            let text: String = answer.text().await.unwrap_or_default().chars().take(200).collect();
+            return unknown(format!("{} answered {status}: {text}", audit.url));
+        }
         Err(error) => return unknown(format!("{} did not answer: {error}", audit.url)),
     };
     match answer {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kennel_model::fault::{Fault, FaultState};
 use kennel_model::protocol::{Assignment, FaultReport, FromAgent};
 use kennel_model::run::RunId;
-use kennel_model::target::Target;
+use kennel_model::target::{AuditHistory, Target};
 use kennel_proxy::{FaultProxy, ProxySpec, ProxyUpdate};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -22,7 +22,7 @@ use crate::faults::{self, Injection, Surroundings};
 use crate::journal::{self, Journal};
 use crate::load::LoadWorker;
 use crate::timeline::{Claim, conflicts};
-use crate::worker::{WorkerAssignment, WorkerReport};
+use crate::worker::{HistoryFile, WorkerAssignment, WorkerReport};
 
 /// What the controller may tell a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,16 @@ enum LoadEnd {
 }
 
 /// Conducts a run from its preparation to its release.
-pub(crate) async fn conduct(assignment: Assignment, host: Host, mut orders: mpsc::Receiver<Order>) {
+pub(crate) async fn conduct(assignment: Assignment, host: Host, orders: mpsc::Receiver<Order>) {
+    let history = wanted_history(&assignment).map(|_| history_file(&host, assignment.run));
+    live(assignment, host, orders).await;
+    if let Some(history) = history {
+        // It may not be there: the run may have been refused.
+        let _ = std::fs::remove_file(history);
+    }
+}
+
+async fn live(assignment: Assignment, host: Host, mut orders: mpsc::Receiver<Order>) {
     let run = assignment.run;
     let preparing = tokio::select! {
         preparing = prepare(&assignment, &host) => preparing,
@@ -176,6 +185,12 @@ async fn prepare(assignment: &Assignment, host: &Host) -> Result<Prepared, Strin
     if !conflicts.is_empty() {
         return Err(conflicts.join("; "));
     }
+    let history = wanted_history(assignment)
+        .map(|wanted| HistoryFile { path: history_file(host, assignment.run).display().to_string(), wanted });
+    if history.is_some() {
+        let directory = &host.raw_logs;
+        std::fs::create_dir_all(directory).map_err(|e| format!("cannot make {}: {e}", directory.display()))?;
+    }
     let worker = WorkerAssignment {
         run: assignment.run,
         agent: host.agent.clone(),
@@ -187,10 +202,26 @@ async fn prepare(assignment: &Assignment, host: &Host) -> Result<Prepared, Strin
             Some(name) => Some(raw_log(&host.raw_logs, name)?),
             None => None,
         },
+        history,
     };
     let worker = LoadWorker::prepare(&host.worker_command, &worker).await.map_err(|e| e.to_string())?;
     let warnings = unhealthy(target, &boundary).await;
     Ok(Prepared { boundary, worker, warnings })
+}
+
+/// What the audits of a run want to know of its writes. Several want what any of them does.
+fn wanted_history(assignment: &Assignment) -> Option<AuditHistory> {
+    let experiment = assignment.experiment.experiment();
+    let audits = assignment.experiment.target().audits.iter().filter(|audit| experiment.audits.contains(&audit.name));
+    audits.filter_map(|audit| audit.history.clone()).reduce(|mut all, one| {
+        all.answer.extend(one.answer);
+        all
+    })
+}
+
+/// The history of a run's writes, for as long as the run is here.
+fn history_file(host: &Host, run: RunId) -> PathBuf {
+    host.raw_logs.join(format!("{run}.history.jsonl"))
 }
 
 /// The file of a raw log: a plain name in the agent's own directory, because whoever reaches the API names it.
@@ -363,7 +394,8 @@ async fn audits(assignment: &Assignment, host: &Host, boundary: &Boundary) {
     let mut reports = Vec::new();
     for name in &assignment.experiment.experiment().audits {
         if let Some(declared) = target.audits.iter().find(|audit| audit.name == *name) {
-            reports.push(audit::ask(declared, boundary).await);
+            let history = declared.history.as_ref().map(|_| history_file(host, assignment.run));
+            reports.push(audit::ask(declared, boundary, history.as_deref()).await);
         }
     }
     tell(host, FromAgent::Audited { run: assignment.run, audits: reports }).await;

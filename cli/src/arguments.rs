@@ -158,7 +158,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
-    /// The reference order system: up, down, status
+    /// The reference order system: up, down, status, logs, switch, audit
     System {
         #[command(subcommand)]
         command: SystemArguments,
@@ -419,6 +419,21 @@ pub(crate) enum SystemArguments {
         #[arg(long)]
         dir: Option<PathBuf>,
         /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the invariants of the order system's rows; exit 0 valid, 1 invalid, 3 unknown
+    Audit {
+        /// The directory given to `up`
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// The record of a load's writes, one JSON object per line: checks also that what was acknowledged is there
+        #[arg(long, value_name = "FILE")]
+        history: Option<PathBuf>,
+        /// How long to wait until the system is at rest
+        #[arg(long, default_value = "30s")]
+        wait: kennel_model::units::Span,
+        /// Print the report as JSON
         #[arg(long)]
         json: bool,
     },

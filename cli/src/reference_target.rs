@@ -2,8 +2,8 @@
 
 use kennel_model::fault::FaultKind;
 use kennel_model::target::{
-    AuditEndpoint, Environment, Instance, Limits, Link, ProcessSelector, Registry, RegistryKind, Service, Target,
-    ToxiproxyLink,
+    AuditEndpoint, AuditHistory, Environment, Instance, Limits, Link, ProcessSelector, Registry, RegistryKind, Service,
+    Target, ToxiproxyLink,
 };
 use kennel_model::units::Rate;
 use reference_system::SystemState;
@@ -56,6 +56,10 @@ pub(crate) fn declare(state: &SystemState) -> Target {
         audits: vec![AuditEndpoint {
             name: "books".to_owned(),
             url: format!("{}/audit?quiesce_ms=30000", state.auditor.trim_end_matches('/')),
+            history: Some(AuditHistory {
+                key_header: "x-req-id".to_owned(),
+                answer: ["order_id", "user_id", "restaurant_id", "total_fen"].map(str::to_owned).to_vec(),
+            }),
         }],
         limits: Limits {
             max_rate: Rate::per_second(MAX_RATE).ok(),

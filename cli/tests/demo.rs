@@ -45,7 +45,12 @@ fn the_demo_breaks_the_order_system_three_ways_and_tells_what_came_of_it() {
         .unwrap();
     assert_eq!(slow["met"], true, "200 ms on the users link slow every order down: {slow:#}");
     assert_eq!(run["audits"][0]["verdict"], "valid", "{:#}", run["audits"]);
-    assert!(run["audits"][0]["invariants"].as_array().unwrap().len() >= 5);
+    let invariants = run["audits"][0]["invariants"].as_array().unwrap();
+    assert!(invariants.len() >= 5);
+    for id in ["I1", "I2", "I8"] {
+        let proven = invariants.iter().find(|one| one["id"] == id).unwrap_or_else(|| panic!("{id} was not looked at"));
+        assert!(proven["checked"].as_u64().unwrap() > 50, "the load's own record was handed over: {proven}");
+    }
     for request in [
         "quote",
         "create order",

@@ -169,6 +169,22 @@ pub struct AuditEndpoint {
     pub name: String,
     /// URL that answers a JSON object with `verdict` (`valid`, `invalid`, `unknown`) and `invariants`.
     pub url: String,
+    /// Hands it the history of the load's writes, as the body of a POST: one JSON object per line. Without, it is asked
+    /// by GET.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<AuditHistory>,
+}
+
+/// What an audit wants to know of each write (each request other than GET, HEAD and OPTIONS) that the load sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuditHistory {
+    /// The request header that makes a repeated write the same write, for example `idempotency-key`.
+    #[schemars(length(min = 1))]
+    pub key_header: String,
+    /// Fields of the answer's JSON object to keep.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answer: Vec<String>,
 }
 
 /// Bounds that no experiment on this target may pass. Absent means unlimited, except fault kinds: none unless named.

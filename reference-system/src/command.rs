@@ -8,13 +8,14 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{AuditReport, Verdict};
 use crate::error::SystemError;
 use crate::launch::{self, SystemOptions};
 use crate::process;
 use crate::servers::{Server, Tier};
 use crate::state::{SystemState, SystemStatus};
 use crate::switching::SwitchList;
-use crate::{logs, roles, supervisor, switching};
+use crate::{auditing, logs, roles, supervisor, switching};
 
 /// Start, stop and watch the reference order system.
 #[derive(Debug, Clone, Subcommand)]
@@ -29,6 +30,8 @@ pub enum SystemCommand {
     Logs(LogsArgs),
     /// Show the switches of an order system, or set one
     Switch(SwitchArgs),
+    /// Check the invariants of an order system's rows: exit 0 valid, 1 invalid, 3 unknown
+    Audit(AuditArgs),
     /// Keep the processes of a system alive
     #[command(hide = true)]
     Supervise(SuperviseArgs),
@@ -127,6 +130,23 @@ pub struct SwitchArgs {
     pub json: bool,
 }
 
+/// Arguments of `system audit`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditArgs {
+    /// The directory given to `system up`
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// The record of a load's writes, one JSON object per line: checks also that what was acknowledged is there
+    #[arg(long)]
+    pub history: Option<PathBuf>,
+    /// How long to wait until the system is at rest
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub wait: Duration,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Arguments of the supervisor's process.
 #[derive(Debug, Clone, Args)]
 pub struct SuperviseArgs {
@@ -209,6 +229,13 @@ pub enum Outcome {
         /// Whether to show them as JSON.
         json: bool,
     },
+    /// What the audit found.
+    Audit {
+        /// The findings.
+        report: AuditReport,
+        /// Whether to show them as JSON.
+        json: bool,
+    },
     /// A process of the system has ended as it should.
     Ended,
 }
@@ -225,7 +252,24 @@ impl fmt::Display for Outcome {
             Self::Status { status, json: false } => status.fmt(f),
             Self::Switches { switches, json: true } => as_json(f, serde_json::to_string_pretty(switches)),
             Self::Switches { switches, json: false } => switches.fmt(f),
+            Self::Audit { report, json: true } => as_json(f, serde_json::to_string_pretty(report)),
+            Self::Audit { report, json: false } => report.fmt(f),
             Self::Ended => Ok(()),
+        }
+    }
+}
+
+impl Outcome {
+    /// The exit code of the command: 0, or for an audit 1 when an invariant is broken and 3 when nobody knows.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Audit { report, .. } => match report.verdict {
+                Verdict::Valid => 0,
+                Verdict::Invalid => 1,
+                Verdict::Unknown => 3,
+            },
+            _ => 0,
         }
     }
 }
@@ -289,6 +333,10 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
                     None => switching::list(&args.dir).await?,
                 };
                 Ok(Outcome::Switches { switches, json: args.json })
+            }
+            SystemCommand::Audit(args) => {
+                let report = auditing::audit(&args.dir, args.history.as_deref(), args.wait).await?;
+                Ok(Outcome::Audit { report, json: args.json })
             }
             SystemCommand::Supervise(args) => {
                 process_log();

@@ -105,6 +105,12 @@ pub enum SystemError {
         /// Why.
         why: String,
     },
+    /// There is nothing to audit, or nobody to do it.
+    #[error("{why}")]
+    Audit {
+        /// Why.
+        why: String,
+    },
     /// The fault proxy did not do what was asked.
     #[error("the fault proxy ({command}) {why}")]
     Proxy {

@@ -13,10 +13,11 @@
 //! - `rpc`: how roles call each other
 //! - [`ids`], [`orders`], [`population`]: the pure middle (routing, the order's life, the seed data)
 //! - [`switches`]: which design runs, the fixed one or a historic flaw
-//! - `store`: the rows, in files or in PostgreSQL; [`audit`]: their invariants
+//! - `store`: the rows, in files or in PostgreSQL; [`audit`]: their invariants; [`auditing`]: asking for them
 //! - `servers`: the real servers of the real tier
 
 pub mod audit;
+pub mod auditing;
 pub mod command;
 mod config;
 mod error;

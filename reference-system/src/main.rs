@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Ok(Outcome::Ended) => ExitCode::SUCCESS,
         Ok(outcome) => {
             let _ = writeln!(std::io::stdout(), "{outcome}");
-            ExitCode::SUCCESS
+            ExitCode::from(outcome.exit_code())
         }
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "{error}");

@@ -10,6 +10,7 @@ use rand::rngs::SmallRng;
 use tokio::sync::watch;
 
 use super::connection::{Connection, Destination};
+use super::history::History;
 use super::recorder;
 
 /// How long a request may take before it counts as a timeout.
@@ -48,6 +49,8 @@ pub(super) struct Pool {
     pub(super) next_user: AtomicU32,
     /// When the load started, once it did.
     pub(super) start: watch::Receiver<Option<Instant>>,
+    /// Where writes are noted, if an audit wants that.
+    pub(super) history: Option<Arc<History>>,
     /// Set when the load is over: running iterations send nothing more.
     pub(super) over: Arc<AtomicBool>,
 }
@@ -163,6 +166,8 @@ impl Client for User {
         if self.over() && intended.is_none() {
             return Err(Abandon);
         }
+        let history = self.pool.history.clone().filter(|_| History::wants(&request));
+        let request = Request { keep_body: request.keep_body || history.is_some(), ..request };
         let sent = Instant::now();
         let answer = match tokio::time::timeout(REQUEST_TIMEOUT, self.connection.send(&request)).await {
             Ok(answer) => answer,
@@ -173,6 +178,9 @@ impl Client for User {
             }
         };
         let ended = Instant::now();
+        if let Some(history) = history {
+            history.add(&request, ended - sent, &answer);
+        }
         let (result, bytes, failure) = match answer {
             Ok(response) => {
                 let expected = match request.expect_status {

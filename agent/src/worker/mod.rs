@@ -7,6 +7,7 @@
 
 mod client;
 mod connection;
+mod history;
 mod pacer;
 mod recorder;
 mod run;
@@ -17,6 +18,7 @@ use kennel_model::frame::Frame;
 use kennel_model::load::LoadProfile;
 use kennel_model::run::RunId;
 use kennel_model::scenario::Scenario;
+use kennel_model::target::AuditHistory;
 use serde::{Deserialize, Serialize};
 
 pub use run::{WorkerError, main};
@@ -38,6 +40,17 @@ pub struct WorkerAssignment {
     pub scenarios: Vec<Scenario>,
     /// File for one CSV line per request.
     pub raw_log: Option<String>,
+    /// Where the history of its writes goes, if an audit wants it.
+    pub history: Option<HistoryFile>,
+}
+
+/// A file for the history of a worker's writes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HistoryFile {
+    /// The file; made anew.
+    pub path: String,
+    /// What audits want to know of each write.
+    pub wanted: AuditHistory,
 }
 
 /// What an agent tells its worker after the assignment.

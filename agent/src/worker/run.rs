@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::client::{Pool, REQUEST_TIMEOUT, Turns, User};
 use super::connection::Destination;
+use super::history::History;
 use super::recorder::{self, Labels, Measurements};
 use super::{WorkerAssignment, WorkerOrder, WorkerReport, pacer};
 use crate::arrivals::Schedule;
@@ -104,7 +105,14 @@ async fn run() -> Result<(), WorkerError> {
     let assignment: WorkerAssignment = serde_json::from_str(&line)?;
     let (start_at, start) = watch::channel(None);
     let over = Arc::new(AtomicBool::new(false));
-    let load = Load::plan(&assignment, start, over.clone())?;
+    let history = match &assignment.history {
+        Some(file) => {
+            let created = History::create(file);
+            Some(Arc::new(created.map_err(system(format!("create the history `{}`", file.path)))?))
+        }
+        None => None,
+    };
+    let load = Load::plan(&assignment, start, over.clone(), history.clone())?;
     let raw_log = match &assignment.raw_log {
         Some(path) => {
             let file = std::fs::File::create(path).map_err(system(format!("create the raw log `{path}`")))?;
@@ -128,7 +136,7 @@ async fn run() -> Result<(), WorkerError> {
 
     let (end, ended) = oneshot::channel();
     let conduct = conduct(at, &assignment.load, load.schedule, &load.queues, &over, end);
-    let report = report(at, load.labels.clone(), raw_log, ended);
+    let report = report(at, load.labels.clone(), raw_log, history, ended);
     tokio::select! {
         // Goose ends only when it is told to, or when a signal for the whole group reached it.
         ended = &mut attack => Err(WorkerError::Goose(ended.map_or_else(|e| e.to_string(), |_| "it ended early".to_owned()))),
@@ -189,6 +197,7 @@ async fn report(
     start: Instant,
     labels: Labels,
     raw_log: Option<BufWriter<std::fs::File>>,
+    history: Option<Arc<History>>,
     mut ended: oneshot::Receiver<()>,
 ) -> Result<(), WorkerError> {
     let (to_writer, from_worker) = std::sync::mpsc::channel::<(u32, Measurements, WorkerFrame)>();
@@ -219,6 +228,10 @@ async fn report(
         if last {
             break;
         }
+    }
+    if let Some(history) = history {
+        // Before the agent hears that the load has ended.
+        history.close().map_err(system("write the history for the audit"))?;
     }
     drop(to_writer);
     // The thread has at most one frame to write, and then ends because its channel is closed.
@@ -261,6 +274,7 @@ impl Load {
         assignment: &WorkerAssignment,
         start: watch::Receiver<Option<Instant>>,
         over: Arc<AtomicBool>,
+        history: Option<Arc<History>>,
     ) -> Result<Self, WorkerError> {
         let host = kennel_model::experiment::host_and_port(&assignment.base_url)
             .and_then(|(host, port)| HeaderValue::try_from(format!("{host}:{port}")).ok())
@@ -305,6 +319,7 @@ impl Load {
                 seed: assignment.load.seed(),
                 next_user: AtomicU32::new(0),
                 start: start.clone(),
+                history: history.clone(),
                 over: over.clone(),
             });
             labels.requests.extend(script.requests());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kennel_model::target::Target;
-use reference_system::command::{DirArgs, LogsArgs, StatusArgs, SwitchArgs, UpArgs};
+use reference_system::command::{AuditArgs, DirArgs, LogsArgs, StatusArgs, SwitchArgs, UpArgs};
 use reference_system::{Launcher, Outcome, SystemCommand, SystemError, SystemState, Tier};
 
 use crate::arguments::SystemArguments;
@@ -16,7 +16,7 @@ use crate::reference_target::{self, NAME};
 /// Runs the command on a runtime of the reference system's own choosing.
 pub(crate) fn run(command: SystemArguments, data: &DataArgument) -> ExitCode {
     match try_run(command, data) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.tell(),
     }
 }
@@ -33,11 +33,11 @@ pub(crate) fn launcher() -> Result<Launcher, Failure> {
     Launcher::current_program(["system"]).map_err(|e| Failure::could_not_run(e.to_string()))
 }
 
-fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure> {
+fn try_run(command: SystemArguments, data: &DataArgument) -> Result<ExitCode, Failure> {
     let command = match command {
         SystemArguments::Process(process) => {
             return reference_system::run(process.into(), launcher()?)
-                .map(|_| ())
+                .map(|_| ExitCode::SUCCESS)
                 .map_err(|e| Failure::could_not_run(e.to_string()));
         }
         other => other,
@@ -74,7 +74,10 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
         SystemArguments::Switch { name, value, instance, reset, dir, json } => {
             SystemCommand::Switch(SwitchArgs { name, value, instance, reset, dir: dir_or_own(dir), json })
         }
-        SystemArguments::Process(_) => return Ok(()),
+        SystemArguments::Audit { dir, history, wait, json } => {
+            SystemCommand::Audit(AuditArgs { dir: dir_or_own(dir), history, wait: wait.get(), json })
+        }
+        SystemArguments::Process(_) => return Ok(ExitCode::SUCCESS),
     };
     let ran = reference_system::run(command, launcher()?);
     let outcome = match (ran, asked) {
@@ -84,7 +87,7 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
             Some(state) if state.seed == seed && state.tier == tier => Outcome::Up { state, json },
             _ => return Err(Failure::could_not_run(SystemError::DirectoryInUse { dir }.to_string())),
         },
-        (Err(error @ (SystemError::Switch { .. } | SystemError::NoLog { .. })), _) => {
+        (Err(error @ (SystemError::Switch { .. } | SystemError::NoLog { .. } | SystemError::Audit { .. })), _) => {
             return Err(Failure::bad_input(error.to_string(), Vec::new()));
         }
         (ran, _) => ran.map_err(|e| Failure::could_not_run(e.to_string()))?,
@@ -100,7 +103,7 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
             withdraw(&places, dir);
             if json {
                 print_json(&serde_json::json!({ "dir": dir, "down": true }));
-                return Ok(());
+                return Ok(ExitCode::SUCCESS);
             }
         }
         _ => {}
@@ -108,7 +111,7 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<(), Failure>
     if !matches!(outcome, Outcome::Ended) {
         print(&outcome.to_string());
     }
-    Ok(())
+    Ok(ExitCode::from(outcome.exit_code()))
 }
 
 /// What was asked for, as far as it matters afterwards.

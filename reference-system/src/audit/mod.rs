@@ -1,6 +1,7 @@
 //! The audit: what must hold in the stores, read straight from them, not through the services.
 
 mod books;
+mod history;
 pub(crate) mod invariants;
 mod stock;
 
@@ -9,6 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use books::{Books, Pending, pending};
+pub use history::{BadHistory, History};
 
 use crate::ids::SlotHash;
 use crate::store::Places;
@@ -70,6 +72,11 @@ impl Finding {
         }
     }
 
+    /// The number in its name, by which findings are listed.
+    fn number(&self) -> u32 {
+        self.id.trim_start_matches(char::is_alphabetic).parse().unwrap_or(u32::MAX)
+    }
+
     fn violate(&mut self, example: impl FnOnce() -> String) {
         self.violations += 1;
         self.verdict = Verdict::Invalid;
@@ -86,13 +93,18 @@ impl Finding {
 /// Audits the store files under `data` of a system that is stopped or at rest.
 ///
 /// A file that cannot be read makes the invariants that need it unknown, never valid.
-pub async fn audit_files(data: &Path) -> AuditReport {
+pub async fn audit_files(data: &Path, history: Option<&History>) -> AuditReport {
     let books = Books::read(&Places::Files(data.to_owned())).await;
-    report(&books, SlotHash::default(), books.is_quiet())
+    report(&books, SlotHash::default(), history, books.is_quiet())
 }
 
-pub(crate) fn report(books: &Books, slot_hash: SlotHash, quiet: bool) -> AuditReport {
-    let invariants = invariants::check(books, slot_hash, quiet);
+/// What holds in `books`, and whether they keep what `history` was promised.
+pub(crate) fn report(books: &Books, slot_hash: SlotHash, history: Option<&History>, quiet: bool) -> AuditReport {
+    let mut invariants = invariants::check(books, slot_hash, quiet);
+    if let Some(history) = history {
+        invariants.extend(history::check(books, history));
+    }
+    invariants.sort_by_key(Finding::number);
     AuditReport {
         verdict: invariants.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown),
         quiet,

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::get;
 use axum::{Json, Router};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::audit::{AuditReport, Books, Pending, pending, report};
+use crate::audit::{AuditReport, Books, History, Pending, pending, report};
 use crate::extract::Ask;
 use crate::frame::{Frame, RoleError};
 use crate::ids::SlotHash;
+use crate::rpc::Failure;
 use crate::store::Places;
 
 /// How often the stores are asked whether they are at rest.
@@ -28,7 +30,11 @@ struct Auditor {
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let auditor = Arc::new(Auditor { stores: frame.config.stores.clone(), slot_hash: frame.config.slot_hash });
-    let routes = Router::new().route("/audit", get(audit)).with_state(auditor);
+    // The history of a long run is large.
+    let routes = Router::new()
+        .route("/audit", get(audit).post(audit_with_history))
+        .layer(DefaultBodyLimit::disable())
+        .with_state(auditor);
     frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
 }
 
@@ -40,19 +46,36 @@ struct Wait {
 
 /// Waits for rest at most `quiesce_ms`, then audits in any case.
 async fn audit(State(auditor): State<Arc<Auditor>>, Ask(wait): Ask<Wait>) -> Json<AuditReport> {
-    let deadline = Instant::now() + Duration::from_millis(wait.quiesce_ms.min(LONGEST_WAIT_MS));
-    loop {
-        // A file that cannot be read is not at rest; the audit itself says why.
-        let at_rest = pending(&auditor.stores).await.is_ok_and(Pending::is_none);
-        let last = Instant::now() >= deadline;
-        if at_rest || last {
-            let books = Books::read(&auditor.stores).await;
-            // Something may have moved between the look and the read.
-            let quiet = at_rest && books.is_quiet();
-            if quiet || last {
-                return Json(report(&books, auditor.slot_hash, quiet));
+    Json(auditor.audit(wait, None).await)
+}
+
+/// The same, and whether what the load was promised is kept.
+async fn audit_with_history(
+    State(auditor): State<Arc<Auditor>>,
+    Ask(wait): Ask<Wait>,
+    body: Bytes,
+) -> Result<Json<AuditReport>, Failure> {
+    let history = History::parse(&body).map_err(|bad| Failure::invalid(bad.to_string()))?;
+    drop(body);
+    Ok(Json(auditor.audit(wait, Some(&history)).await))
+}
+
+impl Auditor {
+    async fn audit(&self, wait: Wait, history: Option<&History>) -> AuditReport {
+        let deadline = Instant::now() + Duration::from_millis(wait.quiesce_ms.min(LONGEST_WAIT_MS));
+        loop {
+            // A file that cannot be read is not at rest; the audit itself says why.
+            let at_rest = pending(&self.stores).await.is_ok_and(Pending::is_none);
+            let last = Instant::now() >= deadline;
+            if at_rest || last {
+                let books = Books::read(&self.stores).await;
+                // Something may have moved between the look and the read.
+                let quiet = at_rest && books.is_quiet();
+                if quiet || last {
+                    return report(&books, self.slot_hash, history, quiet);
+                }
             }
+            tokio::time::sleep(POLL).await;
         }
-        tokio::time::sleep(POLL).await;
     }
 }

@@ -40,7 +40,7 @@ pub async fn iterate<C: Client>(client: &mut C) -> Result<(), Abandon> {
     let (dish, quantity) = (any_dish(restaurant, random), random.random_range(1..=3_u8));
     let cancels = random.random_bool(CANCELS);
     // What people do follows the seed; who asks does not. A key of an earlier run would be answered with that run's order.
-    let key: u128 = rand::random();
+    let key = super::write_key();
 
     let wish = serde_json::json!({
         "user_id": user.to_string(),
@@ -56,7 +56,7 @@ pub async fn iterate<C: Client>(client: &mut C) -> Result<(), Abandon> {
         "quote_token": quote.quote_token,
         "address": "7 Harbour Street",
     });
-    let key = HeaderValue::try_from(format!("{key:032x}")).map_err(|_| Abandon)?;
+    let key = HeaderValue::try_from(key).map_err(|_| Abandon)?;
     let headers = [(HeaderName::from_static("x-req-id"), key)];
     let create = Request::post(CREATE, "/orders", Some(order.to_string().into())).with_headers(&headers).keeping_body();
     let answer = client.send(create).await?;

@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::popular_restaurant;
+use super::{popular_restaurant, write_key};
 use crate::client::{Abandon, Client, Request};
 
 /// Request names, in the order of the constants below.
@@ -27,7 +27,7 @@ pub async fn iterate<C: Client>(client: &mut C) -> Result<(), Abandon> {
     let answer = client.send(Request::get(WAITING, &waiting).keeping_body()).await?;
     let listed: Value = serde_json::from_slice(&answer.body).map_err(|_| Abandon)?;
     for order in order_ids(&listed).into_iter().take(TAKES) {
-        let key = HeaderValue::try_from(format!("{:032x}", rand::random::<u128>())).map_err(|_| Abandon)?;
+        let key = HeaderValue::try_from(write_key()).map_err(|_| Abandon)?;
         let headers = [(HeaderName::from_static("x-req-id"), key)];
         let accept = format!("{kitchen}/{order}/accept");
         // Another merchant's device, or the customer's cancellation, may have been faster (409).

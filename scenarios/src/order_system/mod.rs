@@ -4,6 +4,9 @@ pub mod customer;
 pub mod list_polls;
 pub mod merchant;
 
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -13,6 +16,13 @@ const USERS: u32 = 5_000;
 const RESTAURANTS: u32 = 2_000;
 /// Dishes on a menu are numbered from the restaurant's own number, 1 to this.
 const DISHES: u32 = 20;
+
+/// A key for a write: this process's own prefix, by which an audit tells its orders from everybody else's, and a number.
+fn write_key() -> String {
+    static PREFIX: LazyLock<u128> = LazyLock::new(rand::random);
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    format!("{:032x}-{}", *PREFIX, NUMBER.fetch_add(1, Ordering::Relaxed))
+}
 
 /// A user, all alike.
 fn any_user(random: &mut SmallRng) -> u32 {

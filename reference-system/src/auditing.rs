@@ -1,0 +1,96 @@
+//! The audit from outside: of a running system through its auditor, of a stopped one from its files.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+
+use crate::audit::{AuditReport, Books, History, Verdict, report};
+use crate::config::{Layout, SystemConfig};
+use crate::error::SystemError;
+use crate::process;
+use crate::rpc::caller::{exchange, http_client};
+use crate::servers::Tier;
+use crate::state::SystemState;
+
+/// How much longer than the wait for rest the auditor may take to read and check everything.
+const READING: Duration = Duration::from_secs(60);
+
+/// Audits the system of a directory, after waiting at most `wait` until it is at rest. `history` is the record of a
+/// load's writes, one JSON object per line.
+///
+/// # Errors
+///
+/// [`SystemError::NoSystem`] where there never was one, [`SystemError::Audit`] when the history cannot be read, the
+/// auditor does not answer, or the rows lie on servers that are down.
+pub async fn audit(dir: &Path, history: Option<&Path>, wait: Duration) -> Result<AuditReport, SystemError> {
+    let layout = Layout::new(dir);
+    let text = match history {
+        Some(path) => {
+            let read = std::fs::read(path).map_err(|source| SystemError::File { path: path.to_owned(), source })?;
+            Some(read)
+        }
+        None => None,
+    };
+    let told = text.as_deref().map(History::parse).transpose();
+    let told = told.map_err(|bad| SystemError::Audit { why: bad.to_string() })?;
+    if process::is_locked(&layout.lock()) {
+        let state = std::fs::read(layout.state()).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let state: SystemState = state.ok_or_else(|| SystemError::Audit {
+            why: format!("the system in {} is not ready yet; wait until `system status` says so", dir.display()),
+        })?;
+        return ask(&state, text, wait).await;
+    }
+    let config = SystemConfig::read(&layout).map_err(|_| SystemError::NoSystem { dir: dir.to_owned() })?;
+    if config.stores.tier() == Tier::Real {
+        let why =
+            format!("the rows of {} lie on servers that are down with it; start it with `system up`", dir.display());
+        return Err(SystemError::Audit { why });
+    }
+    let books = Books::read(&config.stores).await;
+    Ok(report(&books, config.slot_hash, told.as_ref(), books.is_quiet()))
+}
+
+async fn ask(state: &SystemState, history: Option<Vec<u8>>, wait: Duration) -> Result<AuditReport, SystemError> {
+    let failed = |why: String| SystemError::Audit { why };
+    let client = http_client(Duration::from_secs(3));
+    let uri = format!("{}/audit?quiesce_ms={}", state.auditor, wait.as_millis());
+    let (method, body) = history.map_or((Method::GET, Bytes::new()), |text| (Method::POST, text.into()));
+    let asked = tokio::time::timeout(wait + READING, exchange(&client, method, &uri, body, |_| {})).await;
+    let Ok(Ok((status, answer))) = asked else {
+        return Err(failed(format!("the auditor at {} does not answer; see `system logs auditor-1`", state.auditor)));
+    };
+    if !status.is_success() {
+        return Err(failed(format!("the auditor answered {status}: {}", String::from_utf8_lossy(&answer))));
+    }
+    serde_json::from_slice(&answer).map_err(|error| failed(format!("the auditor's answer cannot be read: {error}")))
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Valid => "valid",
+            Self::Unknown => "unknown",
+            Self::Invalid => "invalid",
+        })
+    }
+}
+
+impl fmt::Display for AuditReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.invariants {
+            writeln!(f, "{:<8} {:<4} {} ({} checked)", finding.verdict, finding.id, finding.title, finding.checked)?;
+            for example in &finding.examples {
+                writeln!(f, "           {example}")?;
+            }
+            let more = finding.violations.saturating_sub(finding.examples.len() as u64);
+            if more > 0 {
+                writeln!(f, "           and {more} more")?;
+            }
+        }
+        let rest = if self.quiet { "at rest" } else { "not at rest" };
+        write!(f, "{}: {} orders, the system {rest}", self.verdict, self.orders)
+    }
+}
