@@ -115,9 +115,11 @@ fn prefix(key: &str) -> Option<&str> {
     key.rsplit_once('-').map(|(prefix, _)| prefix).filter(|prefix| !prefix.is_empty())
 }
 
+type Rule = fn(&mut Finding, &UserDimension, &History);
+
 /// I1, I2 and I8.
 pub(super) fn check(books: &Books, history: &History) -> Vec<Finding> {
-    let rules: [(&str, &str, fn(&mut Finding, &UserDimension, &History)); 3] = [
+    let rules: [(&str, &str, Rule); 3] = [
         ("I1", "No acknowledged order is lost", none_is_lost),
         ("I2", "No order out of nothing", none_out_of_nothing),
         ("I8", "Acknowledged transitions survive", transitions_survive),
