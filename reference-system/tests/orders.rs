@@ -176,7 +176,7 @@ async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
     let World { system, dir, .. } = world;
     system.stop().await.unwrap();
 
-    let clean = reference_system::audit::audit_files(&data, None).await;
+    let clean = reference_system::audit::audit_files(&data).await;
     assert_eq!(clean.verdict, Verdict::Valid, "{clean:#?}");
     let corruptions: &[(&str, &[&str], &str)] = &[
         ("st-r?", &["I5"], "DELETE FROM orders"),
@@ -210,7 +210,7 @@ async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
         for group in ["0", "1"] {
             spoil(&copy.join(format!("{}.db", file.replace('?', group))), sql).await;
         }
-        let report = reference_system::audit::audit_files(&copy, None).await;
+        let report = reference_system::audit::audit_files(&copy).await;
         let broken: Vec<&str> = report
             .invariants
             .iter()
@@ -223,7 +223,7 @@ async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
 
     std::fs::write(data.join("st-r0.db"), b"this is no database, whatever its name says").unwrap();
     let _ = std::fs::remove_file(data.join("st-r0.db-wal"));
-    let report = reference_system::audit::audit_files(&data, None).await;
+    let report = reference_system::audit::audit_files(&data).await;
     assert_eq!(report.verdict, Verdict::Unknown, "{report:#?}");
     let of = |id: &str| report.invariants.iter().find(|finding| finding.id == id).unwrap().verdict;
     assert_eq!((of("I5"), of("I6")), (Verdict::Unknown, Verdict::Valid));
