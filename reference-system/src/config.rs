@@ -209,7 +209,7 @@ impl Layout {
 }
 
 /// The roles of this slice, in start order, with how many instances each has.
-const ROLES: [(&str, u16); 14] = [
+const ROLES: [(&str, u16); 15] = [
     ("reg", 1),
     ("st-u0", 1),
     ("st-u1", 1),
@@ -219,6 +219,7 @@ const ROLES: [(&str, u16); 14] = [
     ("ers", 1),
     ("eps", 1),
     ("pay", 1),
+    ("ledger", 1),
     ("eos-c", 2),
     ("eos-m", 1),
     ("eos-x", 1),

@@ -44,11 +44,14 @@ pub(crate) async fn run(gateway: SocketAddr, seed: u64) -> Result<(), String> {
     test.post(&format!("/restaurants/{restaurant}/orders/{id}/accept"), Value::Null).await?;
     test.post(&format!("/orders/{id}/delivered"), Value::Null).await?;
     let done = test.post(&format!("/orders/{id}/confirm"), Value::Null).await?;
-    if done["status"] == Status::Completed.code() {
-        Ok(())
-    } else {
-        Err(format!("the self-test order ended with status {}", done["status"]))
+    if done["status"] != Status::Completed.code() {
+        return Err(format!("the self-test order ended with status {}", done["status"]));
     }
+    // Stock and settlement.
+    while test.get(&format!("/orders/{id}")).await?["settled_at_ms"].is_null() {
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
 }
 
 struct SelfTest {

@@ -203,6 +203,8 @@ impl System {
                 unanswered_ms: 300_000,
                 unconfirmed_ms: 1_800_000,
                 charge_again_ms: 3_000,
+                after_sales_ms: 7 * 86_400_000,
+                settle_accepted_ms: None,
             },
             ejection: Ejection::default(),
             lease_ms: 3_000,

@@ -57,6 +57,12 @@ pub const SWITCHES: &[Switch] = &[
         default: "hard",
         meaning: "whether a request is cut off when its time is over, or only logged afterwards",
     },
+    Switch {
+        name: "settle.basis",
+        values: &["accepted_timer", "completed"],
+        default: "completed",
+        meaning: "whether merchant, platform and rider are paid a while after acceptance, or on completion",
+    },
 ];
 
 /// The switch of a name.
@@ -187,6 +193,7 @@ pub(crate) struct InForce {
     pub(crate) client_cache: bool,
     pub(crate) drain: bool,
     pub(crate) hard_timeout: bool,
+    pub(crate) settle_on_accept: bool,
 }
 
 impl InForce {
@@ -206,6 +213,7 @@ impl InForce {
             client_cache: is("reg.client_cache", "on"),
             drain: is("reg.stop", "drain"),
             hard_timeout: is("rpc.timeout", "hard"),
+            settle_on_accept: is("settle.basis", "accepted_timer"),
         }
     }
 }

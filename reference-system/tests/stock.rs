@@ -12,12 +12,6 @@ on_both_tiers! {
     stock_is_held_sold_or_put_back_as_the_order_goes
 }
 
-/// The restaurant service itself: what is between it and the gateway is not for clients.
-async fn ers(world: &World, path: &str, body: Value) -> (u16, Value) {
-    let ers = world.system.state().instances.iter().find(|one| one.service == "ers").unwrap().address;
-    world.send("POST", format!("http://{ers}{path}"), Some(body), "stock").await
-}
-
 async fn stock_is_held_sold_or_put_back_as_the_order_goes(tier: Tier) {
     let world = World::start_with(|options| {
         options.tier = tier;
@@ -44,9 +38,9 @@ async fn stock_is_held_sold_or_put_back_as_the_order_goes(tier: Tier) {
     let (status, _) = world.post("/orders", world.basket(33, 31, None).await).await;
     assert_eq!(status, 409, "two sold, two held");
     let again = json!({ "order_id": third, "restaurant_id": 31, "lines": [{ "dish_id": 3103, "quantity": 2 }] });
-    assert_eq!(ers(&world, "/stock/reserve", again).await.0, 200, "held already");
+    assert_eq!(world.ask("POST", "ers", "/stock/reserve", Some(again)).await.0, 200, "held already");
     let late = json!({ "order_id": dropped, "restaurant_id": 31, "lines": [{ "dish_id": 3103, "quantity": 2 }] });
-    assert_eq!(ers(&world, "/stock/reserve", late).await.1["code"], "reservation_released");
+    assert_eq!(world.ask("POST", "ers", "/stock/reserve", Some(late)).await.1["code"], "reservation_released");
     world.assert_valid().await;
     world.system.stop().await.unwrap();
 }
@@ -55,7 +49,7 @@ async fn stock_is_held_sold_or_put_back_as_the_order_goes(tier: Tier) {
 async fn stock_of_an_order_that_was_never_made_is_swept() {
     let world = World::start_with(|options| options.stock_per_dish = Some(2)).await;
     let orphan = json!({ "order_id": 77, "restaurant_id": 31, "lines": [{ "dish_id": 3103, "quantity": 2 }] });
-    assert_eq!(ers(&world, "/stock/reserve", orphan).await.0, 200);
+    assert_eq!(world.ask("POST", "ers", "/stock/reserve", Some(orphan)).await.0, 200);
     let basket = world.basket(30, 31, None).await;
     assert_eq!(world.post("/orders", basket.clone()).await.0, 409);
     eventually("the stock is free", || async { (world.post("/orders", basket.clone()).await.0 == 200).then_some(()) })
@@ -83,7 +77,7 @@ async fn bad_reservations_are_refused_and_hold_nothing() {
         ("/stock/release", json!(["-1"]), 422),
         ("/stock/release", json!((0..1_001).collect::<Vec<_>>()), 422),
     ] {
-        let (status, answer) = ers(&world, path, body).await;
+        let (status, answer) = world.ask("POST", "ers", path, Some(body)).await;
         assert_eq!(status, expected, "{path}: {answer}");
         assert!(answer["error"].is_string());
     }

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Connection, Row};
 
+use super::money::Money;
 use super::stock::{self, Stock};
 use crate::config::now_ms;
 use crate::orders::Line;
-use crate::roles::ers;
+use crate::roles::{ers, ledger};
 use crate::store::{Place, Places};
 
 /// A task postponed after a failure is still on its way: pauses are shorter than this.
@@ -27,6 +28,7 @@ pub(crate) struct Books {
     pub(crate) users: Result<UserDimension, String>,
     pub(crate) merchants: Result<MerchantDimension, String>,
     pub(crate) wallets: Result<Wallets, String>,
+    pub(crate) settlements: Result<SettlementBook, String>,
     pub(crate) coupons: Result<Vec<CouponRow>, String>,
     pub(crate) stock: Result<Stock, String>,
 }
@@ -36,7 +38,7 @@ pub(crate) struct UserDimension {
     pub(crate) orders: Vec<OrderRow>,
     pub(crate) events: Vec<EventRow>,
     pub(crate) payments: Vec<MoneyRow>,
-    pub(crate) refunds: Vec<MoneyRow>,
+    pub(crate) refunds: Vec<RefundRow>,
     /// Orders with task rows that are due: what they imply is still on its way.
     pub(crate) in_motion: BTreeSet<i64>,
     pub(crate) pending: Pending,
@@ -91,6 +93,7 @@ pub(crate) struct OrderRow {
     pub(crate) updated_at_ms: i64,
     /// How many dishes its lines add up to.
     pub(crate) portions: i64,
+    pub(crate) settled_at_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone)]
@@ -99,6 +102,7 @@ pub(crate) struct EventRow {
     pub(crate) version: i64,
     pub(crate) from: Option<i64>,
     pub(crate) to: i64,
+    pub(crate) at_ms: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -109,12 +113,40 @@ pub(crate) struct MoneyRow {
     pub(crate) state: i64,
 }
 
+#[derive(Debug, Clone)]
+pub(crate) struct RefundRow {
+    pub(crate) payment_id: String,
+    pub(crate) order_id: i64,
+    pub(crate) amount_fen: i64,
+    /// [`crate::orders::change::RefundSource`].
+    pub(crate) source: i64,
+    pub(crate) state: i64,
+}
+
+/// (transaction, account, amount).
+pub(crate) type LedgerLine = (String, String, i64);
+
+/// The settlement service's book.
+#[derive(Default)]
+pub(crate) struct SettlementBook {
+    pub(crate) settlements: Vec<SettlementRow>,
+    pub(crate) ledger: Vec<LedgerLine>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct SettlementRow {
+    pub(crate) order_id: i64,
+    pub(crate) restaurant_id: i64,
+    pub(crate) gross_fen: i64,
+    /// Merchant, fee and rider together.
+    pub(crate) shares_fen: i64,
+}
+
 #[derive(Default)]
 pub(crate) struct Wallets {
     /// (user, balance).
     pub(crate) balances: Vec<(i64, i64)>,
-    /// (transaction, account, amount).
-    pub(crate) ledger: Vec<(String, String, i64)>,
+    pub(crate) ledger: Vec<LedgerLine>,
 }
 
 #[derive(Debug, Clone)]
@@ -137,6 +169,7 @@ impl Books {
         };
         let users = named_part(users.await, "the user dimension");
         let wallets = named_part(read_wallets(&stores.of("eus")).await, "the wallet store");
+        let settlements = named_part(read_settlements(&stores.of(ledger::STORE)).await, "the settlement store");
         let coupons = named_part(read_coupons(&stores.of("eps")).await, "the coupon store");
         let stock = named_part(stock::read(&stores.of(ers::STORE)).await, "the stock store");
         let merchants = async {
@@ -147,7 +180,15 @@ impl Books {
             Ok(all)
         };
         let merchants = named_part(merchants.await, "the merchant dimension");
-        Self { users, merchants, wallets, coupons, stock }
+        Self { users, merchants, wallets, settlements, coupons, stock }
+    }
+
+    /// What the money invariants need.
+    pub(crate) fn money(&self) -> Result<Money<'_>, &str> {
+        match (&self.wallets, &self.settlements) {
+            (Ok(wallets), Ok(settled)) => Ok(Money { wallets, settled }),
+            (Err(why), _) | (_, Err(why)) => Err(why),
+        }
     }
 
     /// Whether nothing was on its way when the books were read.
@@ -191,7 +232,7 @@ macro_rules! order_columns {
     () => {
         "SELECT shard, order_id, user_id, restaurant_id, req_id, status, version, refund_status, \
          delivery_status, items_fen, delivery_fee_fen, discount_fen, total_fen, coupon_id, day, \
-         number, updated_at_ms, lines FROM orders"
+         number, updated_at_ms, lines, settled_at_ms FROM orders"
     };
 }
 
@@ -216,6 +257,7 @@ fn order_row(row: &AnyRow, group: u16) -> Result<OrderRow, sqlx::Error> {
         day: row.try_get(14)?,
         number: row.try_get(15)?,
         updated_at_ms: row.try_get(16)?,
+        settled_at_ms: row.try_get(18)?,
         portions: lines.iter().map(|line| line.quantity).sum(),
     })
 }
@@ -230,23 +272,26 @@ async fn read_users(store: &Place, group: u16, all: &mut UserDimension) -> Resul
     for row in sqlx::query(order_columns!()).fetch_all(&mut *snapshot).await? {
         all.orders.push(order_row(&row, group)?);
     }
-    let events =
-        sqlx::query("SELECT order_id, version, from_status, to_status FROM events").fetch_all(&mut *snapshot).await?;
+    let events = sqlx::query("SELECT order_id, version, from_status, to_status, at_ms FROM events")
+        .fetch_all(&mut *snapshot)
+        .await?;
     for row in events {
         all.events.push(EventRow {
             order_id: row.try_get(0)?,
             version: row.try_get(1)?,
             from: row.try_get(2)?,
             to: row.try_get(3)?,
+            at_ms: row.try_get(4)?,
         });
     }
     let payments = sqlx::query("SELECT payment_id, order_id, amount_fen, state FROM payments");
     for row in payments.fetch_all(&mut *snapshot).await? {
         all.payments.push(money_row(&row)?);
     }
-    let refunds = sqlx::query("SELECT payment_id, order_id, amount_fen, state FROM refunds");
+    let refunds = sqlx::query("SELECT payment_id, order_id, amount_fen, state, source FROM refunds");
     for row in refunds.fetch_all(&mut *snapshot).await? {
-        all.refunds.push(money_row(&row)?);
+        let MoneyRow { payment_id, order_id, amount_fen, state } = money_row(&row)?;
+        all.refunds.push(RefundRow { payment_id, order_id, amount_fen, state, source: row.try_get(4)? });
     }
     let due: Vec<i64> = sqlx::query_scalar(concat!("SELECT DISTINCT order_id ", on_its_way!()))
         .bind(now_ms())
@@ -289,9 +334,30 @@ async fn read_wallets(store: &Place) -> Result<Wallets, sqlx::Error> {
     for row in balances.fetch_all(&mut *snapshot).await? {
         all.balances.push((row.try_get(0)?, row.try_get(1)?));
     }
-    let ledger = sqlx::query("SELECT txn, account, amount_fen FROM ledger");
-    for row in ledger.fetch_all(&mut *snapshot).await? {
-        all.ledger.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+    all.ledger = read_lines(&mut snapshot).await?;
+    snapshot.rollback().await?;
+    file.close().await?;
+    Ok(all)
+}
+
+async fn read_lines(book: &mut AnyConnection) -> Result<Vec<LedgerLine>, sqlx::Error> {
+    let lines = sqlx::query("SELECT txn, account, amount_fen FROM ledger").fetch_all(book).await?;
+    lines.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+}
+
+async fn read_settlements(store: &Place) -> Result<SettlementBook, sqlx::Error> {
+    let mut file = store.reader().await?;
+    let mut snapshot = file.begin().await?;
+    let mut all = SettlementBook { ledger: read_lines(&mut snapshot).await?, ..SettlementBook::default() };
+    let settlements =
+        sqlx::query("SELECT order_id, restaurant_id, gross_fen, merchant_fen + fee_fen + rider_fen FROM settlements");
+    for row in settlements.fetch_all(&mut *snapshot).await? {
+        all.settlements.push(SettlementRow {
+            order_id: row.try_get(0)?,
+            restaurant_id: row.try_get(1)?,
+            gross_fen: row.try_get(2)?,
+            shares_fen: row.try_get(3)?,
+        });
     }
     snapshot.rollback().await?;
     file.close().await?;

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::books::{Books, CouponRow, EventRow, MoneyRow, OrderRow, UserDimension, Wallets};
+use super::books::{Books, CouponRow, EventRow, OrderRow, UserDimension};
+use super::money::{self, Money};
 use super::{Finding, stock};
 
 use crate::ids::{OrderId, SlotHash, group, shard};
-use crate::orders::change::MoneyState;
 use crate::orders::lifecycle::{self, Status};
-use crate::population::OPENING_WALLET_FEN;
 use crate::roles::eps;
 
 /// A row may be stamped this long before it is committed.
@@ -30,6 +29,11 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
         Ok(_) => with_users(id, title, rule),
         Err(why) => Finding::unknown(id, title, why),
     };
+    let with_money =
+        |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension, &Money<'_>)| match books.money() {
+            Ok(money) => with_users(id, title, &|finding, users| rule(finding, users, &money)),
+            Err(why) => Finding::unknown(id, title, why),
+        };
     vec![
         with_users("I3", "One request, one order", &one_request_one_order),
         with_both("I4", "Routing is true", &|finding, users| {
@@ -47,21 +51,19 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
         }),
         with_users("I6", "Legal life", &legal_life),
         with_users("I7", "Terminals stay", &terminals_stay),
-        match &books.wallets {
-            Ok(wallets) => {
+        match books.money() {
+            Ok(money) => {
                 let mut finding = Finding::new("I9", "Books balance");
-                books_balance(&mut finding, wallets);
+                money.balance(&mut finding);
                 finding
             }
             Err(why) => Finding::unknown("I9", "Books balance", why),
         },
-        match &books.wallets {
-            Ok(wallets) => with_users("I10", "Escrow identity", &|finding, users| {
-                escrow_identity(finding, users, wallets, quiet);
-            }),
-            Err(why) => Finding::unknown("I10", "Escrow identity", why),
-        },
-        with_users("I11", "Paid and cancelled means refunded, once", &refunded_once),
+        with_money("I10", "Escrow identity", &|finding, users, money| money.escrow(finding, users, quiet)),
+        with_users("I11", "Paid and cancelled means refunded, once", &money::refunded_once),
+        with_money("I12", "Settlement only after completion", &|finding, users, money| {
+            money.settled_after_completion(finding, users);
+        }),
         match &books.coupons {
             Ok(coupons) => with_users("I13", "A coupon is used at most once", &|finding, users| {
                 coupon_once(finding, users, coupons, quiet);
@@ -94,6 +96,21 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
             }
         }),
         with_users("I26", "Price truth", &price_truth),
+        match merchants {
+            Ok(merchants) => {
+                with_money("C2", "What restaurants sold is settled or in escrow", &|finding, users, money| {
+                    if quiet {
+                        money.sales_by_restaurant(finding, users, &merchants.orders);
+                    }
+                })
+            }
+            Err(why) => Finding::unknown("C2", "What restaurants sold is settled or in escrow", why),
+        },
+        with_money("C3", "What came in went out or is in escrow", &|finding, users, money| {
+            if quiet {
+                money.in_and_out(finding, users);
+            }
+        }),
     ]
 }
 
@@ -241,89 +258,6 @@ fn terminals_stay(finding: &mut Finding, users: &UserDimension) {
         if left {
             finding.violate(|| format!("order {} left {:?} for {}", event.order_id, event.from, event.to));
         }
-    }
-}
-
-fn books_balance(finding: &mut Finding, wallets: &Wallets) {
-    let mut transactions: BTreeMap<&str, i64> = BTreeMap::new();
-    let mut users: HashMap<&str, i64> = HashMap::new();
-    for (transaction, account, amount) in &wallets.ledger {
-        *transactions.entry(transaction).or_default() += amount;
-        *users.entry(account).or_default() += amount;
-    }
-    for (transaction, sum) in transactions {
-        finding.checked += 1;
-        if sum != 0 {
-            finding.violate(|| format!("transaction {transaction} sums to {sum} fen"));
-        }
-    }
-    for (user, balance) in &wallets.balances {
-        finding.checked += 1;
-        let moved = users.get(format!("user:{user}").as_str()).copied().unwrap_or(0);
-        if OPENING_WALLET_FEN + moved != *balance {
-            finding.violate(|| {
-                format!("user {user} has {balance} fen; opening and ledger give {}", OPENING_WALLET_FEN + moved)
-            });
-        }
-    }
-}
-
-const OK: i64 = MoneyState::Ok as i64;
-
-fn sums_of_ok(rows: &[MoneyRow]) -> HashMap<i64, i64> {
-    let mut sums = HashMap::new();
-    for row in rows.iter().filter(|row| row.state == OK) {
-        *sums.entry(row.order_id).or_default() += row.amount_fen;
-    }
-    sums
-}
-
-fn escrow_identity(finding: &mut Finding, users: &UserDimension, wallets: &Wallets, quiet: bool) {
-    let mut escrow: HashMap<i64, i64> = HashMap::new();
-    for (_, account, amount) in &wallets.ledger {
-        if let Some(order) = account.strip_prefix("escrow:").and_then(|id| id.parse().ok()) {
-            *escrow.entry(order).or_default() += amount;
-        }
-    }
-    let (paid, refunded) = (sums_of_ok(&users.payments), sums_of_ok(&users.refunds));
-    for row in &users.orders {
-        let id = row.order_id;
-        if users.in_motion.contains(&id) {
-            escrow.remove(&id);
-            continue;
-        }
-        finding.checked += 1;
-        let of = |sums: &HashMap<i64, i64>| sums.get(&id).copied().unwrap_or(0);
-        let (held, expected) = (escrow.remove(&id).unwrap_or(0), of(&paid) - of(&refunded));
-        if held != expected {
-            finding.violate(|| format!("order {id} has {held} fen in escrow; payments and refunds give {expected}"));
-        }
-    }
-    // Without rest, these are orders that were made after the user dimension was read.
-    for (order_id, held) in escrow.into_iter().filter(|(_, held)| quiet && *held != 0) {
-        finding.violate(|| format!("{held} fen are in escrow for order {order_id}, which is none"));
-    }
-}
-
-fn refunded_once(finding: &mut Finding, users: &UserDimension) {
-    let (paid, refunded) = (sums_of_ok(&users.payments), sums_of_ok(&users.refunds));
-    for row in &users.orders {
-        if users.in_motion.contains(&row.order_id) {
-            continue;
-        }
-        finding.checked += 1;
-        let of = |sums: &HashMap<i64, i64>| sums.get(&row.order_id).copied().unwrap_or(0);
-        let (paid, refunded) = (of(&paid), of(&refunded));
-        let dead = Status::from_code(row.status).is_some_and(Status::is_dead);
-        if (dead && paid != refunded) || refunded > paid {
-            finding.violate(|| {
-                format!("order {} (status {}): paid {paid} fen, refunded {refunded} fen", row.order_id, row.status)
-            });
-        }
-    }
-    let payments: HashSet<&str> = users.payments.iter().map(|row| row.payment_id.as_str()).collect();
-    for refund in users.refunds.iter().filter(|row| !payments.contains(row.payment_id.as_str())) {
-        finding.violate(|| format!("a refund of {} has no payment", refund.payment_id));
     }
 }
 

@@ -3,6 +3,7 @@
 mod books;
 mod history;
 pub(crate) mod invariants;
+mod money;
 mod stock;
 
 use std::path::Path;

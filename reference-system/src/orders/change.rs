@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::lifecycle::Status;
-use super::{Order, REFUND_APPLIED};
+use super::{Order, REFUND_GRANTED};
 use crate::ids::OrderId;
 
 /// Work that eos-x does after a change, at least once, until it succeeds.
@@ -37,10 +37,14 @@ pub(crate) enum TaskKind {
     StockCommit,
     /// The reserved stock goes back.
     StockRelease,
+    /// Escrow → merchant, platform and rider.
+    Settle,
+    /// T13: merchant → wallet.
+    AfterSales,
 }
 
 impl TaskKind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::MerchantRow,
         Self::Dispatch,
         Self::Charge,
@@ -54,6 +58,8 @@ impl TaskKind {
         Self::Complete,
         Self::StockCommit,
         Self::StockRelease,
+        Self::Settle,
+        Self::AfterSales,
     ];
 
     /// The number in the store.
@@ -76,6 +82,38 @@ pub(crate) struct TaskWrite {
     pub(crate) due_at_ms: i64,
 }
 
+/// Which account gives a refund.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RefundSource {
+    /// The order's escrow: the order has ended without a meal.
+    Escrow,
+    /// The merchant: the order was completed and settled.
+    Merchant,
+}
+
+impl RefundSource {
+    /// The number in the store.
+    pub(crate) fn code(self) -> i64 {
+        self as i64
+    }
+}
+
+/// A refund row to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RefundWrite {
+    /// One refund of one order.
+    pub(crate) refund_id: String,
+    /// The payment that it gives back, or a part of.
+    pub(crate) payment_id: String,
+    /// In fen.
+    pub(crate) amount_fen: i64,
+    /// Who gives it.
+    pub(crate) source: RefundSource,
+    /// Its state after the change.
+    pub(crate) state: MoneyState,
+}
+
 /// Where a payment or refund row stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -95,10 +133,10 @@ impl MoneyState {
     }
 }
 
-/// A payment or refund row to write.
+/// A payment row to write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MoneyWrite {
-    /// The payment that this row is, or gives back.
+    /// The payment.
     pub(crate) payment_id: String,
     /// In fen.
     pub(crate) amount_fen: i64,
@@ -123,13 +161,19 @@ pub(crate) struct Change {
     /// Set, if given.
     pub(crate) refund_status: Option<i64>,
     /// Set, if given.
+    pub(crate) refunded_fen: Option<i64>,
+    /// Set, if given.
+    pub(crate) refund_no: Option<i64>,
+    /// Set, if given.
+    pub(crate) settled_at_ms: Option<i64>,
+    /// Set, if given.
     pub(crate) delivery_status: Option<i64>,
     /// Day and kitchen number; set, if given.
     pub(crate) kitchen: Option<(i64, i64)>,
     /// The payment row, if it changes.
     pub(crate) payment: Option<MoneyWrite>,
     /// The refund row, if it changes.
-    pub(crate) refund: Option<MoneyWrite>,
+    pub(crate) refund: Option<RefundWrite>,
     /// Work for eos-x.
     pub(crate) tasks: Vec<TaskWrite>,
 }
@@ -152,11 +196,17 @@ pub(crate) fn apply(order: &Order, change: &Change, now_ms: i64) -> Option<Order
     after.revision += 1;
     after.updated_at_ms = now_ms;
     if let Some(step) = &change.step {
+        if step.to == Status::Completed && after.completed_at_ms.is_none() {
+            after.completed_at_ms = Some(now_ms);
+        }
         after.status = step.to;
         after.version += 1;
     }
     after.paid_fen = change.paid_fen.unwrap_or(after.paid_fen);
     after.refund_status = change.refund_status.unwrap_or(after.refund_status);
+    after.refunded_fen = change.refunded_fen.unwrap_or(after.refunded_fen);
+    after.refund_no = change.refund_no.or(after.refund_no);
+    after.settled_at_ms = change.settled_at_ms.or(after.settled_at_ms);
     after.delivery_status = change.delivery_status.unwrap_or(after.delivery_status);
     if let Some((day, number)) = change.kitchen {
         after.day = Some(day);
@@ -177,6 +227,9 @@ pub(super) fn fields_only(order: &Order, now_ms: i64) -> Change {
         step: None,
         paid_fen: None,
         refund_status: None,
+        refunded_fen: None,
+        refund_no: None,
+        settled_at_ms: None,
         delivery_status: None,
         kitchen: None,
         payment: None,
@@ -191,14 +244,28 @@ impl Change {
         self.tasks.push(TaskWrite { kind, due_at_ms });
     }
 
-    /// Plans to give back everything that was paid.
-    pub(super) fn refund_all(&mut self, order: &Order, amount_fen: i64, now_ms: i64) {
-        self.refund_status = Some(REFUND_APPLIED);
-        self.refund = Some(MoneyWrite {
-            payment_id: order.payment_id.clone().unwrap_or_default(),
-            amount_fen,
-            state: MoneyState::Open,
-        });
+    /// Plans to give back everything that was paid as `payment`.
+    pub(super) fn refund_all(&mut self, order: &Order, payment: &str, amount_fen: i64, now_ms: i64) {
+        self.grant(order, payment, amount_fen, RefundSource::Escrow);
         self.add(TaskKind::Refund, now_ms);
     }
+
+    /// Writes that an amount is given back, from one account or the other.
+    pub(super) fn grant(&mut self, order: &Order, payment: &str, amount_fen: i64, source: RefundSource) {
+        let refunded_fen = order.refunded_fen + amount_fen;
+        self.refund_status = Some(REFUND_GRANTED);
+        self.refunded_fen = Some(refunded_fen);
+        self.refund = Some(RefundWrite {
+            refund_id: refund_id(order.order_id, refunded_fen),
+            payment_id: payment.to_owned(),
+            amount_fen,
+            source,
+            state: MoneyState::Open,
+        });
+    }
+}
+
+/// The refund that brought what an order gave back to `refunded_fen`: one is open at a time, so this names it.
+pub(super) fn refund_id(order_id: OrderId, refunded_fen: i64) -> String {
+    format!("r{order_id}-{refunded_fen}")
 }

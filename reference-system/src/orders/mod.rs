@@ -40,9 +40,9 @@ pub struct Order {
     pub version: i64,
     /// Rises with each change of any field; guards the copy in the merchant dimension.
     pub revision: i64,
-    /// 0 none, 1 applied, 6 succeeded.
+    /// 0 none, 1 applied for, 2 rejected, 3 in arbitration, 4 failed, 5 granted (the money is under way), 6 succeeded.
     pub refund_status: i64,
-    /// 0 none, 3 delivered.
+    /// 0 none, 1 assigned to a courier, 2 picked up, 3 delivered.
     pub delivery_status: i64,
     /// Sum of the lines, in fen.
     pub items_fen: i64,
@@ -54,6 +54,10 @@ pub struct Order {
     pub total_fen: i64,
     /// What was booked as paid, in fen.
     pub paid_fen: i64,
+    /// What was granted back so far, in fen; never more than was paid.
+    pub refunded_fen: i64,
+    /// The number of the latest refund that was applied for.
+    pub refund_no: Option<i64>,
     /// The coupon, if one was used.
     pub coupon_id: Option<CouponId>,
     /// The payment, once one was opened.
@@ -66,14 +70,22 @@ pub struct Order {
     pub day: Option<i64>,
     /// The number on the kitchen slip.
     pub number: Option<i64>,
+    /// Completion, in milliseconds since 1970.
+    pub completed_at_ms: Option<i64>,
+    /// When merchant, platform and rider had their shares, in milliseconds since 1970.
+    pub settled_at_ms: Option<i64>,
     /// Creation, in milliseconds since 1970.
     pub created_at_ms: i64,
     /// Last change, in milliseconds since 1970.
     pub updated_at_ms: i64,
 }
 
-/// `refund_status`: a refund is under way.
+/// `refund_status`: a refund was applied for and nobody has answered.
 pub(crate) const REFUND_APPLIED: i64 = 1;
+/// `refund_status`: the user has asked the platform to decide.
+pub(crate) const REFUND_IN_ARBITRATION: i64 = 3;
+/// `refund_status`: granted, and the money is under way.
+pub(crate) const REFUND_GRANTED: i64 = 5;
 /// `refund_status`: the money is back in the wallet.
 pub(crate) const REFUND_SUCCEEDED: i64 = 6;
 /// `delivery_status`: the meal has arrived.

@@ -3,9 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::change::{Change, MoneyState, MoneyWrite, Step, TaskKind, TaskWrite, fields_only};
+use super::change::{
+    Change, MoneyState, MoneyWrite, RefundSource, RefundWrite, Step, TaskKind, TaskWrite, fields_only, refund_id,
+};
 use super::lifecycle::{self, Status, Trigger};
-use super::{DELIVERED, Order, REFUND_APPLIED, REFUND_SUCCEEDED};
+use super::{DELIVERED, Order, REFUND_APPLIED, REFUND_GRANTED, REFUND_IN_ARBITRATION, REFUND_SUCCEEDED};
 use crate::ids::OrderId;
 
 /// How long the order's timers run, in milliseconds.
@@ -19,6 +21,10 @@ pub(crate) struct Timers {
     pub(crate) unconfirmed_ms: i64,
     /// A charge that has not been answered is asked for again (idempotent).
     pub(crate) charge_again_ms: i64,
+    /// T13: a completed order may be complained about for so long.
+    pub(crate) after_sales_ms: i64,
+    /// The historic flaw: settlement this long after acceptance, whatever becomes of the order.
+    pub(crate) settle_accepted_ms: Option<i64>,
 }
 
 /// Why a step is not possible now.
@@ -34,6 +40,8 @@ pub(crate) enum Refusal {
     NotDelivered,
     #[error("the payment is {paid} fen, the order {total} fen")]
     WrongAmount { paid: i64, total: i64 },
+    #[error("a refund of this order is open")]
+    RefundOpen,
 }
 
 impl Refusal {
@@ -45,6 +53,7 @@ impl Refusal {
             Self::WrongStatus(_) => "wrong_status",
             Self::NotDelivered => "not_delivered",
             Self::WrongAmount { .. } => "wrong_amount",
+            Self::RefundOpen => "refund_open",
         }
     }
 }
@@ -73,6 +82,9 @@ pub(crate) fn step(order: &Order, trigger: Trigger, timers: &Timers, now_ms: i64
     if trigger == Trigger::Complete && order.delivery_status != DELIVERED {
         return Err(Refusal::NotDelivered);
     }
+    if trigger == Trigger::Complete && refund_open(order) {
+        return Err(Refusal::RefundOpen);
+    }
     let mut change = fields_only(order, now_ms);
     change.step = Some(Step { to, event: trigger.event().to_owned() });
     match trigger {
@@ -95,7 +107,13 @@ pub(crate) fn step(order: &Order, trigger: Trigger, timers: &Timers, now_ms: i64
         Trigger::Dispatch => {
             change.add(TaskKind::RejectUnanswered, now_ms + timers.unanswered_ms);
         }
-        Trigger::Accept => change.add(TaskKind::StockCommit, now_ms),
+        Trigger::Accept => {
+            change.add(TaskKind::StockCommit, now_ms);
+            if let Some(pause) = timers.settle_accepted_ms {
+                change.add(TaskKind::Settle, now_ms + pause);
+            }
+        }
+        Trigger::Complete => change.add(TaskKind::Settle, now_ms),
         _ => {}
     }
     if to.is_dead() {
@@ -104,7 +122,7 @@ pub(crate) fn step(order: &Order, trigger: Trigger, timers: &Timers, now_ms: i64
             change.add(TaskKind::StockRelease, now_ms);
         }
         if order.paid_fen > 0 {
-            change.refund_all(order, order.paid_fen, now_ms);
+            change.refund_all(order, order.payment_id.as_deref().unwrap_or_default(), order.paid_fen, now_ms);
         }
         if order.coupon_id.is_some() {
             change.add(TaskKind::CouponReturn, now_ms);
@@ -148,10 +166,7 @@ pub(crate) fn payment_result(
     change.payment = Some(write(MoneyState::Ok));
     change.paid_fen = Some(amount_fen);
     if order.status.is_dead() {
-        change.refund_all(order, amount_fen, now_ms);
-        if let Some(refund) = &mut change.refund {
-            refund.payment_id = payment.to_owned();
-        }
+        change.refund_all(order, payment, amount_fen, now_ms);
     }
     Ok(Some(change))
 }
@@ -180,12 +195,38 @@ pub(crate) fn delivered(order: &Order, timers: &Timers, now_ms: i64) -> Result<O
 /// Plans the note that the refund has reached the wallet. `None`: noted already.
 pub(crate) fn refunded(order: &Order, now_ms: i64) -> Option<Change> {
     let payment_id = order.payment_id.clone()?;
-    if order.refund_status != REFUND_APPLIED {
+    if order.refund_status != REFUND_GRANTED {
         return None;
     }
     let mut change = fields_only(order, now_ms);
     change.refund_status = Some(REFUND_SUCCEEDED);
-    change.refund = Some(MoneyWrite { payment_id, amount_fen: order.paid_fen, state: MoneyState::Ok });
+    change.refund = Some(RefundWrite {
+        refund_id: refund_id(order.order_id, order.refunded_fen),
+        payment_id,
+        amount_fen: order.refunded_fen,
+        source: if order.status.is_dead() { RefundSource::Escrow } else { RefundSource::Merchant },
+        state: MoneyState::Ok,
+    });
+    Some(change)
+}
+
+/// Whether somebody still has to answer a refund that was applied for.
+fn refund_open(order: &Order) -> bool {
+    matches!(order.refund_status, REFUND_APPLIED | REFUND_IN_ARBITRATION)
+}
+
+/// Whether an order's escrow may be settled now: never that of an order that has ended without a meal.
+pub(crate) fn may_settle(order: &Order) -> bool {
+    order.settled_at_ms.is_none() && matches!(order.status, Status::Accepted | Status::Completed)
+}
+
+/// Plans the note that the escrow was settled. `None`: noted already.
+pub(crate) fn settled(order: &Order, now_ms: i64) -> Option<Change> {
+    if order.settled_at_ms.is_some() {
+        return None;
+    }
+    let mut change = fields_only(order, now_ms);
+    change.settled_at_ms = Some(now_ms);
     Some(change)
 }
 
@@ -197,7 +238,14 @@ mod tests {
     use super::*;
     use crate::ids::{CouponId, RestaurantId, UserId};
 
-    const TIMERS: Timers = Timers { unpaid_ms: 1_000, unanswered_ms: 500, unconfirmed_ms: 500, charge_again_ms: 10 };
+    const TIMERS: Timers = Timers {
+        unpaid_ms: 1_000,
+        unanswered_ms: 500,
+        unconfirmed_ms: 500,
+        charge_again_ms: 10,
+        after_sales_ms: 1_000,
+        settle_accepted_ms: None,
+    };
 
     fn order() -> Order {
         Order {
@@ -215,6 +263,10 @@ mod tests {
             discount_fen: 200,
             total_fen: 3_100,
             paid_fen: 0,
+            refunded_fen: 0,
+            refund_no: None,
+            completed_at_ms: None,
+            settled_at_ms: None,
             coupon_id: Some(CouponId(1)),
             payment_id: None,
             lines: Vec::new(),
@@ -238,7 +290,7 @@ mod tests {
         assert!(has(&change, TaskKind::Capture) && has(&change, TaskKind::Refund));
         let after = apply(&closed, &change, 9).unwrap();
         assert_eq!((after.status, after.version), (Status::Closed, 3));
-        assert_eq!((after.paid_fen, after.refund_status), (3_100, REFUND_APPLIED));
+        assert_eq!((after.paid_fen, after.refund_status), (3_100, REFUND_GRANTED));
         assert_eq!(change.refund.unwrap().payment_id, "p1");
         assert_eq!(payment_result(&after, "p1", true, 3_100, &TIMERS, 9), Ok(None));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Order;
 use super::change::Change;
-use super::plan::{Refusal, payment_id};
+use super::plan::{Refusal, Timers, payment_id};
 use crate::config::SystemConfig;
 use crate::ids::{OrderId, SlotHash, UserId, group, shard};
 use crate::roles::eus::Hold;
@@ -12,6 +12,8 @@ use crate::roles::pay::Charge;
 use crate::roles::st_u::Written;
 use crate::rpc::{Budget, CallError, Caller, Failure};
 
+/// `settle.basis = accepted_timer`: a short stand-in for the historic week.
+const SETTLE_ACCEPTED_MS: i64 = 1_000;
 /// How often a change is planned anew when another one came between.
 const ATTEMPTS: usize = 4;
 
@@ -42,6 +44,12 @@ impl Orders {
     /// How IDs become slots.
     pub(crate) fn slot_hash(&self) -> SlotHash {
         self.config.slot_hash
+    }
+
+    /// The timers as the switches have them now.
+    pub(crate) fn timers(&self) -> Timers {
+        let flawed = self.caller.in_force().settle_on_accept;
+        Timers { settle_accepted_ms: flawed.then_some(SETTLE_ACCEPTED_MS), ..self.config.timers }
     }
 
     /// The store that holds a user's orders.

@@ -87,7 +87,7 @@ async fn step(
     owner: Option<RestaurantId>,
     trigger: Trigger,
 ) -> Result<Json<Order>, Failure> {
-    let timers = &orders.config.timers;
+    let timers = &orders.timers();
     let order = orders
         .change(order_id, budget, |order| {
             if owner.is_some_and(|restaurant_id| restaurant_id != order.restaurant_id) {

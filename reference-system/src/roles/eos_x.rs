@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::eps::{CouponSettlement, CouponStep, Unconfirmed};
-use super::eus::{Settlement, WalletStep};
+use super::eus::{AfterSales, Settlement, WalletStep};
+use super::ledger::Escrow;
 use super::st_u::TaskOutcome;
 use crate::config::now_ms;
 use crate::frame::{Frame, RoleError};
@@ -51,7 +52,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     }
     frame.tracker.spawn(sweep_orphans(orders, frame.stop.clone()));
     let describe = Box::new(move || json!({ "tasks_finished": finished.load(Ordering::Relaxed) }));
-    let needs = ["st-u0", "st-u1", "st-r0", "st-r1", "eus", "ers", "eps", "pay"];
+    let needs = ["st-u0", "st-u1", "st-r0", "st-r1", "eus", "ers", "eps", "pay", "ledger"];
     frame.serve(Router::new(), describe, frame.wait_for(&needs)).await
 }
 
@@ -106,8 +107,10 @@ impl Driver {
 
     async fn work(&self, tasks: &[DueTask], budget: &Budget) -> TaskOutcome {
         let stale = self.copy_rows(tasks, budget).await;
-        let (wallet, coupons, sold, released, kitchen, charges) = tokio::join!(
+        let (wallet, given_back, settled, coupons, sold, released, kitchen, charges) = tokio::join!(
             self.settle_wallets(tasks, budget),
+            self.give_back(tasks, budget),
+            self.settle_escrow(tasks, budget),
             self.settle_coupons(tasks, budget),
             self.settle_stock(tasks, TaskKind::StockCommit, "/stock/commit", budget),
             self.settle_stock(tasks, TaskKind::StockRelease, "/stock/release", budget),
@@ -129,6 +132,18 @@ impl Driver {
                         round.outcome.changes.extend(plan::refunded(order, now_ms));
                     }
                     round.finish_if(task, wallet);
+                }
+                TaskKind::AfterSales => {
+                    if given_back {
+                        round.outcome.changes.extend(plan::refunded(order, now_ms));
+                    }
+                    round.finish_if(task, given_back);
+                }
+                TaskKind::Settle => {
+                    if settled && plan::may_settle(order) {
+                        round.outcome.changes.extend(plan::settled(order, now_ms));
+                    }
+                    round.finish_if(task, settled);
                 }
                 TaskKind::CouponUse | TaskKind::CouponReturn => round.finish_if(task, coupons),
                 TaskKind::StockCommit => round.finish_if(task, sold),
@@ -193,10 +208,40 @@ impl Driver {
                     _ => return None,
                 };
                 let payment_id = task.order.payment_id.clone()?;
-                Some(Settlement { payment_id, step })
+                Some(Settlement { payment_id, step, subsidy_fen: task.order.discount_fen })
             })
             .collect();
         self.post_all("eus", "/wallet/settle", &settlements, budget).await
+    }
+
+    /// Merchants pay back what was granted after completion.
+    async fn give_back(&self, tasks: &[DueTask], budget: &Budget) -> bool {
+        let granted: Vec<AfterSales> = tasks
+            .iter()
+            .filter(|task| task.kind == TaskKind::AfterSales)
+            .map(|task| AfterSales {
+                order_id: task.order.order_id,
+                user_id: task.order.user_id,
+                restaurant_id: task.order.restaurant_id,
+                refunded_fen: task.order.refunded_fen,
+            })
+            .collect();
+        self.post_all("eus", "/wallet/after-sales", &granted, budget).await
+    }
+
+    /// Merchant, platform and rider get their shares.
+    async fn settle_escrow(&self, tasks: &[DueTask], budget: &Budget) -> bool {
+        let due: Vec<Escrow> = tasks
+            .iter()
+            .filter(|task| task.kind == TaskKind::Settle && plan::may_settle(&task.order))
+            .map(|task| Escrow {
+                order_id: task.order.order_id,
+                restaurant_id: task.order.restaurant_id,
+                gross_fen: task.order.paid_fen + task.order.discount_fen,
+                delivery_fee_fen: task.order.delivery_fee_fen,
+            })
+            .collect();
+        self.post_all("ledger", "/settlements", &due, budget).await
     }
 
     async fn settle_coupons(&self, tasks: &[DueTask], budget: &Budget) -> bool {

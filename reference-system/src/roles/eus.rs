@@ -1,8 +1,11 @@
-//! The user service: users, and wallets as a double-entry book.
+//! The user service: users, and the book of every transaction that touches a wallet.
 //!
-//! A payment moves money in two steps: *hold* (user → hold) and *capture* (hold → escrow of the
-//! order); *release* and *refund* move it back. Each step is keyed by payment, so repeating it
-//! changes nothing.
+//! There are two books, so that no transaction spans two stores: this one, and the settlement service's, which has
+//! what touches no wallet. An account's balance is the sum over both.
+//!
+//! A payment moves money in two steps: *hold* (user → hold) and *capture* (hold and subsidy → escrow of the order);
+//! *release* and *refund* move it back; *after-sales* moves it from the merchant to the user. Each step is keyed, by
+//! payment or by what an order has given back so far, so repeating it changes nothing.
 
 use std::sync::Arc;
 
@@ -13,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Row};
 
+use super::ledger::{SUBSIDY, escrow_account, merchant_account};
 use crate::extract::{At, Body};
 use crate::frame::{Frame, RoleError};
-use crate::ids::{OrderId, UserId};
+use crate::ids::{OrderId, RestaurantId, UserId};
 use crate::population::{OPENING_WALLET_FEN, Population};
 use crate::rpc::Failure;
 use crate::store::{Store, StoreError};
@@ -26,8 +30,9 @@ const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS wallets (user_id BIGINT PRIMARY KEY, balance_fen BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS holds (
   payment_id TEXT PRIMARY KEY, user_id BIGINT NOT NULL, order_id BIGINT NOT NULL,
-  amount_fen BIGINT NOT NULL, state BIGINT NOT NULL
+  amount_fen BIGINT NOT NULL, subsidy_fen BIGINT NOT NULL DEFAULT 0, state BIGINT NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS after_sales (order_id BIGINT PRIMARY KEY, refunded_fen BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS ledger (
   txn TEXT NOT NULL, account TEXT NOT NULL, order_id BIGINT NOT NULL, amount_fen BIGINT NOT NULL,
   PRIMARY KEY (txn, account)
@@ -71,6 +76,18 @@ pub(crate) enum WalletStep {
 pub(crate) struct Settlement {
     pub(crate) payment_id: String,
     pub(crate) step: WalletStep,
+    /// What the platform adds to the payment when it is captured: the coupon's discount.
+    #[serde(default)]
+    pub(crate) subsidy_fen: i64,
+}
+
+/// What an order has given back after its completion, all in all.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AfterSales {
+    pub(crate) order_id: OrderId,
+    pub(crate) user_id: UserId,
+    pub(crate) restaurant_id: RestaurantId,
+    pub(crate) refunded_fen: i64,
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
@@ -82,6 +99,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/users/{user}", get(read))
         .route("/wallet/hold", post(hold))
         .route("/wallet/settle", post(settle))
+        .route("/wallet/after-sales", post(after_sales))
         .with_state(users);
     frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
 }
@@ -148,7 +166,7 @@ async fn place(connection: &mut AnyConnection, hold: &Hold) -> Result<Placed, St
     if paid.rows_affected() == 0 {
         return Ok(Placed::Poor);
     }
-    sqlx::query("INSERT INTO holds VALUES ($1, $2, $3, $4, $5)")
+    sqlx::query("INSERT INTO holds (payment_id, user_id, order_id, amount_fen, state) VALUES ($1, $2, $3, $4, $5)")
         .bind(&hold.payment_id)
         .bind(hold.user_id.0)
         .bind(hold.order_id.0)
@@ -157,7 +175,8 @@ async fn place(connection: &mut AnyConnection, hold: &Hold) -> Result<Placed, St
         .execute(&mut *connection)
         .await?;
     let (user, held) = (account_of(hold.user_id.0), held_account(&hold.payment_id));
-    book(connection, &hold.payment_id, "hold", (&user, &held), hold.order_id.0, hold.amount_fen).await?;
+    let lines = [(user.as_str(), -hold.amount_fen), (held.as_str(), hold.amount_fen)];
+    book(connection, &format!("{}:hold", hold.payment_id), hold.order_id, &lines).await?;
     Ok(Placed::Held)
 }
 
@@ -178,44 +197,104 @@ async fn settle(State(users): State<Users>, Body(settlements): Body<Vec<Settleme
 
 async fn settle_one(connection: &mut AnyConnection, settlement: &Settlement) -> Result<(), StoreError> {
     let payment = &settlement.payment_id;
-    let row = sqlx::query("SELECT user_id, order_id, amount_fen, state FROM holds WHERE payment_id = $1")
+    let row = sqlx::query("SELECT user_id, order_id, amount_fen, state, subsidy_fen FROM holds WHERE payment_id = $1")
         .bind(payment)
         .fetch_optional(&mut *connection)
         .await?;
     let Some(row) = row else {
         // Nothing was held. A late hold must not come after its own return.
         if settlement.step == WalletStep::Return {
-            sqlx::query("INSERT INTO holds VALUES ($1, 0, 0, 0, $2)")
-                .bind(payment)
-                .bind(RETURNED)
-                .execute(connection)
-                .await?;
+            sqlx::query(
+                "INSERT INTO holds (payment_id, user_id, order_id, amount_fen, state) VALUES ($1, 0, 0, 0, $2)",
+            )
+            .bind(payment)
+            .bind(RETURNED)
+            .execute(connection)
+            .await?;
         }
         return Ok(());
     };
     let (user, order, amount, state): (i64, i64, i64, i64) =
         (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-    let (held, escrow, wallet) = (held_account(payment), format!("escrow:{order}"), account_of(user));
-    let (next, name, from, to) = match (settlement.step, state) {
-        (WalletStep::Capture, HELD) => (CAPTURED, "capture", &held, &escrow),
-        (WalletStep::Return, HELD) => (RETURNED, "release", &held, &wallet),
-        (WalletStep::Return, CAPTURED) => (RETURNED, "refund", &escrow, &wallet),
+    let captured_with: i64 = row.try_get(4)?;
+    let (held, escrow, wallet) = (held_account(payment), escrow_account(OrderId(order)), account_of(user));
+    let (next, subsidy, name, lines) = match (settlement.step, state) {
+        (WalletStep::Capture, HELD) => {
+            let subsidy = settlement.subsidy_fen;
+            (CAPTURED, subsidy, "capture", vec![(&*held, -amount), (SUBSIDY, -subsidy), (&*escrow, amount + subsidy)])
+        }
+        (WalletStep::Return, HELD) => (RETURNED, 0, "release", vec![(&*held, -amount), (&*wallet, amount)]),
+        (WalletStep::Return, CAPTURED) => {
+            let subsidy = captured_with;
+            (RETURNED, subsidy, "refund", vec![(&*escrow, -amount - subsidy), (&*wallet, amount), (SUBSIDY, subsidy)])
+        }
         _ => return Ok(()),
     };
-    book(connection, payment, name, (from, to), order, amount).await?;
-    sqlx::query("UPDATE holds SET state = $1 WHERE payment_id = $2")
+    book(connection, &format!("{payment}:{name}"), OrderId(order), &lines).await?;
+    sqlx::query("UPDATE holds SET state = $1, subsidy_fen = $2 WHERE payment_id = $3")
         .bind(next)
+        .bind(subsidy)
         .bind(payment)
         .execute(&mut *connection)
         .await?;
     if next == RETURNED {
-        sqlx::query("UPDATE wallets SET balance_fen = balance_fen + $1 WHERE user_id = $2")
-            .bind(amount)
-            .bind(user)
-            .execute(connection)
-            .await?;
+        credit(connection, user, amount).await?;
     }
     Ok(())
+}
+
+async fn credit(connection: &mut AnyConnection, user: i64, amount: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE wallets SET balance_fen = balance_fen + $1 WHERE user_id = $2")
+        .bind(amount)
+        .bind(user)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn after_sales(State(users): State<Users>, Body(granted): Body<Vec<AfterSales>>) -> Result<Json<Value>, Failure> {
+    for one in &granted {
+        known(&users.population, one.user_id)?;
+        if one.refunded_fen <= 0 {
+            return Err(Failure::invalid("refunded_fen must be positive"));
+        }
+    }
+    users
+        .store
+        .write(move |connection| {
+            Box::pin(async move {
+                for one in &granted {
+                    give_back(connection, one).await?;
+                }
+                Ok(())
+            })
+        })
+        .await?;
+    Ok(Json(json!({})))
+}
+
+/// Merchant → user, up to what the order has given back all in all.
+async fn give_back(connection: &mut AnyConnection, granted: &AfterSales) -> Result<(), StoreError> {
+    let before: Option<i64> = sqlx::query_scalar("SELECT refunded_fen FROM after_sales WHERE order_id = $1")
+        .bind(granted.order_id.0)
+        .fetch_optional(&mut *connection)
+        .await?;
+    let missing = granted.refunded_fen - before.unwrap_or(0);
+    if missing <= 0 {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO after_sales VALUES ($1, $2) \
+         ON CONFLICT (order_id) DO UPDATE SET refunded_fen = excluded.refunded_fen",
+    )
+    .bind(granted.order_id.0)
+    .bind(granted.refunded_fen)
+    .execute(&mut *connection)
+    .await?;
+    let (merchant, wallet) = (merchant_account(granted.restaurant_id), account_of(granted.user_id.0));
+    let txn = format!("o{}:after-sales:{}", granted.order_id, granted.refunded_fen);
+    book(connection, &txn, granted.order_id, &[(&merchant, -missing), (&wallet, missing)]).await?;
+    credit(connection, granted.user_id.0, missing).await
 }
 
 fn account_of(user: i64) -> String {
@@ -226,22 +305,19 @@ fn held_account(payment: &str) -> String {
     format!("hold:{payment}")
 }
 
-/// Two lines that sum to zero.
+/// Lines that sum to zero; those of nothing are left out.
 async fn book(
     connection: &mut AnyConnection,
-    payment: &str,
-    name: &str,
-    (from, to): (&str, &str),
-    order: i64,
-    amount: i64,
+    txn: &str,
+    order_id: OrderId,
+    lines: &[(&str, i64)],
 ) -> Result<(), StoreError> {
-    let txn = format!("{payment}:{name}");
-    for (account, signed) in [(from, -amount), (to, amount)] {
+    for (account, amount) in lines.iter().filter(|(_, amount)| *amount != 0) {
         sqlx::query("INSERT INTO ledger VALUES ($1, $2, $3, $4)")
-            .bind(&txn)
-            .bind(account)
-            .bind(order)
-            .bind(signed)
+            .bind(txn)
+            .bind(*account)
+            .bind(order_id.0)
+            .bind(*amount)
             .execute(&mut *connection)
             .await?;
     }

@@ -8,6 +8,7 @@ pub(crate) mod eps;
 pub(crate) mod ers;
 pub(crate) mod eus;
 mod gw;
+pub(crate) mod ledger;
 pub(crate) mod pay;
 mod reg;
 mod st_r;
@@ -51,6 +52,7 @@ pub(crate) async fn run(args: RoleArgs) -> Result<(), SystemError> {
         "ers" => ers::run(frame).await,
         "eps" => eps::run(frame).await,
         "pay" => pay::run(frame).await,
+        "ledger" => ledger::run(frame).await,
         "st-u0" | "st-u1" => st_u::run(frame).await,
         "st-r0" | "st-r1" => st_r::run(frame).await,
         "auditor" => auditor::run(frame).await,

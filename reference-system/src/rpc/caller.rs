@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::failure::FailureBody;
 use super::{Budget, Directory};
 use crate::config::Timeouts;
-use crate::switches::ConnectRetry;
+use crate::switches::{ConnectRetry, InForce};
 
 /// Why a call gave no answer that the caller can use.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +66,11 @@ impl Caller {
             timeouts,
             passes_budget_on: service == "gw",
         }
+    }
+
+    /// The switches as this instance obeys them.
+    pub(crate) fn in_force(&self) -> InForce {
+        self.directory.in_force()
     }
 
     fn time_for(&self, service: &str, budget: &Budget) -> Duration {

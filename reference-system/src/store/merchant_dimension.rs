@@ -34,7 +34,9 @@ pub(crate) async fn apply(connection: &mut AnyConnection, order: &Order) -> Resu
          version = excluded.version, revision = excluded.revision, \
          refund_status = excluded.refund_status, delivery_status = excluded.delivery_status, \
          paid_fen = excluded.paid_fen, payment_id = excluded.payment_id, day = excluded.day, \
-         number = excluded.number, updated_at_ms = excluded.updated_at_ms \
+         number = excluded.number, updated_at_ms = excluded.updated_at_ms, \
+         refunded_fen = excluded.refunded_fen, refund_no = excluded.refund_no, \
+         completed_at_ms = excluded.completed_at_ms, settled_at_ms = excluded.settled_at_ms \
          WHERE excluded.revision > orders.revision"
     );
     Ok(())

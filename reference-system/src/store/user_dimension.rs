@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use super::StoreError;
 use crate::ids::{CouponId, MAX_EPOCH, OrderId, RestaurantId, UserId};
 use crate::orders::Order;
-use crate::orders::change::{self, Change, MoneyWrite, TaskKind, TaskWrite};
+use crate::orders::change::{self, Change, MoneyWrite, RefundWrite, TaskKind, TaskWrite};
 use crate::orders::lifecycle::{Status, Trigger};
 
 /// The table of orders, the same in both dimensions.
@@ -20,7 +20,8 @@ CREATE TABLE IF NOT EXISTS orders (
   status BIGINT NOT NULL, version BIGINT NOT NULL, revision BIGINT NOT NULL,
   refund_status BIGINT NOT NULL, delivery_status BIGINT NOT NULL,
   items_fen BIGINT NOT NULL, delivery_fee_fen BIGINT NOT NULL, discount_fen BIGINT NOT NULL,
-  total_fen BIGINT NOT NULL, paid_fen BIGINT NOT NULL,
+  total_fen BIGINT NOT NULL, paid_fen BIGINT NOT NULL, refunded_fen BIGINT NOT NULL, refund_no BIGINT,
+  completed_at_ms BIGINT, settled_at_ms BIGINT,
   coupon_id BIGINT, payment_id TEXT, lines TEXT NOT NULL, address TEXT NOT NULL,
   day BIGINT, number BIGINT, created_at_ms BIGINT NOT NULL, updated_at_ms BIGINT NOT NULL,
   PRIMARY KEY (shard, order_id)
@@ -47,8 +48,8 @@ CREATE TABLE IF NOT EXISTS payments (
   amount_fen BIGINT NOT NULL, state BIGINT NOT NULL, at_ms BIGINT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refunds (
-  payment_id TEXT PRIMARY KEY, shard BIGINT NOT NULL, order_id BIGINT NOT NULL,
-  amount_fen BIGINT NOT NULL, state BIGINT NOT NULL, at_ms BIGINT NOT NULL
+  refund_id TEXT PRIMARY KEY, payment_id TEXT NOT NULL, shard BIGINT NOT NULL, order_id BIGINT NOT NULL,
+  amount_fen BIGINT NOT NULL, source BIGINT NOT NULL, state BIGINT NOT NULL, at_ms BIGINT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tasks (
   task_id IDENTITY, shard BIGINT NOT NULL, order_id BIGINT NOT NULL,
@@ -68,7 +69,8 @@ macro_rules! select_order {
             "SELECT o.order_id, o.user_id, o.restaurant_id, o.req_id, o.status, o.version, ",
             "o.revision, o.refund_status, o.delivery_status, o.items_fen, o.delivery_fee_fen, ",
             "o.discount_fen, o.total_fen, o.paid_fen, o.coupon_id, o.payment_id, o.lines, ",
-            "o.address, o.day, o.number, o.created_at_ms, o.updated_at_ms, o.shard ",
+            "o.address, o.day, o.number, o.created_at_ms, o.updated_at_ms, o.refunded_fen, o.refund_no, ",
+            "o.completed_at_ms, o.settled_at_ms, o.shard ",
             $rest
         )
     };
@@ -102,6 +104,10 @@ pub(crate) fn order_from(row: &AnyRow) -> Result<Order, StoreError> {
         number: row.try_get(19)?,
         created_at_ms: row.try_get(20)?,
         updated_at_ms: row.try_get(21)?,
+        refunded_fen: row.try_get(22)?,
+        refund_no: row.try_get(23)?,
+        completed_at_ms: row.try_get(24)?,
+        settled_at_ms: row.try_get(25)?,
     })
 }
 
@@ -115,8 +121,8 @@ macro_rules! write_order {
             "INSERT INTO orders (shard, order_id, user_id, restaurant_id, req_id, status, version, ",
             "revision, refund_status, delivery_status, items_fen, delivery_fee_fen, discount_fen, ",
             "total_fen, paid_fen, coupon_id, payment_id, lines, address, day, number, ",
-            "created_at_ms, updated_at_ms) ",
-            "VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23) ",
+            "created_at_ms, updated_at_ms, refunded_fen, refund_no, completed_at_ms, settled_at_ms) ",
+            "VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27) ",
             $conflict
         ))
         .bind(i64::from($shard))
@@ -142,6 +148,10 @@ macro_rules! write_order {
         .bind(order.number)
         .bind(order.created_at_ms)
         .bind(order.updated_at_ms)
+        .bind(order.refunded_fen)
+        .bind(order.refund_no)
+        .bind(order.completed_at_ms)
+        .bind(order.settled_at_ms)
         .execute(&mut *$connection)
         .await?
     }};
@@ -210,7 +220,8 @@ pub(crate) async fn change(
     let updated = sqlx::query(
         "UPDATE orders SET status = $1, version = $2, revision = $3, refund_status = $4, \
          delivery_status = $5, paid_fen = $6, payment_id = $7, day = $8, number = $9, \
-         updated_at_ms = $10 WHERE shard = $11 AND order_id = $12 AND status = $13 AND version = $14",
+         updated_at_ms = $10, refunded_fen = $11, refund_no = $12, completed_at_ms = $13, settled_at_ms = $14 \
+         WHERE shard = $15 AND order_id = $16 AND status = $17 AND version = $18",
     )
     .bind(after.status.code())
     .bind(after.version)
@@ -222,6 +233,10 @@ pub(crate) async fn change(
     .bind(after.day)
     .bind(after.number)
     .bind(after.updated_at_ms)
+    .bind(after.refunded_fen)
+    .bind(after.refund_no)
+    .bind(after.completed_at_ms)
+    .bind(after.settled_at_ms)
     .bind(i64::from(shard))
     .bind(after.order_id.0)
     .bind(change.expected_status.code())
@@ -235,46 +250,49 @@ pub(crate) async fn change(
         write_event(connection, &after, Some(before.status), &step.event).await?;
     }
     if let Some(payment) = &change.payment {
-        write_money(
-            connection,
-            "INSERT INTO payments (payment_id, shard, order_id, amount_fen, state, at_ms) \
-             VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT (payment_id) DO UPDATE SET \
-             amount_fen = excluded.amount_fen, state = excluded.state, at_ms = excluded.at_ms",
-            payment,
-            &after,
-        )
-        .await?;
+        write_payment(connection, payment, &after).await?;
     }
     if let Some(refund) = &change.refund {
-        write_money(
-            connection,
-            "INSERT INTO refunds (payment_id, shard, order_id, amount_fen, state, at_ms) \
-             VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT (payment_id) DO UPDATE SET \
-             state = excluded.state, at_ms = excluded.at_ms",
-            refund,
-            &after,
-        )
-        .await?;
+        write_refund(connection, refund, &after).await?;
     }
     write_tasks(connection, change.order_id, &change.tasks).await?;
     Ok(Some((after, true)))
 }
 
-async fn write_money(
-    connection: &mut AnyConnection,
-    sql: &'static str,
-    write: &MoneyWrite,
-    order: &Order,
-) -> Result<(), StoreError> {
-    sqlx::query(sql)
-        .bind(&write.payment_id)
-        .bind(i64::from(order.order_id.user_shard()))
-        .bind(order.order_id.0)
-        .bind(write.amount_fen)
-        .bind(write.state.code())
-        .bind(order.updated_at_ms)
-        .execute(connection)
-        .await?;
+async fn write_payment(connection: &mut AnyConnection, write: &MoneyWrite, order: &Order) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO payments (payment_id, shard, order_id, amount_fen, state, at_ms) VALUES ($1,$2,$3,$4,$5,$6) \
+         ON CONFLICT (payment_id) DO UPDATE SET amount_fen = excluded.amount_fen, state = excluded.state, \
+         at_ms = excluded.at_ms",
+    )
+    .bind(&write.payment_id)
+    .bind(i64::from(order.order_id.user_shard()))
+    .bind(order.order_id.0)
+    .bind(write.amount_fen)
+    .bind(write.state.code())
+    .bind(order.updated_at_ms)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A refund that is there already keeps its amount and source; only its state moves on.
+async fn write_refund(connection: &mut AnyConnection, write: &RefundWrite, order: &Order) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO refunds (refund_id, payment_id, shard, order_id, amount_fen, source, state, at_ms) \
+         VALUES ($1,$2,$3,$4,$5,$6,$7,$8) \
+         ON CONFLICT (refund_id) DO UPDATE SET state = excluded.state, at_ms = excluded.at_ms",
+    )
+    .bind(&write.refund_id)
+    .bind(&write.payment_id)
+    .bind(i64::from(order.order_id.user_shard()))
+    .bind(order.order_id.0)
+    .bind(write.amount_fen)
+    .bind(write.source.code())
+    .bind(write.state.code())
+    .bind(order.updated_at_ms)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -346,11 +364,11 @@ pub(crate) async fn due_tasks(
     .await?;
     rows.iter()
         .map(|row| {
-            let code: i64 = row.try_get(24)?;
+            let code: i64 = row.try_get(28)?;
             Ok(DueTask {
-                task_id: row.try_get(23)?,
+                task_id: row.try_get(27)?,
                 kind: TaskKind::from_code(code).ok_or_else(|| StoreError::Row(format!("{code} is no task kind")))?,
-                attempts: row.try_get(25)?,
+                attempts: row.try_get(29)?,
                 order: order_from(row)?,
             })
         })

@@ -1,0 +1,207 @@
+//! The settlement service: the book of every transaction that touches no wallet.
+//!
+//! The user service books what moves a wallet (payment, refund, after-sales), because a wallet and its lines must
+//! change together; this book has the rest: escrow → merchant, platform fee and rider, once per order. Each
+//! transaction lies whole in one book, and an account's balance is the sum over both.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::{AnyConnection, Row};
+
+use crate::config::now_ms;
+use crate::extract::{At, Body};
+use crate::frame::{Frame, RoleError};
+use crate::ids::{OrderId, RestaurantId};
+use crate::population::Population;
+use crate::rpc::Failure;
+use crate::store::{Store, StoreError};
+
+/// Repeatable.
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS settlements (
+  order_id BIGINT PRIMARY KEY, restaurant_id BIGINT NOT NULL, gross_fen BIGINT NOT NULL,
+  merchant_fen BIGINT NOT NULL, fee_fen BIGINT NOT NULL, rider_fen BIGINT NOT NULL, at_ms BIGINT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS ledger (
+  txn TEXT NOT NULL, account TEXT NOT NULL, order_id BIGINT NOT NULL, amount_fen BIGINT NOT NULL,
+  PRIMARY KEY (txn, account)
+) WITHOUT ROWID;
+";
+
+/// The store's name.
+pub(crate) const STORE: &str = "ledger";
+
+/// What the platform pays for coupons comes from here.
+pub(crate) const SUBSIDY: &str = "subsidy";
+/// What the platform earns.
+const FEE: &str = "fee";
+/// What couriers earn.
+const RIDER: &str = "rider";
+/// The platform's share of what was eaten, in percent.
+const FEE_PERCENT: i64 = 6;
+/// The most orders in one request.
+const MOST: usize = 1_000;
+
+/// The account that holds an order's money until it is settled or given back.
+pub(crate) fn escrow_account(order_id: OrderId) -> String {
+    format!("escrow:{order_id}")
+}
+
+/// The account of a restaurant.
+pub(crate) fn merchant_account(restaurant_id: RestaurantId) -> String {
+    format!("merchant:{restaurant_id}")
+}
+
+/// An order whose escrow is to be settled.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Escrow {
+    pub(crate) order_id: OrderId,
+    pub(crate) restaurant_id: RestaurantId,
+    /// What lies in escrow: payment and subsidy.
+    pub(crate) gross_fen: i64,
+    pub(crate) delivery_fee_fen: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shares {
+    merchant_fen: i64,
+    fee_fen: i64,
+    rider_fen: i64,
+}
+
+/// Who gets what of an order; the parts sum to the whole.
+fn share(gross_fen: i64, delivery_fee_fen: i64) -> Shares {
+    let rider_fen = delivery_fee_fen.clamp(0, gross_fen);
+    let eaten = gross_fen - rider_fen;
+    let fee_fen = eaten / 100 * FEE_PERCENT + eaten % 100 * FEE_PERCENT / 100;
+    Shares { merchant_fen: eaten - fee_fen, fee_fen, rider_fen }
+}
+
+#[derive(Clone)]
+struct Settlements {
+    population: Arc<Population>,
+    store: Store,
+}
+
+pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
+    let settlements = Settlements {
+        population: Arc::new(Population::new(frame.config.seed)),
+        store: frame.open_store(STORE, SCHEMA).await?,
+    };
+    let routes = Router::new()
+        .route("/settlements", post(settle))
+        .route("/settlements/{order}", get(read))
+        .with_state(settlements);
+    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
+}
+
+async fn settle(State(settlements): State<Settlements>, Body(due): Body<Vec<Escrow>>) -> Result<Json<Value>, Failure> {
+    if due.len() > MOST {
+        return Err(Failure::invalid(format!("at most {MOST} orders at a time")));
+    }
+    for escrow in &due {
+        if settlements.population.restaurant(escrow.restaurant_id).is_none() {
+            return Err(Failure::not_found(format!("there is no restaurant {}", escrow.restaurant_id)));
+        }
+        if escrow.gross_fen <= 0 || escrow.delivery_fee_fen < 0 {
+            return Err(Failure::invalid("gross_fen must be positive, delivery_fee_fen not negative"));
+        }
+    }
+    settlements
+        .store
+        .write(move |connection| {
+            Box::pin(async move {
+                for escrow in &due {
+                    settle_one(connection, escrow).await?;
+                }
+                Ok(())
+            })
+        })
+        .await?;
+    Ok(Json(json!({})))
+}
+
+async fn settle_one(connection: &mut AnyConnection, escrow: &Escrow) -> Result<(), StoreError> {
+    let shares = share(escrow.gross_fen, escrow.delivery_fee_fen);
+    let new = sqlx::query(
+        "INSERT INTO settlements (order_id, restaurant_id, gross_fen, merchant_fen, fee_fen, rider_fen, at_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+    )
+    .bind(escrow.order_id.0)
+    .bind(escrow.restaurant_id.0)
+    .bind(escrow.gross_fen)
+    .bind(shares.merchant_fen)
+    .bind(shares.fee_fen)
+    .bind(shares.rider_fen)
+    .bind(now_ms())
+    .execute(&mut *connection)
+    .await?;
+    if new.rows_affected() == 0 {
+        return Ok(());
+    }
+    let txn = format!("o{}:settle", escrow.order_id);
+    let (from, merchant) = (escrow_account(escrow.order_id), merchant_account(escrow.restaurant_id));
+    let lines = [
+        (from.as_str(), -escrow.gross_fen),
+        (merchant.as_str(), shares.merchant_fen),
+        (FEE, shares.fee_fen),
+        (RIDER, shares.rider_fen),
+    ];
+    for (account, amount) in lines.into_iter().filter(|(_, amount)| *amount != 0) {
+        sqlx::query("INSERT INTO ledger VALUES ($1, $2, $3, $4)")
+            .bind(&txn)
+            .bind(account)
+            .bind(escrow.order_id.0)
+            .bind(amount)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn read(State(settlements): State<Settlements>, At(order_id): At<OrderId>) -> Result<Json<Value>, Failure> {
+    let found = sqlx::query(
+        "SELECT restaurant_id, gross_fen, merchant_fen, fee_fen, rider_fen, at_ms FROM settlements WHERE order_id = $1",
+    )
+    .bind(order_id.0)
+    .fetch_optional(settlements.store.readers())
+    .await
+    .map_err(StoreError::from)?
+    .ok_or_else(|| Failure::not_found(format!("order {order_id} has not been settled")))?;
+    let number = |n: usize| found.try_get::<i64, _>(n).map_err(StoreError::from);
+    Ok(Json(json!({
+        "order_id": order_id,
+        "restaurant_id": RestaurantId(number(0)?),
+        "gross_fen": number(1)?,
+        "merchant_fen": number(2)?,
+        "fee_fen": number(3)?,
+        "rider_fen": number(4)?,
+        "at_ms": number(5)?,
+    })))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_rider_gets_the_delivery_fee_and_the_platform_six_percent_of_the_rest() {
+        assert_eq!(share(3_300, 300), Shares { merchant_fen: 2_820, fee_fen: 180, rider_fen: 300 });
+    }
+
+    proptest! {
+        #[test]
+        fn shares_sum_to_the_whole_and_none_is_negative(gross in 1_i64.., delivery in 0_i64..) {
+            let Shares { merchant_fen, fee_fen, rider_fen } = share(gross, delivery);
+            prop_assert_eq!(merchant_fen + fee_fen + rider_fen, gross);
+            prop_assert!(merchant_fen >= 0 && fee_fen >= 0 && rider_fen >= 0);
+        }
+    }
+}
