@@ -286,6 +286,14 @@ impl SystemConfig {
             .collect()
     }
 
+    /// How many requests a role serves at the same time; `None` where requests wait for something by design, and at the
+    /// gateway, which only passes on.
+    pub(crate) fn workers_of(service: &str) -> Option<usize> {
+        const WORKERS: usize = 32;
+        let served = ["eos-c", "eos-m", "eus", "ers", "eps", "pay"];
+        served.contains(&service).then_some(WORKERS)
+    }
+
     /// The most time a request may take at a role.
     pub(crate) fn budget_of(&self, service: &str) -> Duration {
         Duration::from_millis(match service {

@@ -14,26 +14,31 @@ use std::time::Duration;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{InstancePlan, Layout, SystemConfig};
+use crate::extract::Ask;
 use crate::rpc::caller::{exchange, http_client};
 use crate::rpc::directory::Listing;
 use crate::rpc::{Budget, Caller, Directory, Failure};
 use crate::store::{Store, StoreError};
-use crate::switches;
+use crate::{switches, watchdog};
 
 /// How long requests under way may take after the role was told to stop.
 const DRAIN: Duration = Duration::from_millis(500);
+/// How long a start waits for the registry to tell the switches.
+const SWITCHES_WITHIN: Duration = Duration::from_millis(500);
 /// How long the registry may hold a watch.
 const WATCH: Duration = Duration::from_secs(20);
 
@@ -95,9 +100,12 @@ impl Frame {
         describe: Describe,
         prepare: impl Future<Output = ()>,
     ) -> Result<(), RoleError> {
-        let ready = Arc::new(AtomicBool::new(false));
+        let ready = watch::Sender::new(false);
         let shared = Arc::new(Shared {
-            ready: Arc::clone(&ready),
+            ready: ready.subscribe(),
+            warm: AtomicBool::new(false),
+            workers: SystemConfig::workers_of(&self.plan.service).map(Semaphore::new),
+            caller: self.caller.clone(),
             most: self.config.budget_of(&self.plan.service),
             metrics: Metrics::default(),
             instance: self.plan.instance.clone(),
@@ -106,7 +114,7 @@ impl Frame {
         });
         let router = routes
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), bound_and_count))
-            .merge(own_routes(shared));
+            .merge(own_routes(Arc::clone(&shared)));
         let listener = listen(self.plan.address)
             .await
             .map_err(|source| RoleError::Listen { address: self.plan.address, source })?
@@ -117,24 +125,31 @@ impl Frame {
         let drained = CancellationToken::new();
         let server = axum::serve(listener, router).with_graceful_shutdown(drained.clone().cancelled_owned());
         let has_registry = self.plan.service != "reg";
+        watchdog::watch(Arc::clone(&self.directory), &self.tracker, self.stop.clone());
         if has_registry {
             self.tracker.spawn(watch_registry(self.registry(), Arc::clone(&self.directory), self.stop.clone()));
         }
         let life = async {
-            tokio::select! {
-                () = prepare => {}
-                () = self.stop.cancelled() => {}
-            }
-            if !self.stop.is_cancelled() {
-                ready.store(true, Ordering::Relaxed);
+            let get_ready = async {
+                prepare.await;
+                self.warm_up(has_registry).await;
+                ready.send_replace(true);
+                shared.warm.store(true, Ordering::Relaxed);
                 tracing::info!(instance = self.plan.instance, "ready");
+                std::future::pending::<()>().await;
+            };
+            let stay = async {
                 if has_registry {
-                    self.stay_registered().await;
+                    self.stay_registered(ready.subscribe()).await;
                 } else {
                     self.stop.cancelled().await;
                 }
+            };
+            tokio::select! {
+                () = get_ready => {}
+                () = stay => {}
             }
-            ready.store(false, Ordering::Relaxed);
+            ready.send_replace(false);
             drained.cancel();
             self.tracker.close();
             tokio::time::sleep(DRAIN).await;
@@ -156,15 +171,31 @@ impl Frame {
         self.config.first("reg").map_or(self.plan.address, |plan| plan.address)
     }
 
-    /// Renews the lease until told to stop, then takes the registration back.
-    async fn stay_registered(&self) {
+    /// Waits as long as `warm_up` says.
+    async fn warm_up(&self, has_registry: bool) {
+        if has_registry && tokio::time::timeout(SWITCHES_WITHIN, self.directory.learned()).await.is_err() {
+            tracing::warn!("the registry does not tell the switches; going on with what they are by default");
+        }
+        tokio::time::sleep(self.directory.in_force().warm_up).await;
+    }
+
+    /// Registers when it is time, renews the lease until told to stop, then takes the registration back.
+    async fn stay_registered(&self, mut ready: watch::Receiver<bool>) {
+        let mut learned = self.directory.subscribe();
+        while !*ready.borrow_and_update() && !self.directory.in_force().register_when_listening {
+            tokio::select! {
+                _ = ready.changed() => {}
+                _ = learned.changed() => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
         let client = http_client(Duration::from_millis(self.config.timeouts.connect_ms));
-        let lease_ms = self.config.lease_ms;
-        let uri =
-            format!("http://{}/svc/{}/{}?ttl_ms={lease_ms}", self.registry(), self.plan.service, self.plan.instance);
+        let own = format!("http://{}/svc/{}/{}", self.registry(), self.plan.service, self.plan.instance);
         let body = Bytes::from(json!({ "address": self.plan.address, "state": "up", "weight": 1 }).to_string());
-        let beat = Duration::from_millis(lease_ms / 3);
+        // A change of the lease is told with the next heartbeat, so that none is longer than the shortest lease allows.
+        let beat = Duration::from_millis(self.config.lease_ms / 3);
         loop {
+            let uri = format!("{own}?ttl_ms={}", self.directory.in_force().lease_ms);
             let put = exchange(&client, Method::PUT, &uri, body.clone(), |_| {});
             let pause = match tokio::time::timeout(beat, put).await {
                 Ok(Ok((status, _))) if status.is_success() => beat,
@@ -179,7 +210,7 @@ impl Frame {
         if !self.directory.in_force().drain {
             return;
         }
-        let delete = exchange(&client, Method::DELETE, &uri, Bytes::new(), |_| {});
+        let delete = exchange(&client, Method::DELETE, &own, Bytes::new(), |_| {});
         if tokio::time::timeout(Duration::from_millis(200), delete).await.is_err() {
             tracing::warn!("the registry did not take the deregistration; the lease will end");
         }
@@ -227,7 +258,12 @@ async fn watch_registry(registry: SocketAddr, directory: Arc<Directory>, stop: C
 }
 
 struct Shared {
-    ready: Arc<AtomicBool>,
+    ready: watch::Receiver<bool>,
+    /// Whether it has been ready: until then it cannot serve, however it was found.
+    warm: AtomicBool,
+    /// How many requests it serves at the same time.
+    workers: Option<Semaphore>,
+    caller: Caller,
     most: Duration,
     metrics: Metrics,
     instance: String,
@@ -241,11 +277,12 @@ fn own_routes(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/debug/state", get(debug_state))
+        .route("/debug/block", post(debug_block))
         .with_state(shared)
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
-    if shared.ready.load(Ordering::Relaxed) {
+    if *shared.ready.borrow() {
         "ready".into_response()
     } else {
         Failure::unavailable("not_ready", format!("{} is not ready", shared.instance)).into_response()
@@ -253,7 +290,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> String {
-    let mut text = shared.metrics.render(&shared.instance, shared.ready.load(Ordering::Relaxed));
+    let mut text = shared.metrics.render(&shared.instance, *shared.ready.borrow());
     // Writing to a String cannot fail.
     let _ = switches::metrics(&shared.directory.switches(), &shared.instance, &mut text);
     text
@@ -262,10 +299,27 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> String {
 async fn debug_state(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(json!({
         "instance": shared.instance,
-        "ready": shared.ready.load(Ordering::Relaxed),
+        "ready": *shared.ready.borrow(),
         "directory": shared.directory.describe(),
+        "dependencies": shared.caller.describe_guards(),
         "role": (shared.describe)(),
     }))
+}
+
+#[derive(Deserialize)]
+struct Block {
+    ms: u64,
+}
+
+/// Blocks the event loop, as a handler does that computes without a pause: no timer fires, nobody is answered.
+async fn debug_block(State(shared): State<Arc<Shared>>, Ask(block): Ask<Block>) -> Result<&'static str, Failure> {
+    const LONGEST_MS: u64 = 60_000;
+    if !(1..=LONGEST_MS).contains(&block.ms) {
+        return Err(Failure::invalid(format!("ms is 1 to {LONGEST_MS}, not {}", block.ms)));
+    }
+    tracing::warn!(instance = shared.instance, ms = block.ms, "blocked on request");
+    std::thread::sleep(Duration::from_millis(block.ms));
+    Ok("blocked")
 }
 
 /// Gives each request its budget, cuts it off when the budget is spent, and counts it.
@@ -275,16 +329,27 @@ async fn bound_and_count(State(shared): State<Arc<Shared>>, mut request: Request
     let deadline = budget.deadline;
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     request.extensions_mut().insert(budget);
+    let hard = shared.directory.in_force().hard_timeout;
+    let served = async {
+        // Held until the answer is there, or until the request is cut off.
+        let _permit = match &shared.workers {
+            Some(workers) => workers.acquire().await.ok(),
+            None => None,
+        };
+        next.run(request).await
+    };
     let response = if deadline <= started {
         Failure::deadline("the request came without time left").into_response()
-    } else if !shared.directory.in_force().hard_timeout {
-        let response = next.run(request).await;
+    } else if !shared.warm.load(Ordering::Relaxed) {
+        Failure::unavailable("not_ready", format!("{} is not ready", shared.instance)).into_response()
+    } else if !hard {
+        let response = served.await;
         if Instant::now() > deadline {
             tracing::warn!(route, took_ms = started.elapsed().as_millis() as u64, "a request went on after its time");
         }
         response
     } else {
-        tokio::time::timeout_at(deadline, next.run(request))
+        tokio::time::timeout_at(deadline, served)
             .await
             .unwrap_or_else(|_| Failure::deadline(format!("{} ran out of time", shared.instance)).into_response())
     };

@@ -9,7 +9,7 @@
 //! - `logs`: what the processes wrote
 //! - `supervisor`, `fault_proxy`, `self_test`, `process`, `config`: how the processes are planned,
 //!   started and kept alive
-//! - `frame`, `extract`: what surrounds every role; `roles`: one module per role
+//! - `frame`, `extract`, `watchdog`: what surrounds every role; `roles`: one module per role
 //! - `rpc`: how roles call each other
 //! - [`ids`], [`orders`], [`population`]: the pure middle (routing, the order's life, the seed data)
 //! - [`switches`]: which design runs, the fixed one or a historic flaw
@@ -39,6 +39,7 @@ mod store;
 mod supervisor;
 pub mod switches;
 pub mod switching;
+mod watchdog;
 
 pub use command::{Launcher, Outcome, SystemCommand, run};
 pub use error::SystemError;

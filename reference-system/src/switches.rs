@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,12 @@ pub struct Switch {
 
 /// Every switch, by name.
 pub const SWITCHES: &[Switch] = &[
+    Switch {
+        name: "breaker",
+        values: &["off", "window400", "window10"],
+        default: "window10",
+        meaning: "over how many seconds a caller looks back before it refuses calls to a failing service at once",
+    },
     Switch {
         name: "lb",
         values: &["rr", "p2c_ewma"],
@@ -46,10 +53,28 @@ pub const SWITCHES: &[Switch] = &[
         meaning: "whether callers go on with the list they knew when the registry has lost its own",
     },
     Switch {
+        name: "reg.lease_ms",
+        values: &["0", "30000", "3000"],
+        default: "3000",
+        meaning: "how long a registration outlives its instance; 0: until somebody removes it",
+    },
+    Switch {
+        name: "reg.register_at",
+        values: &["listen", "ready"],
+        default: "ready",
+        meaning: "whether an instance registers as soon as it listens, or when it can serve",
+    },
+    Switch {
         name: "reg.stop",
         values: &["abrupt", "drain"],
         default: "drain",
         meaning: "whether an instance that is told to stop takes its registration back first",
+    },
+    Switch {
+        name: "rpc.bulkhead",
+        values: &["shared", "per_dep"],
+        default: "per_dep",
+        meaning: "whether calls to one dependency may take all workers of an instance, or at most their compartment",
     },
     Switch {
         name: "rpc.timeout",
@@ -62,6 +87,12 @@ pub const SWITCHES: &[Switch] = &[
         values: &["accepted_timer", "completed"],
         default: "completed",
         meaning: "whether merchant, platform and rider are paid a while after acceptance, or on completion",
+    },
+    Switch {
+        name: "warm_up",
+        values: &["none", "5s"],
+        default: "none",
+        meaning: "how long an instance needs after its start before it can serve",
     },
 ];
 
@@ -194,12 +225,20 @@ pub(crate) struct InForce {
     pub(crate) drain: bool,
     pub(crate) hard_timeout: bool,
     pub(crate) settle_on_accept: bool,
+    /// How far back breakers look; `None` without breakers.
+    pub(crate) breaker_window: Option<Duration>,
+    pub(crate) bulkhead_per_dependency: bool,
+    /// 0: until removed.
+    pub(crate) lease_ms: u64,
+    pub(crate) register_when_listening: bool,
+    pub(crate) warm_up: Duration,
 }
 
 impl InForce {
     /// What is in force at an instance.
     pub(crate) fn at(settings: &Settings, instance: &str) -> Self {
-        let is = |name: &str, value: &str| switch(name).is_some_and(|s| value_at(settings, s, instance) == value);
+        let of = |name: &str| switch(name).map_or("", |switch| value_at(settings, switch, instance));
+        let is = |name: &str, value: &str| of(name) == value;
         Self {
             choice: if is("lb", "rr") { Choice::RoundRobin } else { Choice::PowerOfTwo },
             connect_retry: if is("lb.connect_retry", "off") {
@@ -214,6 +253,15 @@ impl InForce {
             drain: is("reg.stop", "drain"),
             hard_timeout: is("rpc.timeout", "hard"),
             settle_on_accept: is("settle.basis", "accepted_timer"),
+            breaker_window: match of("breaker") {
+                "off" => None,
+                "window400" => Some(Duration::from_secs(400)),
+                _ => Some(Duration::from_secs(10)),
+            },
+            bulkhead_per_dependency: is("rpc.bulkhead", "per_dep"),
+            lease_ms: of("reg.lease_ms").parse().unwrap_or(3_000),
+            register_when_listening: is("reg.register_at", "listen"),
+            warm_up: if is("warm_up", "5s") { Duration::from_secs(5) } else { Duration::ZERO },
         }
     }
 }
@@ -281,6 +329,6 @@ mod tests {
         assert_eq!(check("lb", "rr").map(|(switch, value)| (switch.name, value)), Ok(("lb", "rr")));
         let wrong = check("lb", "random").unwrap_err().to_string();
         assert_eq!(wrong, "`random` is no value of `lb`; expected one of rr, p2c_ewma");
-        assert!(check("lbx", "rr").unwrap_err().to_string().contains("expected one of lb, lb.connect_retry"));
+        assert!(check("lbx", "rr").unwrap_err().to_string().contains("expected one of breaker, lb, lb.connect_retry"));
     }
 }

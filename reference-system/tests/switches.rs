@@ -7,28 +7,7 @@ use std::time::{Duration, Instant};
 use reference_system::switches::SWITCHES;
 use reference_system::switching::{self, Wanted};
 use serde_json::{Value, json};
-use world::{World, eventually, kill, runs};
-
-async fn set(world: &World, name: &str, value: Option<&str>, instance: Option<&str>) {
-    let wanted =
-        Wanted { name: name.to_owned(), value: value.map(str::to_owned), instance: instance.map(str::to_owned) };
-    switching::set(&world.system.state().dir, &wanted).await.unwrap_or_else(|error| panic!("{error}"));
-}
-
-/// Waits until each of these instances says that the value is in force.
-async fn obeyed(world: &World, name: &str, value: &str, instances: &[&str]) {
-    for instance in instances {
-        let state =
-            world.system.state().instances.iter().find(|one| one.instance == *instance).expect("the instance").clone();
-        let line = format!("switch_active{{name=\"{name}\",value=\"{value}\",instance=\"{instance}\"}} 1");
-        eventually(&line, || async {
-            let url = format!("http://{}/metrics", state.address);
-            let text = world.http.get(url).send().await.ok()?.text().await.ok()?;
-            text.contains(&line).then_some(())
-        })
-        .await;
-    }
-}
+use world::{World, eventually, kill, obeyed, runs, set};
 
 #[tokio::test]
 async fn every_value_of_every_switch_reaches_the_instances_and_wrong_ones_are_refused() {

@@ -62,7 +62,9 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .with_state(Arc::clone(&registry));
     let describe = Box::new(move || {
         let state = registry.lock();
-        json!({ "listing": state.listing(), "masks": state.masks(), "switches": state.switches })
+        json!({
+            "listing": state.listing(), "leases": state.leases(), "masks": state.masks(), "switches": state.switches,
+        })
     });
     frame.serve(routes, describe, std::future::ready(())).await
 }
@@ -107,7 +109,8 @@ struct Registry {
 
 struct Entry {
     value: Registration,
-    expires: Instant,
+    /// `None`: until it is removed.
+    expires: Option<Instant>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -123,7 +126,7 @@ const fn one() -> u32 {
 }
 
 impl Registry {
-    fn register(&mut self, name: Name, value: Registration, expires: Instant) {
+    fn register(&mut self, name: Name, value: Registration, expires: Option<Instant>) {
         let known = self.entries.get(&name).is_some_and(|entry| entry.value == value);
         if !known {
             self.rev += 1;
@@ -151,7 +154,7 @@ impl Registry {
 
     fn expire(&mut self, now: Instant) {
         let before = self.entries.len() + self.masks.len();
-        self.entries.retain(|_, entry| now < entry.expires);
+        self.entries.retain(|_, entry| entry.expires.is_none_or(|expires| now < expires));
         self.masks.retain(|_, until| now < *until);
         if self.entries.len() + self.masks.len() != before {
             self.rev += 1;
@@ -172,6 +175,13 @@ impl Registry {
             }
         }
         Listing { epoch: self.epoch, rev: self.rev, services, switches: self.switches.clone() }
+    }
+
+    /// How long each registration would live without another heartbeat, in milliseconds; null for as long as it takes.
+    fn leases(&self) -> BTreeMap<&str, Option<u64>> {
+        let now = Instant::now();
+        let left = |until: Instant| until.saturating_duration_since(now).as_millis() as u64;
+        self.entries.iter().map(|((_, instance), entry)| (instance.as_str(), entry.expires.map(left))).collect()
     }
 
     fn masks(&self) -> Vec<Value> {
@@ -206,7 +216,7 @@ async fn register(
     Ask(ttl): Ask<Ttl>,
     Body(value): Body<Registration>,
 ) -> Result<StatusCode, Failure> {
-    let expires = ttl.deadline(3_000)?;
+    let expires = if ttl.ttl_ms == Some(0) { None } else { Some(ttl.deadline(3_000)?) };
     registry.change(|state| state.register(name, value, expires));
     Ok(StatusCode::NO_CONTENT)
 }
@@ -353,7 +363,7 @@ mod tests {
     #[tokio::test]
     async fn an_instance_without_heartbeats_goes_when_its_lease_ends() {
         let (mut registry, now) = (Registry::default(), Instant::now());
-        registry.register(name(), up(), now + Duration::from_secs(3));
+        registry.register(name(), up(), Some(now + Duration::from_secs(3)));
         registry.expire(now + Duration::from_secs(2));
         assert_eq!(visible(&registry), 1);
         registry.expire(now + Duration::from_secs(3));
@@ -361,13 +371,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn without_a_lease_an_entry_stays_until_it_is_removed() {
+        let (mut registry, now) = (Registry::default(), Instant::now());
+        registry.register(name(), up(), None);
+        registry.expire(now + Duration::from_secs(1_000_000));
+        assert_eq!(visible(&registry), 1);
+        registry.deregister(&name());
+        assert_eq!(visible(&registry), 0);
+    }
+
+    #[tokio::test]
     async fn a_mask_hides_a_living_instance_until_it_expires() {
         let (mut registry, now) = (Registry::default(), Instant::now());
-        registry.register(name(), up(), now + Duration::from_secs(60));
+        registry.register(name(), up(), Some(now + Duration::from_secs(60)));
         registry.mask(name(), now + Duration::from_secs(1));
         let masked = registry.rev;
         assert_eq!(visible(&registry), 0);
-        registry.register(name(), up(), now + Duration::from_secs(60));
+        registry.register(name(), up(), Some(now + Duration::from_secs(60)));
         assert_eq!(visible(&registry), 0, "a heartbeat must not lift the mask");
         registry.expire(now + Duration::from_secs(1));
         assert_eq!(visible(&registry), 1);
@@ -379,9 +399,9 @@ mod tests {
     #[tokio::test]
     async fn a_heartbeat_that_changes_nothing_wakes_nobody() {
         let (mut registry, now) = (Registry::default(), Instant::now());
-        registry.register(name(), up(), now + Duration::from_secs(3));
+        registry.register(name(), up(), Some(now + Duration::from_secs(3)));
         let rev = registry.rev;
-        registry.register(name(), up(), now + Duration::from_secs(4));
+        registry.register(name(), up(), Some(now + Duration::from_secs(4)));
         assert_eq!(registry.rev, rev);
     }
 }

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::failure::FailureBody;
+use super::guards::{Guards, Kept};
 use super::{Budget, Directory};
 use crate::config::Timeouts;
 use crate::switches::{ConnectRetry, InForce};
@@ -33,6 +34,10 @@ pub(crate) enum CallError {
     Timeout { service: String },
     #[error("{service} answered {status}: {error}", error = .body.error)]
     Answer { service: String, status: StatusCode, body: FailureBody },
+    #[error("{service} failed too often lately; calls to it are refused for a moment")]
+    Open { service: String },
+    #[error("too many calls to {service} are under way")]
+    Full { service: String },
     #[error("{service} gave an answer that cannot be read: {why}")]
     Body { service: String, why: String },
 }
@@ -53,6 +58,7 @@ pub(crate) struct Caller {
     client: Client<HttpConnector, Full<Bytes>>,
     directory: Arc<Directory>,
     timeouts: Timeouts,
+    guards: Arc<Guards>,
     /// The gateway passes its whole budget on; others give each try its own share.
     passes_budget_on: bool,
 }
@@ -64,6 +70,7 @@ impl Caller {
             client: http_client(Duration::from_millis(timeouts.connect_ms)),
             directory,
             timeouts,
+            guards: Arc::default(),
             passes_budget_on: service == "gw",
         }
     }
@@ -129,11 +136,38 @@ impl Caller {
         Err(CallError::Answer { service: service.to_owned(), status, body })
     }
 
-    /// Sends to an instance of `service` and gives whatever it answers.
-    ///
+    /// What the guards of the dependencies know, for `/debug/state`.
+    pub(crate) fn describe_guards(&self) -> serde_json::Value {
+        self.guards.describe()
+    }
+
+    /// Sends to an instance of `service` and gives whatever it answers. The gateway is guarded by the services behind
+    /// it; everybody else has a breaker and a compartment for each dependency.
+    pub(crate) async fn send(
+        &self,
+        service: &str,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        budget: &Budget,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        if self.passes_budget_on {
+            return self.send_unguarded(service, method, path, body, budget).await;
+        }
+        let in_force = self.directory.in_force();
+        let admitted = self.guards.admit(service, &in_force, Instant::now()).map_err(|kept| match kept {
+            Kept::Open => CallError::Open { service: service.to_owned() },
+            Kept::Full => CallError::Full { service: service.to_owned() },
+        })?;
+        let sent = self.send_unguarded(service, method, path, body, budget).await;
+        let succeeded = sent.as_ref().is_ok_and(|(status, _)| !status.is_server_error());
+        admitted.ended(succeeded, &in_force, Instant::now());
+        sent
+    }
+
     /// A refused connection is tried once more on another instance where the policy allows; a
     /// read that was lost or late at a dependency is tried once more within the budget.
-    pub(crate) async fn send(
+    async fn send_unguarded(
         &self,
         service: &str,
         method: Method,

@@ -269,6 +269,21 @@ impl Directory {
         }
     }
 
+    /// Tells of every change.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Waits until the registry has told what it knows.
+    pub(crate) async fn learned(&self) {
+        let mut changed = self.changed.subscribe();
+        while self.position().0 == 0 {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// What is known, for `/debug/state`.
     pub(crate) fn describe(&self) -> serde_json::Value {
         let known = self.known();

@@ -77,6 +77,8 @@ impl From<CallError> for Failure {
             CallError::NoInstance { .. } => Self::unavailable("no_instance", error.to_string()),
             CallError::Refused { .. } => Self::unavailable("connection_refused", error.to_string()),
             CallError::Lost { .. } => Self::unavailable("connection_lost", error.to_string()),
+            CallError::Open { .. } => Self::unavailable("breaker_open", error.to_string()),
+            CallError::Full { .. } => Self::unavailable("bulkhead_full", error.to_string()),
             CallError::Body { .. } => Self::unavailable("bad_answer", error.to_string()),
         }
     }

@@ -1,9 +1,11 @@
 //! How one role calls another: budgets, the caller, and the client side of the registry.
 
+mod breaker;
 pub(crate) mod budget;
 pub(crate) mod caller;
 pub(crate) mod directory;
 pub(crate) mod failure;
+mod guards;
 
 pub(crate) use budget::Budget;
 pub(crate) use caller::{CallError, Caller};

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use reference_system::audit::{AuditReport, Verdict};
+use reference_system::switching::{self, Wanted};
 use reference_system::{Launcher, RunningSystem, SystemOptions, Tier, start};
 use serde_json::{Value, json};
 
@@ -76,6 +77,12 @@ impl World {
         self.system.state().dir.join("data")
     }
 
+    /// `host:port` of an instance.
+    pub fn address(&self, instance: &str) -> String {
+        let state = self.system.state();
+        state.instances.iter().find(|one| one.instance == instance).unwrap().address.to_string()
+    }
+
     pub fn pid(&self, instance: &str) -> Option<u32> {
         let state = self.system.state();
         let found = state.instances.iter().find(|one| one.instance == instance).unwrap();
@@ -98,8 +105,7 @@ impl World {
     }
 
     pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
-        let key = format!("key-{}", KEYS.fetch_add(1, Ordering::Relaxed));
-        self.post_as(&key, path, body).await
+        self.post_as(&key(), path, body).await
     }
 
     pub async fn post_as(&self, key: &str, path: &str, body: Value) -> (u16, Value) {
@@ -297,4 +303,35 @@ pub async fn spoil(file: &std::path::Path, sql: &str) {
 /// What an audit says of an invariant.
 pub fn verdict_of(report: &AuditReport, id: &str) -> Verdict {
     report.invariants.iter().find(|finding| finding.id == id).unwrap_or_else(|| panic!("no {id}")).verdict
+}
+
+/// A key that no other request has.
+pub fn key() -> String {
+    format!("key-{}", KEYS.fetch_add(1, Ordering::Relaxed))
+}
+
+pub fn signal(pid: u32, signal: nix::sys::signal::Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+}
+
+/// Sets a switch; `None` sets it back to its default.
+pub async fn set(world: &World, name: &str, value: Option<&str>, instance: Option<&str>) {
+    let wanted =
+        Wanted { name: name.to_owned(), value: value.map(str::to_owned), instance: instance.map(str::to_owned) };
+    switching::set(&world.system.state().dir, &wanted).await.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Waits until each of these instances says that the value is in force.
+pub async fn obeyed(world: &World, name: &str, value: &str, instances: &[&str]) {
+    for instance in instances {
+        let state =
+            world.system.state().instances.iter().find(|one| one.instance == *instance).expect("the instance").clone();
+        let line = format!("switch_active{{name=\"{name}\",value=\"{value}\",instance=\"{instance}\"}} 1");
+        eventually(&line, || async {
+            let url = format!("http://{}/metrics", state.address);
+            let text = world.http.get(url).send().await.ok()?.text().await.ok()?;
+            text.contains(&line).then_some(())
+        })
+        .await;
+    }
 }

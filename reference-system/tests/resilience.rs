@@ -1,0 +1,175 @@
+//! What keeps a sick instance from taking others along: breakers, compartments, workers, the watchdog, and when an
+//! instance is registered.
+
+mod world;
+
+use std::cell::Cell;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use world::{World, eventually, obeyed, set, signal};
+
+async fn create_at(world: &World, address: &str, basket: &Value) -> (u16, Value) {
+    world.send("POST", format!("http://{address}/orders"), Some(basket.clone()), &world::key()).await
+}
+
+async fn state_of(world: &World, instance: &str) -> Value {
+    let url = format!("http://{}/debug/state", world.address(instance));
+    world.send("GET", url, None, "read").await.1
+}
+
+#[tokio::test]
+async fn a_breaker_refuses_calls_to_a_failing_service_at_once_and_lets_them_through_when_it_is_well() {
+    let world = World::start_with(|options| options.respawn_after = std::time::Duration::from_secs(2)).await;
+    let (basket, at) = (world.basket(7, 11, None).await, world.address("eos-c-1"));
+    for (value, opens) in [("off", false), ("window10", true)] {
+        set(&world, "breaker", Some(value), None).await;
+        obeyed(&world, "breaker", value, &["eos-c-1"]).await;
+        let eps = world.pid("eps-1").expect("eps runs");
+        world::kill(eps);
+        let mut codes = Vec::new();
+        for _ in 0..40 {
+            let (status, answer) = create_at(&world, &at, &basket).await;
+            assert_eq!(status, 503, "{answer}");
+            codes.push(answer["code"].as_str().unwrap_or_default().to_owned());
+        }
+        assert_eq!(codes.iter().any(|code| code == "breaker_open"), opens, "{value}: {codes:?}");
+        assert_ne!(codes[0], "breaker_open");
+        eventually("the service is back and calls get through", || async {
+            let fresh = world.pid("eps-1").is_some_and(|pid| pid != eps);
+            (fresh && create_at(&world, &at, &basket).await.0 == 200).then_some(())
+        })
+        .await;
+    }
+    let known = state_of(&world, "eos-c-1").await["dependencies"]["eps"].clone();
+    assert_eq!((&known["open"], &known["openings"]), (&json!(false), &json!(1)), "{known}");
+    world.system.stop().await.expect("stops");
+}
+
+#[tokio::test]
+async fn a_hanging_service_holds_its_own_compartment_and_without_one_every_worker() {
+    let world = World::start().await;
+    let (basket, at) = (world.basket(7, 11, None).await, world.address("eos-c-1"));
+    // So that it is compartments that matter, and nothing frees a worker early.
+    set(&world, "breaker", Some("off"), None).await;
+    set(&world, "rpc.timeout", Some("soft"), None).await;
+    for (value, served) in [("per_dep", true), ("shared", false)] {
+        set(&world, "rpc.bulkhead", Some(value), None).await;
+        obeyed(&world, "rpc.bulkhead", value, &["eos-c-1"]).await;
+        let eps = world.pid("eps-1").expect("eps runs");
+        signal(eps, Signal::SIGSTOP);
+        let creates = futures::future::join_all((0..40).map(|_| create_at(&world, &at, &basket)));
+        let look = eventually("the creates hang", || async {
+            let state = state_of(&world, "eos-c-1").await;
+            let held = state["dependencies"]["eps"]["under_way"].as_u64().unwrap_or(0);
+            // A compartment of 24, or all 32 workers.
+            (held >= if served { 24 } else { 32 }).then_some(held)
+        });
+        let polls = async {
+            let held = look.await;
+            let url = format!("http://{at}/orders/77");
+            let answer = world.http.get(url).timeout(std::time::Duration::from_millis(150)).send().await;
+            (held, answer.is_ok())
+        };
+        let (creates, (held, answered)) = futures::future::join(creates, polls).await;
+        signal(eps, Signal::SIGCONT);
+        assert_eq!(answered, served, "{value}: {held} calls under way");
+        let full = creates.iter().filter(|(_, answer)| answer["code"] == "bulkhead_full").count();
+        assert_eq!(full > 0, served, "{value}");
+        eventually("it is well again", || async { (create_at(&world, &at, &basket).await.0 == 200).then_some(()) })
+            .await;
+    }
+    world.system.stop().await.expect("stops");
+}
+
+#[tokio::test]
+async fn a_blocked_event_loop_is_ended_by_the_watchdog_unless_timeouts_are_soft() {
+    let world = World::start_with(|options| options.respawn_after = std::time::Duration::from_millis(100)).await;
+    let at = world.address("ers-1");
+    let block = |ms: u64| world.http.post(format!("http://{at}/debug/block?ms={ms}")).send();
+    assert_eq!(block(0).await.expect("an answer").status(), 422);
+    set(&world, "rpc.timeout", Some("soft"), None).await;
+    obeyed(&world, "rpc.timeout", "soft", &["ers-1"]).await;
+    let before = world.pid("ers-1");
+    let blocked = block(4_000).await.expect("it goes on after its block");
+    assert_eq!((blocked.status().as_u16(), world.pid("ers-1")), (200, before));
+    set(&world, "rpc.timeout", None, None).await;
+    obeyed(&world, "rpc.timeout", "hard", &["ers-1"]).await;
+    assert!(block(30_000).await.is_err(), "the process ended");
+    eventually("another took its place and serves", || async {
+        let other = world.pid("ers-1").is_some_and(|pid| Some(pid) != before);
+        (other && world.get("/restaurants/11/menu").await.0 == 200).then_some(())
+    })
+    .await;
+    world.system.stop().await.expect("stops");
+}
+
+#[tokio::test]
+async fn a_process_that_was_paused_longer_than_the_watchdog_waits_is_not_taken_for_blocked() {
+    let world = World::start().await;
+    let before = world.pid("ers-1").expect("ers runs");
+    signal(before, Signal::SIGSTOP);
+    let asked = world.http.get(format!("http://{}/healthz", world.address("ers-1")));
+    // A pause of three seconds, seen from outside.
+    assert!(asked.timeout(std::time::Duration::from_secs(3)).send().await.is_err());
+    signal(before, Signal::SIGCONT);
+    eventually("it serves again", || async { (world.get("/restaurants/11/menu").await.0 == 200).then_some(()) }).await;
+    assert_eq!(world.pid("ers-1"), Some(before));
+    world.system.stop().await.expect("stops");
+}
+
+#[tokio::test]
+async fn an_instance_that_registers_when_it_listens_is_called_before_it_can_serve() {
+    let world = World::start_with(|options| options.respawn_after = std::time::Duration::from_millis(100)).await;
+    set(&world, "warm_up", Some("5s"), None).await;
+    for (value, early) in [("ready", false), ("listen", true)] {
+        set(&world, "reg.register_at", Some(value), None).await;
+        obeyed(&world, "reg.register_at", value, &["ers-1"]).await;
+        let before = world.pid("ers-1").expect("ers runs");
+        // In good order: it takes its registration back.
+        signal(before, Signal::SIGTERM);
+        let url = format!("http://{}", world.address("ers-1"));
+        let alive = async || world.http.get(format!("{url}/healthz")).send().await.is_ok();
+        let ready = async || world.http.get(format!("{url}/readyz")).send().await.is_ok_and(|r| r.status() == 200);
+        eventually("another lives", || async {
+            (world.pid("ers-1").is_some_and(|pid| pid != before) && alive().await).then_some(())
+        })
+        .await;
+        let (listed_early, called_early) = (Cell::new(false), Cell::new(false));
+        eventually("it is ready", || async {
+            let (_, list) = world.registry("GET", "/svc/ers").await;
+            let listed = list.as_array().is_some_and(|list| !list.is_empty());
+            let refused = world.get("/restaurants/11/menu").await.1["code"] == "not_ready";
+            if ready().await {
+                return Some(());
+            }
+            listed_early.set(listed_early.get() || listed);
+            called_early.set(called_early.get() || refused);
+            None
+        })
+        .await;
+        assert_eq!((listed_early.get(), called_early.get()), (early, early), "{value}");
+        eventually("it serves", || async { (world.get("/restaurants/11/menu").await.0 == 200).then_some(()) }).await;
+    }
+    world.system.stop().await.expect("stops");
+}
+
+#[tokio::test]
+async fn the_lease_of_registrations_follows_its_switch() {
+    let world = World::start().await;
+    let lease = async || state_of(&world, "reg-1").await["role"]["leases"]["ers-1"].clone();
+    for value in ["0", "30000", "3000"] {
+        set(&world, "reg.lease_ms", Some(value), None).await;
+        eventually(&format!("a lease of {value}"), || async {
+            let left = lease().await;
+            let right = match value {
+                "0" => left.is_null(),
+                "30000" => left.as_u64().is_some_and(|left| left > 3_000),
+                _ => left.as_u64().is_some_and(|left| left <= 3_000),
+            };
+            right.then_some(())
+        })
+        .await;
+    }
+    world.system.stop().await.expect("stops");
+}
