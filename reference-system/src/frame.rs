@@ -312,6 +312,7 @@ struct Block {
 }
 
 /// Blocks the event loop, as a handler does that computes without a pause: no timer fires, nobody is answered.
+#[expect(clippy::disallowed_methods, reason = "blocking is what it is for")]
 async fn debug_block(State(shared): State<Arc<Shared>>, Ask(block): Ask<Block>) -> Result<&'static str, Failure> {
     const LONGEST_MS: u64 = 60_000;
     if !(1..=LONGEST_MS).contains(&block.ms) {

@@ -31,6 +31,7 @@ pub(crate) fn watch(directory: Arc<Directory>, tracker: &TaskTracker, stop: Canc
             beating.fetch_add(1, Ordering::Relaxed);
         }
     });
+    #[expect(clippy::disallowed_methods, reason = "a role holds no faults and no children, and its loop cannot end it")]
     let look = move || {
         let (mut seen, mut missed) = (0, 0);
         loop {
