@@ -290,7 +290,7 @@ impl SystemConfig {
     /// gateway, which only passes on.
     pub(crate) fn workers_of(service: &str) -> Option<usize> {
         const WORKERS: usize = 32;
-        let served = ["eos-c", "eos-m", "eus", "ers", "eps", "pay"];
+        let served = ["eos-c", "eos-m", "eus", "ers", "eps", "pay", "ledger"];
         served.contains(&service).then_some(WORKERS)
     }
 
