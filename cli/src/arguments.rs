@@ -380,6 +380,12 @@ pub(crate) enum SystemArguments {
         /// How many of each dish there are at first; about a million if not given
         #[arg(long, value_name = "COUNT")]
         stock: Option<u32>,
+        /// A running RabbitMQ to use instead of nodes of its own (amqp://USER:PASSWORD@HOST:PORT)
+        #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_RABBITMQ", hide_env_values = true)]
+        rabbitmq: Option<String>,
+        /// How many RabbitMQ nodes the real tier starts, as one cluster
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+        rabbitmq_nodes: u16,
         /// Print the state as JSON
         #[arg(long)]
         json: bool,

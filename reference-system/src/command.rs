@@ -68,6 +68,12 @@ pub struct UpArgs {
     /// How many of each dish there are at first; about a million, by the seed, if not given
     #[arg(long)]
     pub stock: Option<u32>,
+    /// A running RabbitMQ to use instead (for example "amqp://user:password@127.0.0.1:5672")
+    #[arg(long)]
+    pub rabbitmq: Option<String>,
+    /// How many RabbitMQ nodes the real tier starts, as one cluster
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub rabbitmq_nodes: u16,
     /// Print the state as JSON
     #[arg(long)]
     pub json: bool,
@@ -304,9 +310,11 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
                     respawn_after: args.respawn_after,
                     toxiproxy_command: args.toxiproxy_command,
                     gateway_port: args.gateway_port,
-                    tier: if args.postgres.is_some() { Tier::Real } else { args.tier },
+                    tier: if args.postgres.is_some() || args.rabbitmq.is_some() { Tier::Real } else { args.tier },
                     postgres: args.postgres,
                     stock_per_dish: args.stock,
+                    rabbitmq: args.rabbitmq,
+                    rabbitmq_nodes: args.rabbitmq_nodes,
                     ..SystemOptions::new(args.dir, launcher)
                 };
                 Ok(Outcome::Up { state: launch::up(options).await?, json })

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bus::Broker;
 use crate::ids::SlotHash;
 use crate::orders::plan::Timers;
 use crate::store::Places;
@@ -20,10 +21,16 @@ pub(crate) struct SystemConfig {
     pub(crate) seed: u64,
     /// Where rows are kept.
     pub(crate) stores: Places,
+    /// Where events go.
+    #[serde(default)]
+    pub(crate) broker: Broker,
     /// How IDs become slots.
     pub(crate) slot_hash: SlotHash,
     /// The servers of the real tier that the supervisor keeps alive.
     pub(crate) servers: Vec<InstancePlan>,
+    /// The ports on which the nodes of a RabbitMQ cluster speak to each other, by instance.
+    #[serde(default)]
+    pub(crate) between_nodes: BTreeMap<String, u16>,
     /// All instances.
     pub(crate) instances: Vec<InstancePlan>,
     /// Links that are dialled in place of an instance's own address.
@@ -209,8 +216,9 @@ impl Layout {
 }
 
 /// The roles of this slice, in start order, with how many instances each has.
-const ROLES: [(&str, u16); 15] = [
+const ROLES: &[(&str, u16)] = &[
     ("reg", 1),
+    ("mq", 1),
     ("st-u0", 1),
     ("st-u1", 1),
     ("st-r0", 1),
@@ -277,6 +285,11 @@ impl SystemConfig {
         self.instances.iter().find(|plan| plan.service == service)
     }
 
+    /// The first server of a kind.
+    pub(crate) fn first_server(&self, service: &str) -> Option<&InstancePlan> {
+        self.servers.iter().find(|plan| plan.service == service)
+    }
+
     /// What `service` dials for each linked instance.
     pub(crate) fn links_of(&self, service: &str) -> BTreeMap<String, SocketAddr> {
         self.links
@@ -300,7 +313,7 @@ impl SystemConfig {
             "gw" => self.timeouts.gateway_ms,
             "eos-c" | "eos-m" => self.timeouts.order_ms,
             // Long polls and audits: bounded by what the caller asks for.
-            "reg" | "auditor" => 600_000,
+            "reg" | "auditor" | "mq" => 600_000,
             _ => 5_000,
         })
     }

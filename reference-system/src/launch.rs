@@ -44,6 +44,10 @@ pub struct SystemOptions {
     pub tier: Tier,
     /// A running PostgreSQL to use in the real tier, instead of one that the system starts.
     pub postgres: Option<String>,
+    /// How many RabbitMQ nodes the real tier starts, as one cluster.
+    pub rabbitmq_nodes: u16,
+    /// A running RabbitMQ to use in the real tier, instead of nodes that the system starts.
+    pub rabbitmq: Option<String>,
     /// The gateway's port; any free one if `None`.
     pub gateway_port: Option<u16>,
     /// How many of each dish there are at first; by the seed if `None`, which is more than any load orders.
@@ -68,6 +72,8 @@ impl SystemOptions {
             toxiproxy_command: None,
             tier: Tier::default(),
             postgres: None,
+            rabbitmq_nodes: 3,
+            rabbitmq: None,
             gateway_port: None,
             stock_per_dish: None,
             unpaid_timeout: Duration::from_secs(15 * 60),
@@ -86,6 +92,8 @@ pub(crate) struct SupervisorOptions {
     pub(crate) proxy_command: Option<Vec<String>>,
     pub(crate) tier: Tier,
     pub(crate) postgres: Option<String>,
+    pub(crate) rabbitmq_nodes: u16,
+    pub(crate) rabbitmq: Option<String>,
     pub(crate) gateway_port: Option<u16>,
     #[serde(default)]
     pub(crate) stock_per_dish: Option<u32>,
@@ -106,6 +114,8 @@ impl SupervisorOptions {
                 .map(|command| command.split_whitespace().map(str::to_owned).collect()),
             tier: options.tier,
             postgres: options.postgres.clone(),
+            rabbitmq_nodes: options.rabbitmq_nodes.clamp(1, 9),
+            rabbitmq: options.rabbitmq.clone(),
             gateway_port: options.gateway_port,
             stock_per_dish: options.stock_per_dish,
             unpaid_timeout_ms: options.unpaid_timeout.as_millis() as i64,
@@ -315,7 +325,7 @@ pub async fn status(dir: &Path) -> Result<SystemStatus, SystemError> {
     let all = config.servers.iter().chain(&config.instances);
     let probes = all.map(|plan| async {
         let ready = match Server::of(&plan.service) {
-            Some(server) => server.is_ready(&config).await,
+            Some(server) => server.is_ready(&config, plan).await,
             None => {
                 let uri = format!("http://{}/readyz", plan.address);
                 let probe = exchange(&client, Method::GET, &uri, Bytes::new(), |_| {});

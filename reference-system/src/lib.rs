@@ -13,11 +13,13 @@
 //! - `rpc`: how roles call each other
 //! - [`ids`], [`orders`], [`population`]: the pure middle (routing, the order's life, the seed data)
 //! - [`switches`]: which design runs, the fixed one or a historic flaw
+//! - [`bus`]: events, on an embedded broker or on RabbitMQ
 //! - `store`: the rows, in files or in PostgreSQL; [`audit`]: their invariants; [`auditing`]: asking for them
 //! - `servers`: the real servers of the real tier
 
 pub mod audit;
 pub mod auditing;
+pub mod bus;
 pub mod command;
 mod config;
 mod error;

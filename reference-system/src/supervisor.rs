@@ -1,6 +1,7 @@
 //! The supervisor: plans the ports, starts every role, proves that an order goes through, keeps dead
 //! instances coming back, and takes everything down at the end.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bus::Broker;
 use crate::command::{RoleArgs, SuperviseArgs};
 use crate::config::{Ejection, InstancePlan, Layout, SystemConfig, Timeouts, instance_names, link_plans};
 use crate::error::SystemError;
@@ -119,7 +121,7 @@ pub(crate) fn become_server(args: &RoleArgs, server: Server) -> SystemError {
         Err(source) => return SystemError::File { path: layout.config(), source },
     };
     match config.instance(&args.instance) {
-        Some(plan) => servers::become_server(server, args.parent, &layout, plan),
+        Some(plan) => servers::become_server(server, args.parent, &layout, &config, plan),
         None => SystemError::UnknownInstance { service: args.service.clone(), instance: args.instance.clone() },
     }
 }
@@ -192,6 +194,8 @@ impl System {
             seed: options.seed,
             stores: Places::Files(layout.data()),
             servers: Vec::new(),
+            broker: Broker::default(),
+            between_nodes: BTreeMap::new(),
             slot_hash: crate::ids::SlotHash::default(),
             instances,
             links,
@@ -216,12 +220,27 @@ impl System {
                 Some(server) => Places::Postgres(server.trim_end_matches('/').to_owned()),
                 None => {
                     let server = Server::Postgres;
-                    server.set_up(&layout).await?;
-                    let (socket, address) = reserve(0)?;
-                    reserved.push(socket);
-                    let service = server.service().to_owned();
-                    config.servers.push(InstancePlan { instance: format!("{service}-1"), service, address });
+                    server.set_up(&layout, &[]).await?;
+                    let address = plan_server(server, 1, &mut config.servers, &mut reserved)?;
                     Places::Postgres(servers::postgres_url(&layout, address)?)
+                }
+            };
+            config.broker = match &options.rabbitmq {
+                Some(node) => Broker::RabbitMq(vec![node.trim_end_matches('/').to_owned()]),
+                None => {
+                    plan_server(Server::Epmd, 1, &mut config.servers, &mut reserved)?;
+                    let mut nodes = Vec::new();
+                    for number in 1..=options.rabbitmq_nodes {
+                        plan_server(Server::RabbitMq, number, &mut nodes, &mut reserved)?;
+                        let (socket, between) = reserve(0)?;
+                        reserved.push(socket);
+                        config.between_nodes.insert(format!("{}-{number}", Server::RabbitMq.service()), between.port());
+                    }
+                    Server::RabbitMq.set_up(&layout, &nodes).await?;
+                    let urls = nodes.iter().map(|plan| servers::rabbitmq_url(&layout, plan.address));
+                    let urls = urls.collect::<Result<_, _>>()?;
+                    config.servers.extend(nodes);
+                    Broker::RabbitMq(urls)
                 }
             };
         }
@@ -236,8 +255,11 @@ impl System {
         let began = Instant::now();
         let deadline = began + Duration::from_millis(self.options.ready_within_ms);
         let mut deaths = Vec::new();
-        for plan in &self.config.servers {
-            self.serve(plan, deadline).await?;
+        let comes_first = |plan: &&InstancePlan| Server::of(&plan.service).is_some_and(Server::comes_first);
+        let (first, then): (Vec<_>, Vec<_>) = self.config.servers.iter().partition(comes_first);
+        for stage in [first, then] {
+            let served = stage.into_iter().map(|plan| self.serve(plan, deadline));
+            futures::future::try_join_all(served).await?;
         }
         if !self.config.stores.answers().await {
             let why = "the PostgreSQL server that was named does not answer, or refuses the role".to_owned();
@@ -283,7 +305,7 @@ impl System {
     async fn serve(&self, plan: &InstancePlan, deadline: Instant) -> Result<(), SystemError> {
         let Some(server) = Server::of(&plan.service) else { return Ok(()) };
         let deaths = self.look_after(&plan.service, &plan.instance);
-        while !server.is_ready(&self.config).await {
+        while !server.is_ready(&self.config, plan).await {
             if Instant::now() >= deadline || deaths.load(Ordering::Relaxed) > 0 {
                 let why = format!("{} does not answer", plan.instance);
                 return Err(self.with_log(SystemError::NotReady { why }, &plan.instance));
@@ -392,6 +414,20 @@ impl System {
                 .collect(),
         }
     }
+}
+
+/// Reserves an address for a server and puts it down.
+fn plan_server(
+    server: Server,
+    number: u16,
+    plans: &mut Vec<InstancePlan>,
+    reserved: &mut Vec<TcpSocket>,
+) -> Result<SocketAddr, SystemError> {
+    let (socket, address) = reserve(0)?;
+    reserved.push(socket);
+    let service = server.service().to_owned();
+    plans.push(InstancePlan { instance: format!("{service}-{number}"), service, address });
+    Ok(address)
 }
 
 /// Binds a port without listening: connections to it are refused, nobody else is given it, and the

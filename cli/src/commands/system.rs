@@ -45,27 +45,38 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<ExitCode, Fa
     let places = data.places().map_err(|problem| Failure::bad_input(problem, Vec::new()))?;
     let dir_or_own = |dir: Option<PathBuf>| dir.unwrap_or_else(|| places.reference_system());
     let asked = match &command {
-        SystemArguments::Up { seed, tier, postgres, json, .. } => {
-            let tier = if postgres.is_some() { Tier::Real } else { *tier };
+        SystemArguments::Up { seed, tier, postgres, rabbitmq, json, .. } => {
+            let tier = if postgres.is_some() || rabbitmq.is_some() { Tier::Real } else { *tier };
             Asked::Up { seed: *seed, tier, json: *json }
         }
         SystemArguments::Down { json, .. } => Asked::Down { json: *json },
         _ => Asked::Status,
     };
     let command = match command {
-        SystemArguments::Up { dir, seed, respawn_after, gateway_port, tier, postgres, stock, json } => {
-            SystemCommand::Up(UpArgs {
-                dir: dir_or_own(dir),
-                seed,
-                respawn_after: respawn_after.get(),
-                toxiproxy_command: Some(proxy_command()?),
-                gateway_port,
-                tier,
-                postgres,
-                stock,
-                json,
-            })
-        }
+        SystemArguments::Up {
+            dir,
+            seed,
+            respawn_after,
+            gateway_port,
+            tier,
+            postgres,
+            rabbitmq,
+            rabbitmq_nodes,
+            stock,
+            json,
+        } => SystemCommand::Up(UpArgs {
+            dir: dir_or_own(dir),
+            seed,
+            respawn_after: respawn_after.get(),
+            toxiproxy_command: Some(proxy_command()?),
+            gateway_port,
+            tier,
+            postgres,
+            rabbitmq,
+            rabbitmq_nodes,
+            stock,
+            json,
+        }),
         SystemArguments::Down { dir, .. } => SystemCommand::Down(DirArgs { dir: dir_or_own(dir) }),
         SystemArguments::Status { dir, json } => SystemCommand::Status(StatusArgs { dir: dir_or_own(dir), json }),
         SystemArguments::Logs { instance, dir, tail, follow } => {

@@ -9,6 +9,7 @@ pub(crate) mod ers;
 pub(crate) mod eus;
 mod gw;
 pub(crate) mod ledger;
+mod mq;
 pub(crate) mod pay;
 mod reg;
 mod st_r;
@@ -53,6 +54,7 @@ pub(crate) async fn run(args: RoleArgs) -> Result<(), SystemError> {
         "eps" => eps::run(frame).await,
         "pay" => pay::run(frame).await,
         "ledger" => ledger::run(frame).await,
+        "mq" => mq::run(frame).await,
         "st-u0" | "st-u1" => st_u::run(frame).await,
         "st-r0" | "st-r1" => st_r::run(frame).await,
         "auditor" => auditor::run(frame).await,

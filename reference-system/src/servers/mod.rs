@@ -2,6 +2,7 @@
 //! set up once, run without root's rights, stopped last.
 
 mod postgres;
+mod rabbitmq;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -22,7 +23,7 @@ pub enum Tier {
     /// On nothing but this program: SQLite files.
     #[default]
     Embedded,
-    /// On real servers: PostgreSQL.
+    /// On real servers: PostgreSQL and RabbitMQ.
     Real,
 }
 
@@ -38,20 +39,30 @@ impl fmt::Display for Tier {
 /// A kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Server {
+    /// The port mapper of RabbitMQ's nodes.
+    Epmd,
     Postgres,
+    RabbitMq,
 }
 
 impl Server {
     /// The server behind an instance, if it is one.
     pub(crate) fn of(service: &str) -> Option<Self> {
-        (service == Self::Postgres.service()).then_some(Self::Postgres)
+        [Self::Epmd, Self::Postgres, Self::RabbitMq].into_iter().find(|server| server.service() == service)
     }
 
     /// Its name as a service.
     pub(crate) const fn service(self) -> &'static str {
         match self {
+            Self::Epmd => "epmd",
             Self::Postgres => "postgres",
+            Self::RabbitMq => "rabbitmq",
         }
+    }
+
+    /// Whether others need it to answer before they start.
+    pub(crate) fn comes_first(self) -> bool {
+        self == Self::Epmd
     }
 
     /// What asks it to end soon and in good order.
@@ -59,22 +70,32 @@ impl Server {
         match self {
             // Does not wait for its clients.
             Self::Postgres => Signal::SIGINT,
+            Self::Epmd | Self::RabbitMq => Signal::SIGTERM,
         }
     }
 
-    /// Prepares what it needs on disk. Repeatable.
-    pub(crate) async fn set_up(self, layout: &Layout) -> Result<(), SystemError> {
+    /// Prepares what its instances need on disk. Repeatable.
+    pub(crate) async fn set_up(self, layout: &Layout, plans: &[InstancePlan]) -> Result<(), SystemError> {
         match self {
+            Self::Epmd => Ok(()),
             Self::Postgres => postgres::set_up(layout).await,
+            Self::RabbitMq => rabbitmq::set_up(layout, plans),
         }
     }
 
     /// Whether it answers.
-    pub(crate) async fn is_ready(self, config: &SystemConfig) -> bool {
+    pub(crate) async fn is_ready(self, config: &SystemConfig, plan: &InstancePlan) -> bool {
         match self {
+            Self::Epmd => rabbitmq::listens(plan.address).await,
             Self::Postgres => config.stores.answers().await,
+            Self::RabbitMq => rabbitmq::greets(plan.address).await,
         }
     }
+}
+
+/// Where a RabbitMQ node of this directory is reached.
+pub(crate) fn rabbitmq_url(layout: &Layout, address: SocketAddr) -> Result<String, SystemError> {
+    rabbitmq::url(layout, address)
 }
 
 /// Where the PostgreSQL server of this directory is reached.
@@ -83,9 +104,17 @@ pub(crate) fn postgres_url(layout: &Layout, address: SocketAddr) -> Result<Strin
 }
 
 /// Turns this process into a server of its system.
-pub(crate) fn become_server(server: Server, parent: u32, layout: &Layout, plan: &InstancePlan) -> SystemError {
+pub(crate) fn become_server(
+    server: Server,
+    parent: u32,
+    layout: &Layout,
+    config: &SystemConfig,
+    plan: &InstancePlan,
+) -> SystemError {
     let started = match server {
+        Server::Epmd => rabbitmq::mapper_command(plan.address),
         Server::Postgres => postgres::command(layout, plan.address),
+        Server::RabbitMq => rabbitmq::command(layout, config, plan),
     };
     match started {
         Ok((account, command)) => {
@@ -149,6 +178,19 @@ impl Account {
                 source: errno.into(),
             })
     }
+}
+
+/// Makes a file with a secret that nobody else can know, for the eyes of this account only.
+fn new_secret(path: &Path) -> Result<(), SystemError> {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let failed = |source| SystemError::File { path: path.to_owned(), source };
+    let mut random = [0_u8; 16];
+    std::fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random)).map_err(failed)?;
+    let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    crate::process::remove(path);
+    let mut file = std::fs::File::options().create_new(true).write(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(secret.as_bytes()).map_err(failed)
 }
 
 /// Finds an installed program: on the path, or where Debian puts versions side by side.

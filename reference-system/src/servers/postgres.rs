@@ -1,17 +1,14 @@
 //! PostgreSQL: one server with a database per store.
 
-use std::io::Read as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::{Account, program};
+use super::{Account, new_secret, program};
 use crate::config::Layout;
 use crate::error::SystemError;
-use crate::process;
 
 /// The database role of the system.
 const ROLE: &str = "orders";
@@ -54,7 +51,8 @@ pub(super) async fn set_up(layout: &Layout) -> Result<(), SystemError> {
     let initdb = find("initdb")?;
     let account = Account::needed("postgres")?;
     std::fs::create_dir_all(&fresh).map_err(failed(&fresh))?;
-    let password = new_password(layout)?;
+    let password = password_file(layout);
+    new_secret(&password)?;
     if let Some(account) = &account {
         account.own(layout, &[&fresh, &password])?;
     }
@@ -78,19 +76,6 @@ pub(super) async fn set_up(layout: &Layout) -> Result<(), SystemError> {
     }
     let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(started(std::io::Error::other(text)))
-}
-
-fn new_password(layout: &Layout) -> Result<PathBuf, SystemError> {
-    let path = password_file(layout);
-    let at = path.clone();
-    let failed = move |source| SystemError::File { path: at.clone(), source };
-    let mut random = [0_u8; 16];
-    std::fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random)).map_err(&failed)?;
-    let password: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    process::remove(&path);
-    let mut file = std::fs::File::options().create_new(true).write(true).mode(0o600).open(&path).map_err(&failed)?;
-    std::io::Write::write_all(&mut file, password.as_bytes()).map_err(&failed)?;
-    Ok(path)
 }
 
 /// Where the server is reached, with its password.

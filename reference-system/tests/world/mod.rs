@@ -52,6 +52,8 @@ pub fn options(dir: PathBuf) -> SystemOptions {
         ready_within: Duration::from_secs(60),
         // The machine runs other tests beside this one.
         timeout_scale: 5,
+        // A cluster of three has tests of its own.
+        rabbitmq_nodes: 1,
         ..SystemOptions::new(dir, launcher())
     }
 }

@@ -1,0 +1,357 @@
+//! The embedded broker: topic exchanges, durable queues, one holder of a message at a time, a ladder of retries, dead
+//! letters. It keeps rows; who holds what it keeps in memory, because after its death everything is handed out again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::bus::embedded::{Demand, Handed, Publication, Settlement};
+use crate::bus::{Depth, Message, Topology};
+use crate::config::now_ms;
+use crate::extract::Body;
+use crate::frame::{Frame, RoleError};
+use crate::rpc::Failure;
+use crate::store::{Store, StoreError};
+
+/// Repeatable. A row is a copy of a message in one queue; `dead` is 1 for dead letters.
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS topologies (exchange TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS messages (
+  handle IDENTITY, queue TEXT NOT NULL, message_id TEXT NOT NULL, message_key TEXT NOT NULL, body TEXT NOT NULL,
+  failures BIGINT NOT NULL DEFAULT 0, due_at_ms BIGINT NOT NULL, dead BIGINT NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS messages_by_queue ON messages (queue, dead, handle);
+";
+
+/// The store file's name.
+pub(crate) const STORE: &str = "mq";
+
+/// A consumer that has said nothing for so long is gone.
+const GONE: Duration = Duration::from_secs(5);
+/// Rested messages come due without a write, so the queue is looked at now and then.
+const LOOK: Duration = Duration::from_millis(100);
+/// The longest wait for messages.
+const LONGEST_WAIT_MS: u64 = 20_000;
+/// The most messages that a consumer holds, and the most rows in a statement.
+const MOST: usize = 200;
+/// The most dead letters that are shown.
+const SHOWN: i64 = 10_000;
+
+struct Broker {
+    store: Store,
+    topologies: Mutex<BTreeMap<String, Topology>>,
+    /// Who holds which message. Taken before the rows are looked at, so that no two are handed the same.
+    held: tokio::sync::Mutex<HashMap<i64, Hold>>,
+    /// Moves whenever a message may have become free.
+    freed: watch::Sender<()>,
+    tracker: tokio_util::task::TaskTracker,
+}
+
+struct Hold {
+    queue: String,
+    consumer: String,
+    until: Instant,
+}
+
+pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
+    let store = frame.open_store(STORE, SCHEMA).await?;
+    let failed = |source| RoleError::Store { name: STORE.to_owned(), source };
+    let topologies = known(&store).await.map_err(failed)?;
+    let broker = Arc::new(Broker {
+        store,
+        topologies: Mutex::new(topologies),
+        held: tokio::sync::Mutex::default(),
+        freed: watch::Sender::new(()),
+        tracker: frame.tracker.clone(),
+    });
+    let routes = Router::new()
+        .route("/topology", post(declare))
+        .route("/publish", post(publish))
+        .route("/consume", post(consume))
+        .route("/settle", post(settle))
+        .route("/depth", post(depth))
+        .route("/dead", post(dead))
+        .with_state(Arc::clone(&broker));
+    let describe = Box::new(move || {
+        let topologies = broker.topologies.lock().unwrap_or_else(PoisonError::into_inner);
+        json!({ "exchanges": topologies.keys().collect::<Vec<_>>() })
+    });
+    frame.serve(routes, describe, std::future::ready(())).await
+}
+
+async fn known(store: &Store) -> Result<BTreeMap<String, Topology>, StoreError> {
+    let rows = sqlx::query("SELECT body FROM topologies").fetch_all(store.readers()).await?;
+    let mut topologies = BTreeMap::new();
+    for row in rows {
+        let body: &str = row.try_get(0)?;
+        let topology: Topology = serde_json::from_str(body).map_err(|error| StoreError::Row(error.to_string()))?;
+        topologies.insert(topology.exchange.clone(), topology);
+    }
+    Ok(topologies)
+}
+
+impl Broker {
+    fn topology(&self, exchange: &str) -> Result<Topology, Failure> {
+        let topologies = self.topologies.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = topologies.get(exchange).cloned();
+        found.ok_or_else(|| Failure::not_found(format!("there is no exchange {exchange}; declare it first")))
+    }
+
+    /// The ladder of a queue, in milliseconds.
+    fn ladder(&self, queue: &str) -> Result<Vec<u32>, Failure> {
+        let topologies = self.topologies.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = topologies.values().find(|topology| topology.queue(queue).is_some());
+        found
+            .map(|topology| topology.retry_ms.clone())
+            .ok_or_else(|| Failure::not_found(format!("there is no queue {queue}; declare its exchange first")))
+    }
+
+    /// Hands out what is free, up to what the consumer may hold.
+    async fn hand_out(&self, demand: &Demand) -> Result<Vec<Handed>, Failure> {
+        let mut held = self.held.lock().await;
+        let now = Instant::now();
+        held.retain(|handle, hold| {
+            if hold.consumer == demand.consumer {
+                hold.until = now + GONE;
+                return demand.holds.contains(handle);
+            }
+            hold.until > now
+        });
+        let room = demand.most.saturating_sub(demand.holds.len()).min(MOST);
+        if room == 0 {
+            return Ok(Vec::new());
+        }
+        let taken = held.values().filter(|hold| hold.queue == demand.queue).count();
+        let rows = sqlx::query(
+            "SELECT handle, failures, message_id, message_key, body FROM messages \
+             WHERE queue = $1 AND dead = 0 AND due_at_ms <= $2 ORDER BY handle LIMIT $3",
+        )
+        .bind(&demand.queue)
+        .bind(now_ms())
+        .bind((room + taken) as i64)
+        .fetch_all(self.store.readers())
+        .await
+        .map_err(StoreError::from)?;
+        let mut handed = Vec::new();
+        for row in rows {
+            let handle: i64 = row.try_get(0).map_err(StoreError::from)?;
+            if handed.len() == room || held.contains_key(&handle) {
+                continue;
+            }
+            let failures = row.try_get(1).map_err(StoreError::from)?;
+            handed.push(Handed { handle, failures, message: message(&row, 2)? });
+            let (queue, consumer) = (demand.queue.clone(), demand.consumer.clone());
+            held.insert(handle, Hold { queue, consumer, until: now + GONE });
+        }
+        Ok(handed)
+    }
+
+    /// Of these, what the consumer still holds: something else may have become of the rest.
+    async fn still_held(&self, settlement: &Settlement, handles: &[i64]) -> Vec<i64> {
+        let held = self.held.lock().await;
+        let of_consumer = |handle: &i64| held.get(handle).is_some_and(|hold| hold.consumer == settlement.consumer);
+        handles.iter().copied().filter(of_consumer).collect()
+    }
+}
+
+fn message(row: &AnyRow, from: usize) -> Result<Message, StoreError> {
+    Ok(Message { id: row.try_get(from)?, key: row.try_get(from + 1)?, body: row.try_get(from + 2)? })
+}
+
+async fn declare(State(broker): State<Arc<Broker>>, Body(topology): Body<Topology>) -> Result<Json<Value>, Failure> {
+    let body = serde_json::to_string(&topology).map_err(|error| Failure::invalid(error.to_string()))?;
+    let exchange = topology.exchange.clone();
+    broker
+        .store
+        .write(move |connection| {
+            Box::pin(async move {
+                sqlx::query(
+                    "INSERT INTO topologies (exchange, body) VALUES ($1, $2) \
+                     ON CONFLICT (exchange) DO UPDATE SET body = excluded.body",
+                )
+                .bind(exchange)
+                .bind(body)
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        })
+        .await?;
+    let mut topologies = broker.topologies.lock().unwrap_or_else(PoisonError::into_inner);
+    topologies.insert(topology.exchange.clone(), topology);
+    Ok(Json(json!({})))
+}
+
+async fn publish(
+    State(broker): State<Arc<Broker>>,
+    Body(publication): Body<Publication>,
+) -> Result<Json<Value>, Failure> {
+    let topology = broker.topology(&publication.exchange)?;
+    let mut copies = Vec::new();
+    for message in &publication.messages {
+        for queue in topology.queues.iter().filter(|queue| queue.takes(&message.key)) {
+            copies.push((queue.name.clone(), message.clone()));
+        }
+    }
+    let kept = Arc::clone(&broker);
+    let keep = async move {
+        let kept_all = kept.store.write(move |connection| Box::pin(insert(connection, copies))).await;
+        kept.freed.send_replace(());
+        kept_all
+    };
+    if publication.confirm {
+        keep.await?;
+    } else {
+        broker.tracker.spawn(async move {
+            if let Err(error) = keep.await {
+                tracing::warn!(%error, "messages that nobody waited for are lost");
+            }
+        });
+    }
+    Ok(Json(json!({})))
+}
+
+async fn insert(connection: &mut AnyConnection, copies: Vec<(String, Message)>) -> Result<(), StoreError> {
+    for part in copies.chunks(MOST) {
+        let row = |n: usize| format!("(${}, ${}, ${}, ${}, $1)", 4 * n + 2, 4 * n + 3, 4 * n + 4, 4 * n + 5);
+        let values = (0..part.len()).map(row).collect::<Vec<_>>().join(", ");
+        let statement =
+            format!("INSERT INTO messages (queue, message_id, message_key, body, due_at_ms) VALUES {values}");
+        let mut insert = sqlx::query(AssertSqlSafe(statement)).bind(now_ms());
+        for (queue, message) in part {
+            insert = insert.bind(queue).bind(&message.id).bind(&message.key).bind(&message.body);
+        }
+        insert.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Answers as soon as there is a message, at the latest after `wait_ms`.
+async fn consume(State(broker): State<Arc<Broker>>, Body(demand): Body<Demand>) -> Result<Json<Vec<Handed>>, Failure> {
+    broker.ladder(&demand.queue)?;
+    let deadline = Instant::now() + Duration::from_millis(demand.wait_ms.min(LONGEST_WAIT_MS));
+    let mut freed = broker.freed.subscribe();
+    loop {
+        freed.borrow_and_update();
+        let handed = broker.hand_out(&demand).await?;
+        let now = Instant::now();
+        if !handed.is_empty() || now >= deadline {
+            return Ok(Json(handed));
+        }
+        // Either way, look again.
+        let _ = tokio::time::timeout_at(deadline.min(now + LOOK), freed.changed()).await;
+    }
+}
+
+async fn settle(State(broker): State<Arc<Broker>>, Body(settlement): Body<Settlement>) -> Result<Json<Value>, Failure> {
+    let ladder = broker.ladder(&settlement.queue)?;
+    let retry = broker.still_held(&settlement, &settlement.retry).await;
+    let (done, rests) = (settlement.done.clone(), ladder);
+    broker
+        .store
+        .write(move |connection| {
+            Box::pin(async move {
+                for part in done.chunks(MOST) {
+                    let places = (1..=part.len()).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
+                    let statement = format!("DELETE FROM messages WHERE handle IN ({places})");
+                    let mut delete = sqlx::query(AssertSqlSafe(statement));
+                    for handle in part {
+                        delete = delete.bind(*handle);
+                    }
+                    delete.execute(&mut *connection).await?;
+                }
+                for handle in retry {
+                    rest(connection, handle, &rests).await?;
+                }
+                Ok(())
+            })
+        })
+        .await?;
+    let mut held = broker.held.lock().await;
+    for handle in settlement.done.iter().chain(&settlement.retry).chain(&settlement.requeue) {
+        if held.get(handle).is_some_and(|hold| hold.consumer == settlement.consumer) {
+            held.remove(handle);
+        }
+    }
+    drop(held);
+    broker.freed.send_replace(());
+    Ok(Json(json!({})))
+}
+
+/// Puts a message on the next step of its ladder, or among the dead letters behind the last one.
+async fn rest(connection: &mut AnyConnection, handle: i64, ladder: &[u32]) -> Result<(), StoreError> {
+    let failures: Option<i64> = sqlx::query_scalar("SELECT failures FROM messages WHERE handle = $1")
+        .bind(handle)
+        .fetch_optional(&mut *connection)
+        .await?;
+    let step = failures.and_then(|failures| usize::try_from(failures).ok()).map(|failures| ladder.get(failures));
+    let (dead, rest_ms) = match step {
+        Some(Some(rest_ms)) => (0, i64::from(*rest_ms)),
+        Some(None) => (1, 0),
+        // Settled already.
+        None => return Ok(()),
+    };
+    sqlx::query("UPDATE messages SET failures = failures + 1, due_at_ms = $1, dead = $2 WHERE handle = $3")
+        .bind(now_ms() + rest_ms)
+        .bind(dead)
+        .bind(handle)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Named {
+    queue: String,
+}
+
+async fn depth(State(broker): State<Arc<Broker>>, Body(Named { queue }): Body<Named>) -> Result<Json<Depth>, Failure> {
+    broker.ladder(&queue)?;
+    let rows = sqlx::query(
+        "SELECT CASE WHEN dead = 1 THEN 2 WHEN due_at_ms > $1 THEN 1 ELSE 0 END, count(*) FROM messages \
+         WHERE queue = $2 GROUP BY 1",
+    )
+    .bind(now_ms())
+    .bind(queue)
+    .fetch_all(broker.store.readers())
+    .await
+    .map_err(StoreError::from)?;
+    let mut depth = Depth::default();
+    for row in rows {
+        let (kind, count): (i64, i64) =
+            (row.try_get(0).map_err(StoreError::from)?, row.try_get(1).map_err(StoreError::from)?);
+        let place = [&mut depth.waiting, &mut depth.resting, &mut depth.dead];
+        for (n, place) in place.into_iter().enumerate() {
+            if n as i64 == kind {
+                *place = count.unsigned_abs();
+            }
+        }
+    }
+    Ok(Json(depth))
+}
+
+async fn dead(
+    State(broker): State<Arc<Broker>>,
+    Body(Named { queue }): Body<Named>,
+) -> Result<Json<Vec<Message>>, Failure> {
+    broker.ladder(&queue)?;
+    let rows = sqlx::query(
+        "SELECT message_id, message_key, body FROM messages WHERE queue = $1 AND dead = 1 ORDER BY handle LIMIT $2",
+    )
+    .bind(queue)
+    .bind(SHOWN)
+    .fetch_all(broker.store.readers())
+    .await
+    .map_err(StoreError::from)?;
+    Ok(Json(rows.iter().map(|row| message(row, 0)).collect::<Result<_, _>>()?))
+}
