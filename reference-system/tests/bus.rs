@@ -48,14 +48,17 @@ fn consumer(bus: &Bus, queue: &str) -> Consumer {
 
 /// Takes until `count` have come.
 async fn take(consumer: &mut Consumer, count: usize) -> Vec<Delivery> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let mut taken = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (mut taken, mut refusal) = (Vec::new(), None);
     while taken.len() < count {
-        assert!(Instant::now() < deadline, "only {} of {count} came", taken.len());
+        assert!(Instant::now() < deadline, "only {} of {count} came; last refusal: {refusal:?}", taken.len());
         // A broker that is coming back refuses for a while.
         match consumer.next(WAIT).await {
             Ok(more) => taken.extend(more),
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(error) => {
+                refusal = Some(error);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
     }
     taken
