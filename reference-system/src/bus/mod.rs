@@ -132,8 +132,7 @@ enum Adapter {
 pub struct Consumer(Taker);
 
 enum Taker {
-    Embedded(embedded::Consumer),
-    // A stream and two channels: much larger than the other.
+    Embedded(Box<embedded::Consumer>),
     RabbitMq(Box<rabbitmq::Consumer>),
 }
 
@@ -204,7 +203,7 @@ impl Bus {
     /// [`BusError::NoQueue`].
     pub fn consumer(&self, queue: &str, taking: Taking) -> Result<Consumer, BusError> {
         Ok(Consumer(match &self.0 {
-            Adapter::Embedded(client) => Taker::Embedded(client.consumer(queue, taking)?),
+            Adapter::Embedded(client) => Taker::Embedded(Box::new(client.consumer(queue, taking)?)),
             Adapter::RabbitMq(client) => Taker::RabbitMq(Box::new(client.consumer(queue, taking)?)),
         }))
     }
