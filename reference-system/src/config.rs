@@ -230,6 +230,8 @@ const ROLES: &[(&str, u16)] = &[
     ("ledger", 1),
     ("eos-c", 2),
     ("eos-m", 1),
+    ("rev", 1),
+    ("blink", 2),
     ("eos-x", 1),
     ("auditor", 1),
     ("gw", 1),
@@ -303,7 +305,7 @@ impl SystemConfig {
     /// gateway, which only passes on.
     pub(crate) fn workers_of(service: &str) -> Option<usize> {
         const WORKERS: usize = 32;
-        let served = ["eos-c", "eos-m", "eus", "ers", "eps", "pay", "ledger"];
+        let served = ["eos-c", "eos-m", "eus", "ers", "eps", "pay", "ledger", "rev", "blink"];
         served.contains(&service).then_some(WORKERS)
     }
 

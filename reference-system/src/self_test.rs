@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::config::now_ms;
 use crate::ids::UserId;
+use crate::orders::ASSIGNED;
 use crate::orders::lifecycle::Status;
 use crate::population::{Population, USERS, dish_id};
 use crate::rpc::budget::REQUEST;
@@ -42,7 +43,12 @@ pub(crate) async fn run(gateway: SocketAddr, seed: u64) -> Result<(), String> {
         tokio::time::sleep(POLL).await;
     }
     test.post(&format!("/restaurants/{restaurant}/orders/{id}/accept"), Value::Null).await?;
-    test.post(&format!("/orders/{id}/delivered"), Value::Null).await?;
+    // The task that finds a courier.
+    while test.get(&format!("/orders/{id}")).await?["delivery_status"] != ASSIGNED {
+        tokio::time::sleep(POLL).await;
+    }
+    test.post(&format!("/courier/{id}/picked"), Value::Null).await?;
+    test.post(&format!("/courier/{id}/done"), Value::Null).await?;
     let done = test.post(&format!("/orders/{id}/confirm"), Value::Null).await?;
     if done["status"] != Status::Completed.code() {
         return Err(format!("the self-test order ended with status {}", done["status"]));

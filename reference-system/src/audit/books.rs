@@ -9,7 +9,7 @@ use super::money::Money;
 use super::stock::{self, Stock};
 use crate::config::now_ms;
 use crate::orders::Line;
-use crate::roles::{ers, ledger};
+use crate::roles::{ers, ledger, rev};
 use crate::store::{Place, Places};
 
 /// A task postponed after a failure is still on its way: pauses are shorter than this.
@@ -29,6 +29,7 @@ pub(crate) struct Books {
     pub(crate) merchants: Result<MerchantDimension, String>,
     pub(crate) wallets: Result<Wallets, String>,
     pub(crate) settlements: Result<SettlementBook, String>,
+    pub(crate) requests: Result<Vec<RequestRow>, String>,
     pub(crate) coupons: Result<Vec<CouponRow>, String>,
     pub(crate) stock: Result<Stock, String>,
 }
@@ -51,7 +52,7 @@ pub(crate) struct UserDimension {
 pub(crate) struct Pending {
     /// Task rows that are due.
     pub(crate) tasks: i64,
-    /// Orders that wait for another service (paying, paid).
+    /// Orders that wait for another service (paying, paid), and refunds that an order does not know yet.
     pub(crate) between: i64,
 }
 
@@ -113,6 +114,16 @@ pub(crate) struct MoneyRow {
     pub(crate) state: i64,
 }
 
+/// A refund as the reverse flow knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestRow {
+    pub(crate) refund_no: i64,
+    pub(crate) order_id: i64,
+    pub(crate) amount_fen: i64,
+    pub(crate) state: i64,
+    pub(crate) mirrored: bool,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct RefundRow {
     pub(crate) payment_id: String,
@@ -170,6 +181,7 @@ impl Books {
         let users = named_part(users.await, "the user dimension");
         let wallets = named_part(read_wallets(&stores.of("eus")).await, "the wallet store");
         let settlements = named_part(read_settlements(&stores.of(ledger::STORE)).await, "the settlement store");
+        let requests = named_part(read_requests(&stores.of(rev::STORE)).await, "the store of refunds");
         let coupons = named_part(read_coupons(&stores.of("eps")).await, "the coupon store");
         let stock = named_part(stock::read(&stores.of(ers::STORE)).await, "the stock store");
         let merchants = async {
@@ -180,7 +192,7 @@ impl Books {
             Ok(all)
         };
         let merchants = named_part(merchants.await, "the merchant dimension");
-        Self { users, merchants, wallets, settlements, coupons, stock }
+        Self { users, merchants, wallets, settlements, requests, coupons, stock }
     }
 
     /// What the money invariants need.
@@ -193,7 +205,8 @@ impl Books {
 
     /// Whether nothing was on its way when the books were read.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.users.as_ref().is_ok_and(|users| users.pending.is_none())
+        let mirrored = self.requests.as_ref().is_ok_and(|requests| requests.iter().all(|request| request.mirrored));
+        mirrored && self.users.as_ref().is_ok_and(|users| users.pending.is_none())
     }
 }
 
@@ -215,6 +228,14 @@ pub(crate) async fn pending(stores: &Places) -> Result<Pending, String> {
         all.tasks += found.tasks;
         all.between += found.between;
     }
+    let behind = async {
+        let mut file = stores.of(rev::STORE).reader().await?;
+        let behind: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM requests WHERE mirrored = 0").fetch_one(&mut file).await?;
+        file.close().await?;
+        Ok(behind)
+    };
+    all.between += named_part(behind.await, "the store of refunds")?;
     Ok(all)
 }
 
@@ -362,6 +383,23 @@ async fn read_settlements(store: &Place) -> Result<SettlementBook, sqlx::Error> 
     snapshot.rollback().await?;
     file.close().await?;
     Ok(all)
+}
+
+async fn read_requests(store: &Place) -> Result<Vec<RequestRow>, sqlx::Error> {
+    let mut file = store.reader().await?;
+    let query = sqlx::query("SELECT refund_no, order_id, amount_fen, state, mirrored FROM requests");
+    let rows = query.fetch_all(&mut file).await?;
+    file.close().await?;
+    let request = |row: &AnyRow| {
+        Ok(RequestRow {
+            refund_no: row.try_get(0)?,
+            order_id: row.try_get(1)?,
+            amount_fen: row.try_get(2)?,
+            state: row.try_get(3)?,
+            mirrored: row.try_get::<i64, _>(4)? != 0,
+        })
+    };
+    rows.iter().map(request).collect()
 }
 
 async fn read_coupons(store: &Place) -> Result<Vec<CouponRow>, sqlx::Error> {

@@ -60,7 +60,12 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
             Err(why) => Finding::unknown("I9", "Books balance", why),
         },
         with_money("I10", "Escrow identity", &|finding, users, money| money.escrow(finding, users, quiet)),
-        with_users("I11", "Paid and cancelled means refunded, once", &money::refunded_once),
+        match &books.requests {
+            Ok(requests) => with_users("I11", "Paid and cancelled means refunded, once", &|finding, users| {
+                money::refunded_once(finding, users, requests);
+            }),
+            Err(why) => Finding::unknown("I11", "Paid and cancelled means refunded, once", why),
+        },
         with_money("I12", "Settlement only after completion", &|finding, users, money| {
             money.settled_after_completion(finding, users);
         }),

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Finding;
-use super::books::{LedgerLine, OrderRow, RefundRow, SettlementBook, SettlementRow, UserDimension, Wallets};
+use super::books::{
+    LedgerLine, OrderRow, RefundRow, RequestRow, SettlementBook, SettlementRow, UserDimension, Wallets,
+};
+use crate::orders::REFUND_SUCCEEDED;
 use crate::orders::change::{MoneyState, RefundSource};
 use crate::orders::lifecycle::Status;
 use crate::population::OPENING_WALLET_FEN;
@@ -211,7 +214,7 @@ impl Money<'_> {
 }
 
 /// I11.
-pub(super) fn refunded_once(finding: &mut Finding, users: &UserDimension) {
+pub(super) fn refunded_once(finding: &mut Finding, users: &UserDimension, requests: &[RequestRow]) {
     let (paid, refunded) = (paid(users), refunded(users, |_| true));
     for row in &users.orders {
         if users.in_motion.contains(&row.order_id) {
@@ -228,5 +231,20 @@ pub(super) fn refunded_once(finding: &mut Finding, users: &UserDimension) {
     let payments: HashSet<&str> = users.payments.iter().map(|row| row.payment_id.as_str()).collect();
     for refund in users.refunds.iter().filter(|row| !payments.contains(row.payment_id.as_str())) {
         finding.violate(|| format!("a refund of {} has no payment", refund.payment_id));
+    }
+    // What the reverse flow calls done must have reached the user.
+    let done = |row: &&RequestRow| row.state == REFUND_SUCCEEDED && row.mirrored;
+    let promised = sum_by_order(requests.iter().filter(done).map(|row| (row.order_id, row.amount_fen)));
+    for row in requests.iter().filter(done) {
+        finding.checked += 1;
+        let (promised, refunded) = (of(&promised, row.order_id), of(&refunded, row.order_id));
+        if promised > refunded {
+            finding.violate(|| {
+                format!(
+                    "refund {} of order {} has succeeded: {promised} fen were granted, {refunded} given back",
+                    row.refund_no, row.order_id
+                )
+            });
+        }
     }
 }

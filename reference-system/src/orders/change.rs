@@ -41,10 +41,12 @@ pub(crate) enum TaskKind {
     Settle,
     /// T13: merchant → wallet.
     AfterSales,
+    /// Find a courier.
+    Courier,
 }
 
 impl TaskKind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::MerchantRow,
         Self::Dispatch,
         Self::Charge,
@@ -60,6 +62,7 @@ impl TaskKind {
         Self::StockRelease,
         Self::Settle,
         Self::AfterSales,
+        Self::Courier,
     ];
 
     /// The number in the store.
@@ -154,6 +157,9 @@ pub(crate) struct Change {
     pub(crate) expected_status: Status,
     /// Compare: the version that the planner saw.
     pub(crate) expected_version: i64,
+    /// Compare, if the refund's state is to change: number and state that the planner saw. They change without a new
+    /// version.
+    pub(crate) expected_refund: (Option<i64>, i64),
     /// The new status and its event; `None` changes fields only, and raises no version.
     pub(crate) step: Option<Step>,
     /// Set, if given.
@@ -192,6 +198,9 @@ pub(crate) fn apply(order: &Order, change: &Change, now_ms: i64) -> Option<Order
     if (order.status, order.version) != (change.expected_status, change.expected_version) {
         return None;
     }
+    if change.refund_status.is_some() && (order.refund_no, order.refund_status) != change.expected_refund {
+        return None;
+    }
     let mut after = order.clone();
     after.revision += 1;
     after.updated_at_ms = now_ms;
@@ -207,7 +216,8 @@ pub(crate) fn apply(order: &Order, change: &Change, now_ms: i64) -> Option<Order
     after.refunded_fen = change.refunded_fen.unwrap_or(after.refunded_fen);
     after.refund_no = change.refund_no.or(after.refund_no);
     after.settled_at_ms = change.settled_at_ms.or(after.settled_at_ms);
-    after.delivery_status = change.delivery_status.unwrap_or(after.delivery_status);
+    // Deliveries are told by several, without a new version each: they only go forward.
+    after.delivery_status = change.delivery_status.map_or(after.delivery_status, |to| to.max(after.delivery_status));
     if let Some((day, number)) = change.kitchen {
         after.day = Some(day);
         after.number = Some(number);
@@ -224,6 +234,7 @@ pub(super) fn fields_only(order: &Order, now_ms: i64) -> Change {
         order_id: order.order_id,
         expected_status: order.status,
         expected_version: order.version,
+        expected_refund: (order.refund_no, order.refund_status),
         step: None,
         paid_fen: None,
         refund_status: None,

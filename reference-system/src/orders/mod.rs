@@ -82,11 +82,19 @@ pub struct Order {
 
 /// `refund_status`: a refund was applied for and nobody has answered.
 pub(crate) const REFUND_APPLIED: i64 = 1;
+/// `refund_status`: the merchant refused.
+pub(crate) const REFUND_REJECTED: i64 = 2;
 /// `refund_status`: the user has asked the platform to decide.
 pub(crate) const REFUND_IN_ARBITRATION: i64 = 3;
+/// `refund_status`: it was applied for and could not be carried out.
+pub(crate) const REFUND_FAILED: i64 = 4;
 /// `refund_status`: granted, and the money is under way.
 pub(crate) const REFUND_GRANTED: i64 = 5;
 /// `refund_status`: the money is back in the wallet.
 pub(crate) const REFUND_SUCCEEDED: i64 = 6;
+/// `delivery_status`: a courier is on the way to the kitchen.
+pub(crate) const ASSIGNED: i64 = 1;
+/// `delivery_status`: the courier has the meal.
+pub(crate) const PICKED: i64 = 2;
 /// `delivery_status`: the meal has arrived.
 pub(crate) const DELIVERED: i64 = 3;

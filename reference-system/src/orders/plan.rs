@@ -7,7 +7,9 @@ use super::change::{
     Change, MoneyState, MoneyWrite, RefundSource, RefundWrite, Step, TaskKind, TaskWrite, fields_only, refund_id,
 };
 use super::lifecycle::{self, Status, Trigger};
-use super::{DELIVERED, Order, REFUND_APPLIED, REFUND_GRANTED, REFUND_IN_ARBITRATION, REFUND_SUCCEEDED};
+use super::{
+    DELIVERED, Order, REFUND_APPLIED, REFUND_GRANTED, REFUND_IN_ARBITRATION, REFUND_REJECTED, REFUND_SUCCEEDED,
+};
 use crate::ids::OrderId;
 
 /// How long the order's timers run, in milliseconds.
@@ -42,6 +44,12 @@ pub(crate) enum Refusal {
     WrongAmount { paid: i64, total: i64 },
     #[error("a refund of this order is open")]
     RefundOpen,
+    #[error("a refund of {asked} fen was asked for; {left} fen are left, all of them until the order is completed")]
+    WrongRefund { asked: i64, left: i64 },
+    #[error("the merchant has not been paid yet; try again in a moment")]
+    NotSettled,
+    #[error("the order was completed too long ago for a refund")]
+    WindowClosed,
 }
 
 impl Refusal {
@@ -54,6 +62,9 @@ impl Refusal {
             Self::NotDelivered => "not_delivered",
             Self::WrongAmount { .. } => "wrong_amount",
             Self::RefundOpen => "refund_open",
+            Self::WrongRefund { .. } => "wrong_refund",
+            Self::NotSettled => "not_settled",
+            Self::WindowClosed => "window_closed",
         }
     }
 }
@@ -109,6 +120,7 @@ pub(crate) fn step(order: &Order, trigger: Trigger, timers: &Timers, now_ms: i64
         }
         Trigger::Accept => {
             change.add(TaskKind::StockCommit, now_ms);
+            change.add(TaskKind::Courier, now_ms);
             if let Some(pause) = timers.settle_accepted_ms {
                 change.add(TaskKind::Settle, now_ms + pause);
             }
@@ -178,17 +190,19 @@ pub(crate) fn dispatch(order: &Order, kitchen: (i64, i64), timers: &Timers, now_
     Ok(change)
 }
 
-/// Plans the arrival of the meal: a field, no transition. `Ok(None)`: known already.
-pub(crate) fn delivered(order: &Order, timers: &Timers, now_ms: i64) -> Result<Option<Change>, Refusal> {
-    if order.delivery_status == DELIVERED {
+/// Plans what a courier tells: a field, no transition. `Ok(None)`: known already, or it has come further.
+pub(crate) fn delivery(order: &Order, to: i64, timers: &Timers, now_ms: i64) -> Result<Option<Change>, Refusal> {
+    if order.delivery_status >= to {
         return Ok(None);
     }
     if order.status != Status::Accepted {
         return Err(Refusal::WrongStatus(order.status));
     }
     let mut change = fields_only(order, now_ms);
-    change.delivery_status = Some(DELIVERED);
-    change.add(TaskKind::Complete, now_ms + timers.unconfirmed_ms);
+    change.delivery_status = Some(to);
+    if to == DELIVERED {
+        change.add(TaskKind::Complete, now_ms + timers.unconfirmed_ms);
+    }
     Ok(Some(change))
 }
 
@@ -213,6 +227,103 @@ pub(crate) fn refunded(order: &Order, now_ms: i64) -> Option<Change> {
 /// Whether somebody still has to answer a refund that was applied for.
 fn refund_open(order: &Order) -> bool {
     matches!(order.refund_status, REFUND_APPLIED | REFUND_IN_ARBITRATION)
+}
+
+/// What the reverse flow tells an order of a refund.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RefundStep {
+    /// Somebody has applied for it.
+    Apply,
+    /// The merchant, or the platform, has refused.
+    Reject,
+    /// The user has asked the platform.
+    Arbitrate,
+    /// T12 or T13.
+    Grant,
+}
+
+/// Whether so much of the order may be asked back now: all of it until completion, a part of it for a while after.
+pub(crate) fn refundable(order: &Order, amount_fen: i64, timers: &Timers, now_ms: i64) -> Result<(), Refusal> {
+    if refund_open(order) || order.refund_status == REFUND_GRANTED {
+        return Err(Refusal::RefundOpen);
+    }
+    grantable(order, amount_fen)?;
+    let window = order.completed_at_ms.map(|at_ms| at_ms + timers.after_sales_ms);
+    if window.is_some_and(|until_ms| now_ms > until_ms) {
+        return Err(Refusal::WindowClosed);
+    }
+    Ok(())
+}
+
+fn grantable(order: &Order, amount_fen: i64) -> Result<(), Refusal> {
+    let left = order.paid_fen - order.refunded_fen;
+    let fits = match order.status {
+        Status::Accepted => amount_fen == left,
+        // Before that, the money is not the merchant's to give.
+        Status::Completed if order.settled_at_ms.is_none() => return Err(Refusal::NotSettled),
+        Status::Completed => (1..=left).contains(&amount_fen),
+        status => return Err(Refusal::WrongStatus(status)),
+    };
+    if fits { Ok(()) } else { Err(Refusal::WrongRefund { asked: amount_fen, left }) }
+}
+
+/// Plans what the reverse flow tells. `Ok(None)`: the order knows already, or it is about an older refund.
+pub(crate) fn refund(
+    order: &Order,
+    asked: RefundStep,
+    refund_no: i64,
+    amount_fen: i64,
+    timers: &Timers,
+    now_ms: i64,
+) -> Result<Option<Change>, Refusal> {
+    let known = order.refund_no == Some(refund_no);
+    let mut change = fields_only(order, now_ms);
+    change.refund_no = Some(refund_no);
+    match asked {
+        RefundStep::Apply if known => return Ok(None),
+        RefundStep::Apply => {
+            refundable(order, amount_fen, timers, now_ms)?;
+            change.refund_status = Some(REFUND_APPLIED);
+        }
+        RefundStep::Reject => {
+            if !(known && refund_open(order)) {
+                return Ok(None);
+            }
+            change.refund_status = Some(REFUND_REJECTED);
+            if order.status == Status::Accepted && order.delivery_status == DELIVERED {
+                // The timer may have run out while the refund was open.
+                change.add(TaskKind::Complete, now_ms + timers.unconfirmed_ms);
+            }
+        }
+        RefundStep::Arbitrate => {
+            if known && order.refund_status != REFUND_REJECTED {
+                return Ok(None);
+            }
+            if !known && refund_open(order) {
+                return Err(Refusal::RefundOpen);
+            }
+            change.refund_status = Some(REFUND_IN_ARBITRATION);
+        }
+        RefundStep::Grant => {
+            if known && matches!(order.refund_status, REFUND_GRANTED | REFUND_SUCCEEDED) {
+                return Ok(None);
+            }
+            if !known && refund_open(order) {
+                return Err(Refusal::RefundOpen);
+            }
+            grantable(order, amount_fen)?;
+            if order.status == Status::Accepted {
+                change = step(order, Trigger::RefundApproved, timers, now_ms)?;
+            } else {
+                change = step(order, Trigger::AfterSales, timers, now_ms)?;
+                let payment = order.payment_id.as_deref().unwrap_or_default();
+                change.grant(order, payment, amount_fen, RefundSource::Merchant);
+                change.add(TaskKind::AfterSales, now_ms);
+            }
+            change.refund_no = Some(refund_no);
+        }
+    }
+    Ok(Some(change))
 }
 
 /// Whether an order's escrow may be settled now: never that of an order that has ended without a meal.
@@ -319,6 +430,19 @@ mod tests {
         assert_eq!(apply(&moved, &change, 0), None);
     }
 
+    #[test]
+    fn what_was_planned_before_others_told_more_takes_nothing_back() {
+        let accepted = Order { status: Status::Accepted, paid_fen: 3_100, ..order() };
+        let assigned = delivery(&accepted, 1, &TIMERS, 0).unwrap().unwrap();
+        let arrived = apply(&accepted, &delivery(&accepted, DELIVERED, &TIMERS, 0).unwrap().unwrap(), 0).unwrap();
+        assert_eq!(apply(&arrived, &assigned, 0).unwrap().delivery_status, DELIVERED);
+        let tell = |at: &Order, asked| refund(at, asked, 1, 3_100, &TIMERS, 0).unwrap().unwrap();
+        let applied_for = tell(&accepted, RefundStep::Apply);
+        let open = apply(&accepted, &applied_for, 0).unwrap();
+        let rejected = apply(&open, &tell(&open, RefundStep::Reject), 0).unwrap();
+        assert_eq!(apply(&rejected, &applied_for, 0), None);
+    }
+
     #[derive(Debug, Clone, Copy)]
     enum Act {
         Trigger(Trigger),
@@ -326,35 +450,52 @@ mod tests {
         PaymentFailed,
         Delivered,
         Refunded,
+        Settled,
+        Refund(RefundStep, i64, i64),
     }
 
     fn act() -> impl Strategy<Value = Act> {
         prop_oneof![
             proptest::sample::select(&Trigger::ALL[..]).prop_filter_map("has facts", |trigger| {
-                (!matches!(trigger, Trigger::PaymentOk | Trigger::PaymentFailed)).then_some(Act::Trigger(trigger))
+                let facts = [Trigger::PaymentOk, Trigger::PaymentFailed, Trigger::RefundApproved, Trigger::AfterSales];
+                (!facts.contains(&trigger)).then_some(Act::Trigger(trigger))
             }),
             Just(Act::Trigger(Trigger::Pay)),
             Just(Act::PaymentOk),
             Just(Act::PaymentFailed),
             Just(Act::Delivered),
             Just(Act::Refunded),
+            Just(Act::Settled),
+            (
+                proptest::sample::select(vec![
+                    RefundStep::Apply,
+                    RefundStep::Reject,
+                    RefundStep::Arbitrate,
+                    RefundStep::Grant,
+                ]),
+                1_i64..4,
+                proptest::sample::select(vec![-1_i64, 0, 1, 100, 1_600, 3_100, 3_101]),
+            )
+                .prop_map(|(asked, no, amount)| Act::Refund(asked, no, amount)),
         ]
     }
 
     proptest! {
         #[test]
-        fn any_life_is_legal_and_pays_back_what_a_dead_order_took(
-            acts in proptest::collection::vec(act(), 0..80),
+        fn any_life_is_legal_and_gives_back_what_it_should_and_never_more_than_was_paid(
+            acts in proptest::collection::vec(act(), 0..120),
         ) {
             let mut at = order();
-            let (mut paid, mut refunds) = (0, 0);
+            let (mut paid, mut granted, mut done) = (0, 0, 0);
             for act in acts {
                 let change = match act {
                     Act::Trigger(trigger) => step(&at, trigger, &TIMERS, 0).ok(),
                     Act::PaymentOk => payment_result(&at, "p", true, 3_100, &TIMERS, 0).ok().flatten(),
                     Act::PaymentFailed => payment_result(&at, "p", false, 3_100, &TIMERS, 0).ok().flatten(),
-                    Act::Delivered => delivered(&at, &TIMERS, 0).ok().flatten(),
+                    Act::Delivered => delivery(&at, DELIVERED, &TIMERS, 0).ok().flatten(),
                     Act::Refunded => refunded(&at, 0),
+                    Act::Settled => may_settle(&at).then(|| settled(&at, 0)).flatten(),
+                    Act::Refund(asked, no, amount) => refund(&at, asked, no, amount, &TIMERS, 0).ok().flatten(),
                 };
                 let Some(change) = change else { continue };
                 let after = apply(&at, &change, 0).unwrap();
@@ -367,15 +508,61 @@ mod tests {
                 if change.payment.as_ref().is_some_and(|row| row.state == MoneyState::Ok) {
                     paid += 1;
                 }
-                if let Some(refund) = &change.refund && refund.state == MoneyState::Open {
-                    refunds += 1;
-                    prop_assert_eq!(refund.amount_fen, 3_100);
+                if let Some(refund) = &change.refund {
+                    if refund.state == MoneyState::Open {
+                        prop_assert!(refund.amount_fen > 0);
+                        granted += refund.amount_fen;
+                        let task = match refund.source {
+                            RefundSource::Escrow => TaskKind::Refund,
+                            RefundSource::Merchant => TaskKind::AfterSales,
+                        };
+                        prop_assert!(has(&change, task));
+                        prop_assert_eq!(refund.source == RefundSource::Escrow, after.status.is_dead());
+                        // Money of an order that was settled is no longer in escrow.
+                        prop_assert_eq!(refund.source == RefundSource::Merchant, after.completed_at_ms.is_some());
+                    } else {
+                        done += 1;
+                        prop_assert_eq!(&refund.refund_id, &refund_id(at.order_id, granted), "the one that is open");
+                    }
                 }
+                if after.status == Status::Completed && at.status != Status::Completed {
+                    prop_assert!(has(&change, TaskKind::Settle));
+                    prop_assert!(!refund_open(&at), "completed while a refund was open");
+                }
+                prop_assert_eq!(after.refunded_fen, granted);
+                prop_assert!(after.refunded_fen <= after.paid_fen);
                 at = after;
             }
             prop_assert!(paid <= 1, "paid {paid} times");
-            // T12 and T13 belong to the reverse flow; from here a dead order is refunded once.
-            prop_assert_eq!(refunds, i64::from(paid > 0 && at.status.is_dead()));
+            prop_assert!(done <= 3);
+            if at.status.is_dead() {
+                prop_assert_eq!(granted, at.paid_fen, "a dead order gives back all of it");
+            }
         }
+    }
+
+    #[test]
+    fn a_refund_is_asked_for_in_time_and_for_no_more_than_is_left() {
+        let completed = Order {
+            status: Status::Completed,
+            paid_fen: 3_100,
+            refunded_fen: 100,
+            completed_at_ms: Some(5_000),
+            settled_at_ms: Some(5_001),
+            payment_id: Some("p".to_owned()),
+            ..order()
+        };
+        assert_eq!(refundable(&completed, 3_000, &TIMERS, 6_000), Ok(()));
+        assert_eq!(refundable(&completed, 3_000, &TIMERS, 6_001), Err(Refusal::WindowClosed));
+        assert_eq!(refundable(&completed, 3_001, &TIMERS, 6_000).unwrap_err().code(), "wrong_refund");
+        let unsettled = Order { settled_at_ms: None, ..completed.clone() };
+        assert_eq!(refundable(&unsettled, 1, &TIMERS, 6_000), Err(Refusal::NotSettled));
+        let accepted = Order { status: Status::Accepted, refunded_fen: 0, completed_at_ms: None, ..completed };
+        assert_eq!(
+            refundable(&accepted, 1, &TIMERS, 0).unwrap_err().to_string(),
+            "a refund of 1 fen was asked for; 3100 fen are left, all of them until the order is completed"
+        );
+        assert_eq!(refundable(&accepted, 3_100, &TIMERS, 0), Ok(()));
+        assert_eq!(refundable(&order(), 1, &TIMERS, 0), Err(Refusal::WrongStatus(Status::Unpaid)));
     }
 }

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::eps::{CouponSettlement, CouponStep, Redeem};
 use super::ers::{Portion, Reservation};
 use super::pay::Callback;
+use super::rev::RefundRequest;
 use super::st_u::{NewOrder, Written};
 use crate::config::now_ms;
 use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{CouponId, OrderId, RestaurantId, UserId};
 use crate::orders::lifecycle::{Status, Trigger};
+use crate::orders::plan::Refusal;
 use crate::orders::quote::{self, Quote};
 use crate::orders::sequence::Sequence;
 use crate::orders::service::Orders;
@@ -95,7 +98,7 @@ async fn create(
     let taken = [reserved.as_ref().err(), quote.as_ref().err()]
         .into_iter()
         .flatten()
-        .any(|error| error.status() == Some(http::StatusCode::CONFLICT));
+        .any(|error| error.status() == Some(StatusCode::CONFLICT));
     let inserted = async {
         user?;
         reserved?;
@@ -159,7 +162,7 @@ async fn first_answer(
     let path = format!("/users/{user_id}/request?req_id={key}");
     match orders.caller.get(orders.store_of(user_id), &path, budget).await {
         Ok(order) => Ok(Some(order)),
-        Err(error) if error.status() == Some(http::StatusCode::NOT_FOUND) => Ok(None),
+        Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -222,7 +225,7 @@ async fn pay(State(pool): State<Pool>, budget: Budget, At(order_id): At<OrderId>
         .await?;
     match orders.charge(&order, &budget).await {
         Ok(()) => Ok(Json(order)),
-        Err(error) if error.status() == Some(http::StatusCode::CONFLICT) => {
+        Err(error) if error.status() == Some(StatusCode::CONFLICT) => {
             close_unpayable(orders, &order, &budget).await?;
             Err(error.into())
         }
@@ -243,13 +246,27 @@ async fn close_unpayable(orders: &Orders, order: &Order, budget: &Budget) -> Res
     Ok(())
 }
 
-async fn cancel(State(pool): State<Pool>, budget: Budget, At(order_id): At<OrderId>) -> Result<Json<Order>, Failure> {
-    let timers = &pool.orders.config.timers;
-    let order = pool
-        .orders
-        .change(order_id, &budget, |order| Ok(Some(plan::step(order, Trigger::Cancel, timers, now_ms())?)))
-        .await?;
-    Ok(Json(order))
+/// T10; after acceptance it is a request for a refund, which is answered with 202: the merchant decides.
+async fn cancel(
+    State(pool): State<Pool>,
+    budget: Budget,
+    At(order_id): At<OrderId>,
+) -> Result<(StatusCode, Json<Order>), Failure> {
+    let orders = &pool.orders;
+    let timers = &orders.config.timers;
+    let cancelled =
+        orders.change(order_id, &budget, |order| Ok(Some(plan::step(order, Trigger::Cancel, timers, now_ms())?))).await;
+    match cancelled {
+        Ok(order) => Ok((StatusCode::OK, Json(order))),
+        Err(failure) if failure.body.code == Refusal::NeedsRefund.code() => {
+            let order = orders.read(order_id, &budget).await?;
+            let reason = "cancelled by the user".to_owned();
+            let request = RefundRequest { order: order_id, amount_fen: order.paid_fen, reason };
+            let _: Value = orders.caller.post("rev", "/refunds", &request, &budget).await?;
+            Ok((StatusCode::ACCEPTED, Json(orders.read(order_id, &budget).await?)))
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 async fn pay_callback(

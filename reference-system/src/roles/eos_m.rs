@@ -9,13 +9,14 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::blink::Delivery;
 use crate::config::now_ms;
-use crate::extract::{Ask, At};
+use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{OrderId, RestaurantId, group, shard};
 use crate::orders::lifecycle::{Status, Trigger};
 use crate::orders::service::{Orders, merchant_store};
-use crate::orders::{Order, plan};
+use crate::orders::{ASSIGNED, DELIVERED, Order, plan};
 use crate::rpc::{Budget, Failure};
 
 /// The most orders in a list.
@@ -29,6 +30,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/restaurants/{restaurant}/orders/{id}/reject", post(reject))
         .route("/orders/{id}/delivered", post(delivered))
         .route("/orders/{id}/confirm", post(confirm))
+        .route("/internal/delivery", post(told))
         .with_state(orders);
     let needs = ["st-u0", "st-u1", "st-r0", "st-r1"];
     frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&needs)).await
@@ -104,7 +106,23 @@ async fn delivered(
     budget: Budget,
     At(order_id): At<OrderId>,
 ) -> Result<Json<Order>, Failure> {
+    deliver(&orders, &budget, &Delivery { order_id, delivery_status: DELIVERED }).await
+}
+
+/// What the bridge to couriers tells.
+async fn told(
+    State(orders): State<Orders>,
+    budget: Budget,
+    Body(delivery): Body<Delivery>,
+) -> Result<Json<Order>, Failure> {
+    if !(ASSIGNED..=DELIVERED).contains(&delivery.delivery_status) {
+        return Err(Failure::invalid("delivery_status is 1 (assigned), 2 (picked up) or 3 (delivered)"));
+    }
+    deliver(&orders, &budget, &delivery).await
+}
+
+async fn deliver(orders: &Orders, budget: &Budget, delivery: &Delivery) -> Result<Json<Order>, Failure> {
     let timers = &orders.config.timers;
-    let order = orders.change(order_id, &budget, |order| Ok(plan::delivered(order, timers, now_ms())?)).await?;
-    Ok(Json(order))
+    let plan = |order: &Order| Ok(plan::delivery(order, delivery.delivery_status, timers, now_ms())?);
+    Ok(Json(orders.change(delivery.order_id, budget, plan).await?))
 }

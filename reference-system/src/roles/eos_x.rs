@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::blink::Job;
 use super::eps::{CouponSettlement, CouponStep, Unconfirmed};
 use super::eus::{AfterSales, Settlement, WalletStep};
 use super::ledger::Escrow;
@@ -21,11 +22,11 @@ use super::st_u::TaskOutcome;
 use crate::config::now_ms;
 use crate::frame::{Frame, RoleError};
 use crate::ids::{GROUPS, OrderId};
-use crate::orders::Order;
 use crate::orders::change::{Change, TaskKind};
 use crate::orders::lifecycle::{Status, Trigger};
 use crate::orders::plan::{self, Refusal};
 use crate::orders::service::{Orders, merchant_store, user_store};
+use crate::orders::{ASSIGNED, Order};
 use crate::rpc::{Budget, CallError};
 use crate::store::merchant_dimension::{NumberAnswer, NumberRequest};
 use crate::store::user_dimension::{DueTask, Retry};
@@ -52,7 +53,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     }
     frame.tracker.spawn(sweep_orphans(orders, frame.stop.clone()));
     let describe = Box::new(move || json!({ "tasks_finished": finished.load(Ordering::Relaxed) }));
-    let needs = ["st-u0", "st-u1", "st-r0", "st-r1", "eus", "ers", "eps", "pay", "ledger"];
+    let needs = ["st-u0", "st-u1", "st-r0", "st-r1", "eus", "ers", "eps", "pay", "ledger", "blink"];
     frame.serve(Router::new(), describe, frame.wait_for(&needs)).await
 }
 
@@ -107,13 +108,14 @@ impl Driver {
 
     async fn work(&self, tasks: &[DueTask], budget: &Budget) -> TaskOutcome {
         let stale = self.copy_rows(tasks, budget).await;
-        let (wallet, given_back, settled, coupons, sold, released, kitchen, charges) = tokio::join!(
+        let (wallet, given_back, settled, coupons, sold, released, couriers, kitchen, charges) = tokio::join!(
             self.settle_wallets(tasks, budget),
             self.give_back(tasks, budget),
             self.settle_escrow(tasks, budget),
             self.settle_coupons(tasks, budget),
             self.settle_stock(tasks, TaskKind::StockCommit, "/stock/commit", budget),
             self.settle_stock(tasks, TaskKind::StockRelease, "/stock/release", budget),
+            self.find_couriers(tasks, budget),
             self.number(tasks, &stale, budget),
             self.charge_again(tasks, budget),
         );
@@ -146,6 +148,13 @@ impl Driver {
                     round.finish_if(task, settled);
                 }
                 TaskKind::CouponUse | TaskKind::CouponReturn => round.finish_if(task, coupons),
+                TaskKind::Courier => {
+                    if couriers {
+                        let change = plan::delivery(order, ASSIGNED, timers, now_ms);
+                        round.outcome.changes.extend(change.ok().flatten());
+                    }
+                    round.finish_if(task, couriers);
+                }
                 TaskKind::StockCommit => round.finish_if(task, sold),
                 TaskKind::StockRelease => round.finish_if(task, released),
                 TaskKind::Charge if order.status == Status::Paying => {
@@ -242,6 +251,16 @@ impl Driver {
             })
             .collect();
         self.post_all("ledger", "/settlements", &due, budget).await
+    }
+
+    /// The bridge finds a courier for each meal that has none.
+    async fn find_couriers(&self, tasks: &[DueTask], budget: &Budget) -> bool {
+        let jobs: Vec<Job> = tasks
+            .iter()
+            .filter(|task| task.kind == TaskKind::Courier && task.order.delivery_status < ASSIGNED)
+            .map(|task| Job { order_id: task.order.order_id, restaurant_id: task.order.restaurant_id })
+            .collect();
+        self.post_all("blink", "/dispatch", &jobs, budget).await
     }
 
     async fn settle_coupons(&self, tasks: &[DueTask], budget: &Budget) -> bool {

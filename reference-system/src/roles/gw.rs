@@ -21,6 +21,13 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/orders/{id}/cancel", write("eos-c"))
         .route("/orders/{id}/delivered", write("eos-m"))
         .route("/orders/{id}/confirm", write("eos-m"))
+        .route("/courier/{id}/picked", write("blink"))
+        .route("/courier/{id}/done", write("blink"))
+        .route("/refunds", write("rev"))
+        .route("/refunds/{refund}", read("rev"))
+        .route("/refunds/{refund}/approve", write("rev"))
+        .route("/refunds/{refund}/reject", write("rev"))
+        .route("/refunds/{refund}/arbitrate", write("rev"))
         .route("/users/{user}", read("eus"))
         .route("/users/{user}/orders", read("eos-c"))
         .route("/restaurants/{restaurant}/menu", read("ers"))
@@ -36,7 +43,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
             )
         })
         .with_state(frame.caller.clone());
-    let needs = ["eps", "eos-c", "eos-m", "eus", "ers"];
+    let needs = ["eps", "eos-c", "eos-m", "eus", "ers", "rev", "blink"];
     frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&needs)).await
 }
 

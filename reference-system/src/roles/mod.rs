@@ -1,6 +1,7 @@
 //! One module per role, and the start of a role's process.
 
 pub(crate) mod auditor;
+mod blink;
 mod eos_c;
 mod eos_m;
 mod eos_x;
@@ -12,6 +13,7 @@ pub(crate) mod ledger;
 mod mq;
 pub(crate) mod pay;
 mod reg;
+pub(crate) mod rev;
 mod st_r;
 pub(crate) mod st_u;
 
@@ -53,6 +55,8 @@ pub(crate) async fn run(args: RoleArgs) -> Result<(), SystemError> {
         "ers" => ers::run(frame).await,
         "eps" => eps::run(frame).await,
         "pay" => pay::run(frame).await,
+        "rev" => rev::run(frame).await,
+        "blink" => blink::run(frame).await,
         "ledger" => ledger::run(frame).await,
         "mq" => mq::run(frame).await,
         "st-u0" | "st-u1" => st_u::run(frame).await,
