@@ -383,6 +383,9 @@ pub(crate) enum SystemArguments {
         /// A running RabbitMQ to use instead of nodes of its own (amqp://USER:PASSWORD@HOST:PORT)
         #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_RABBITMQ", hide_env_values = true)]
         rabbitmq: Option<String>,
+        /// A running etcd to use instead (http://HOST:PORT)
+        #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_ETCD")]
+        etcd: Option<String>,
         /// How many RabbitMQ nodes the real tier starts, as one cluster
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
         rabbitmq_nodes: u16,

@@ -71,6 +71,9 @@ pub struct UpArgs {
     /// A running RabbitMQ to use instead (for example "amqp://user:password@127.0.0.1:5672")
     #[arg(long)]
     pub rabbitmq: Option<String>,
+    /// A running etcd to use instead (for example "http://127.0.0.1:2379")
+    #[arg(long)]
+    pub etcd: Option<String>,
     /// How many RabbitMQ nodes the real tier starts, as one cluster
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     pub rabbitmq_nodes: u16,
@@ -310,10 +313,15 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
                     respawn_after: args.respawn_after,
                     toxiproxy_command: args.toxiproxy_command,
                     gateway_port: args.gateway_port,
-                    tier: if args.postgres.is_some() || args.rabbitmq.is_some() { Tier::Real } else { args.tier },
+                    tier: if args.postgres.is_some() || args.rabbitmq.is_some() || args.etcd.is_some() {
+                        Tier::Real
+                    } else {
+                        args.tier
+                    },
                     postgres: args.postgres,
                     stock_per_dish: args.stock,
                     rabbitmq: args.rabbitmq,
+                    etcd: args.etcd,
                     rabbitmq_nodes: args.rabbitmq_nodes,
                     ..SystemOptions::new(args.dir, launcher)
                 };

@@ -24,6 +24,8 @@ pub(crate) struct SystemConfig {
     /// Where events go.
     #[serde(default)]
     pub(crate) broker: Broker,
+    /// The etcd that the registry keeps everything in; without, it keeps its switches in a file.
+    pub(crate) registry_store: Option<String>,
     /// How IDs become slots.
     pub(crate) slot_hash: SlotHash,
     /// The servers of the real tier that the supervisor keeps alive.

@@ -48,6 +48,8 @@ pub struct SystemOptions {
     pub rabbitmq_nodes: u16,
     /// A running RabbitMQ to use in the real tier, instead of nodes that the system starts.
     pub rabbitmq: Option<String>,
+    /// A running etcd to use in the real tier, instead of one that the system starts.
+    pub etcd: Option<String>,
     /// The gateway's port; any free one if `None`.
     pub gateway_port: Option<u16>,
     /// How many of each dish there are at first; by the seed if `None`, which is more than any load orders.
@@ -74,6 +76,7 @@ impl SystemOptions {
             postgres: None,
             rabbitmq_nodes: 3,
             rabbitmq: None,
+            etcd: None,
             gateway_port: None,
             stock_per_dish: None,
             unpaid_timeout: Duration::from_secs(15 * 60),
@@ -94,6 +97,7 @@ pub(crate) struct SupervisorOptions {
     pub(crate) postgres: Option<String>,
     pub(crate) rabbitmq_nodes: u16,
     pub(crate) rabbitmq: Option<String>,
+    pub(crate) etcd: Option<String>,
     pub(crate) gateway_port: Option<u16>,
     #[serde(default)]
     pub(crate) stock_per_dish: Option<u32>,
@@ -116,6 +120,7 @@ impl SupervisorOptions {
             postgres: options.postgres.clone(),
             rabbitmq_nodes: options.rabbitmq_nodes.clamp(1, 9),
             rabbitmq: options.rabbitmq.clone(),
+            etcd: options.etcd.clone(),
             gateway_port: options.gateway_port,
             stock_per_dish: options.stock_per_dish,
             unpaid_timeout_ms: options.unpaid_timeout.as_millis() as i64,

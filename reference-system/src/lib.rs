@@ -23,6 +23,7 @@ pub mod bus;
 pub mod command;
 mod config;
 mod error;
+mod etcd;
 mod extract;
 mod fault_proxy;
 mod frame;

@@ -21,6 +21,7 @@ use crate::bus::Broker;
 use crate::command::{RoleArgs, SuperviseArgs};
 use crate::config::{Ejection, InstancePlan, Layout, SystemConfig, Timeouts, instance_names, link_plans};
 use crate::error::SystemError;
+use crate::etcd::Etcd;
 use crate::launch::SupervisorOptions;
 use crate::orders::plan::Timers;
 use crate::rpc::caller::{exchange, http_client};
@@ -196,6 +197,7 @@ impl System {
             servers: Vec::new(),
             broker: Broker::default(),
             between_nodes: BTreeMap::new(),
+            registry_store: None,
             slot_hash: crate::ids::SlotHash::default(),
             instances,
             links,
@@ -225,6 +227,13 @@ impl System {
                     Places::Postgres(servers::postgres_url(&layout, address)?)
                 }
             };
+            config.registry_store = Some(match &options.etcd {
+                Some(server) => server.trim_end_matches('/').to_owned(),
+                None => {
+                    Server::Etcd.set_up(&layout, &[]).await?;
+                    servers::etcd_url(plan_server(Server::Etcd, 1, &mut config.servers, &mut reserved)?)
+                }
+            });
             config.broker = match &options.rabbitmq {
                 Some(node) => Broker::RabbitMq(vec![node.trim_end_matches('/').to_owned()]),
                 None => {
@@ -264,6 +273,11 @@ impl System {
         if !self.config.stores.answers().await {
             let why = "the PostgreSQL server that was named does not answer, or refuses the role".to_owned();
             return Err(SystemError::NotReady { why });
+        }
+        if let Some(url) = &self.config.registry_store
+            && !Etcd::new(url).answers().await
+        {
+            return Err(SystemError::NotReady { why: format!("etcd at {url} does not answer") });
         }
         if let Some(api) = self.config.proxy {
             let proxy_deaths = self.look_after(roles::PROXY, roles::PROXY);

@@ -45,8 +45,8 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<ExitCode, Fa
     let places = data.places().map_err(|problem| Failure::bad_input(problem, Vec::new()))?;
     let dir_or_own = |dir: Option<PathBuf>| dir.unwrap_or_else(|| places.reference_system());
     let asked = match &command {
-        SystemArguments::Up { seed, tier, postgres, rabbitmq, json, .. } => {
-            let tier = if postgres.is_some() || rabbitmq.is_some() { Tier::Real } else { *tier };
+        SystemArguments::Up { seed, tier, postgres, rabbitmq, etcd, json, .. } => {
+            let tier = if postgres.is_some() || rabbitmq.is_some() || etcd.is_some() { Tier::Real } else { *tier };
             Asked::Up { seed: *seed, tier, json: *json }
         }
         SystemArguments::Down { json, .. } => Asked::Down { json: *json },
@@ -61,6 +61,7 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<ExitCode, Fa
             tier,
             postgres,
             rabbitmq,
+            etcd,
             rabbitmq_nodes,
             stock,
             json,
@@ -73,6 +74,7 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<ExitCode, Fa
             tier,
             postgres,
             rabbitmq,
+            etcd,
             rabbitmq_nodes,
             stock,
             json,

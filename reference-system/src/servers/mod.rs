@@ -1,6 +1,7 @@
 //! The real servers of the real tier, started from their own installed programs as children of the supervisor: found,
 //! set up once, run without root's rights, stopped last.
 
+mod etcd;
 mod postgres;
 mod rabbitmq;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{InstancePlan, Layout, SystemConfig};
 use crate::error::SystemError;
+use crate::etcd::Etcd;
 
 /// What the rows, events and keys of a system are kept on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -23,7 +25,7 @@ pub enum Tier {
     /// On nothing but this program: SQLite files.
     #[default]
     Embedded,
-    /// On real servers: PostgreSQL and RabbitMQ.
+    /// On real servers: PostgreSQL, RabbitMQ and etcd.
     Real,
 }
 
@@ -41,6 +43,7 @@ impl fmt::Display for Tier {
 pub(crate) enum Server {
     /// The port mapper of RabbitMQ's nodes.
     Epmd,
+    Etcd,
     Postgres,
     RabbitMq,
 }
@@ -48,13 +51,14 @@ pub(crate) enum Server {
 impl Server {
     /// The server behind an instance, if it is one.
     pub(crate) fn of(service: &str) -> Option<Self> {
-        [Self::Epmd, Self::Postgres, Self::RabbitMq].into_iter().find(|server| server.service() == service)
+        [Self::Epmd, Self::Etcd, Self::Postgres, Self::RabbitMq].into_iter().find(|server| server.service() == service)
     }
 
     /// Its name as a service.
     pub(crate) const fn service(self) -> &'static str {
         match self {
             Self::Epmd => "epmd",
+            Self::Etcd => "etcd",
             Self::Postgres => "postgres",
             Self::RabbitMq => "rabbitmq",
         }
@@ -70,7 +74,7 @@ impl Server {
         match self {
             // Does not wait for its clients.
             Self::Postgres => Signal::SIGINT,
-            Self::Epmd | Self::RabbitMq => Signal::SIGTERM,
+            Self::Epmd | Self::Etcd | Self::RabbitMq => Signal::SIGTERM,
         }
     }
 
@@ -78,6 +82,7 @@ impl Server {
     pub(crate) async fn set_up(self, layout: &Layout, plans: &[InstancePlan]) -> Result<(), SystemError> {
         match self {
             Self::Epmd => Ok(()),
+            Self::Etcd => etcd::set_up(layout),
             Self::Postgres => postgres::set_up(layout).await,
             Self::RabbitMq => rabbitmq::set_up(layout, plans),
         }
@@ -87,10 +92,16 @@ impl Server {
     pub(crate) async fn is_ready(self, config: &SystemConfig, plan: &InstancePlan) -> bool {
         match self {
             Self::Epmd => rabbitmq::listens(plan.address).await,
+            Self::Etcd => Etcd::new(&etcd::url(plan.address)).answers().await,
             Self::Postgres => config.stores.answers().await,
             Self::RabbitMq => rabbitmq::greets(plan.address).await,
         }
     }
+}
+
+/// Where the etcd server is reached.
+pub(crate) fn etcd_url(address: SocketAddr) -> String {
+    etcd::url(address)
 }
 
 /// Where a RabbitMQ node of this directory is reached.
@@ -113,6 +124,7 @@ pub(crate) fn become_server(
 ) -> SystemError {
     let started = match server {
         Server::Epmd => rabbitmq::mapper_command(plan.address),
+        Server::Etcd => etcd::command(layout, plan.address),
         Server::Postgres => postgres::command(layout, plan.address),
         Server::RabbitMq => rabbitmq::command(layout, config, plan),
     };

@@ -3,9 +3,10 @@
 //! For fault injection an instance can be *masked*: it lives and heartbeats, but no reader sees it
 //! until the mask is taken off or expires.
 
+mod keeper;
+mod state;
+
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,28 +18,38 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use self::keeper::{EtcdKeeper, Keeper, PREFIX};
+use self::state::{Name, Registration, Registry};
 use crate::config::now_ms;
 use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
-use crate::process;
 use crate::rpc::Failure;
 use crate::rpc::directory::{Listing, Registered};
 use crate::switches::{self, BadSwitch, SWITCHES, Setting, Settings, SwitchView};
 
+/// Pause before etcd is asked again.
+const AGAIN: Duration = Duration::from_millis(100);
 /// How often leases and masks are looked over.
 const SWEEP: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
+    let keeper = match &frame.config.registry_store {
+        Some(url) => Keeper::Etcd(Box::new(EtcdKeeper::new(url))),
+        None => Keeper::File(frame.layout.switches()),
+    };
+    let switches = match &keeper {
+        Keeper::File(path) => keeper::kept_in(path),
+        Keeper::Etcd(_) => Settings::new(),
+    };
     let registry = Arc::new(Shared {
-        state: Mutex::new(Registry {
-            epoch: now_ms() as u64,
-            switches: kept(&frame.layout.switches()),
-            ..Registry::default()
-        }),
-        kept: frame.layout.switches(),
+        state: Mutex::new(Registry { epoch: now_ms() as u64, switches, ..Registry::default() }),
+        keeper,
         moved: watch::Sender::new(()),
+        loaded: watch::Sender::new(false),
     });
+    frame.tracker.spawn(follow(Arc::clone(&registry), frame.stop.clone()));
     let sweeper = Arc::clone(&registry);
     let stop = frame.stop.clone();
     frame.tracker.spawn(async move {
@@ -60,20 +71,55 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/switch", get(list_switches))
         .route("/switch/{name}", get(read_switch).put(write_switch))
         .with_state(Arc::clone(&registry));
+    let described = Arc::clone(&registry);
     let describe = Box::new(move || {
+        let registry = &described;
         let state = registry.lock();
         json!({
             "listing": state.listing(), "leases": state.leases(), "masks": state.masks(), "switches": state.switches,
         })
     });
-    frame.serve(routes, describe, std::future::ready(())).await
+    let loaded = async {
+        // Fails only when the registry ends.
+        let _ = registry.loaded.subscribe().wait_for(|loaded| *loaded).await;
+    };
+    frame.serve(routes, describe, loaded).await
+}
+
+/// Takes over what etcd has, and every change of it: a registration whose lease ended, what another hand wrote. While
+/// etcd is away, readers go on with what is known.
+async fn follow(registry: Arc<Shared>, stop: CancellationToken) {
+    let Some(keeper) = registry.keeper.etcd() else {
+        registry.loaded.send_replace(true);
+        return;
+    };
+    loop {
+        let followed = async {
+            let (entries, revision) = keeper.etcd.range(PREFIX).await?;
+            registry.change(|state| keeper.replace(state, &entries, revision));
+            registry.loaded.send_replace(true);
+            let tell = |entry| registry.change(|state| keeper.apply(state, &entry));
+            keeper.etcd.watch(PREFIX, revision + 1, tell).await
+        };
+        tokio::select! {
+            ended = followed => if let Err(error) = ended {
+                tracing::warn!(%error, "the registry goes on with what it knows");
+            },
+            () = stop.cancelled() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            () = stop.cancelled() => return,
+        }
+    }
 }
 
 struct Shared {
     state: Mutex<Registry>,
-    /// Where switches outlive this process.
-    kept: PathBuf,
+    keeper: Keeper,
     moved: watch::Sender<()>,
+    /// Whether what an earlier life knew is here.
+    loaded: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -92,107 +138,6 @@ impl Shared {
             self.moved.send_replace(());
         }
         result
-    }
-}
-
-type Name = (String, String);
-
-/// The registry's state. Time comes in as an argument.
-#[derive(Default)]
-struct Registry {
-    epoch: u64,
-    rev: u64,
-    entries: BTreeMap<Name, Entry>,
-    masks: BTreeMap<Name, Instant>,
-    switches: Settings,
-}
-
-struct Entry {
-    value: Registration,
-    /// `None`: until it is removed.
-    expires: Option<Instant>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Registration {
-    address: SocketAddr,
-    state: String,
-    #[serde(default = "one")]
-    weight: u32,
-}
-
-const fn one() -> u32 {
-    1
-}
-
-impl Registry {
-    fn register(&mut self, name: Name, value: Registration, expires: Option<Instant>) {
-        let known = self.entries.get(&name).is_some_and(|entry| entry.value == value);
-        if !known {
-            self.rev += 1;
-        }
-        self.entries.insert(name, Entry { value, expires });
-    }
-
-    fn deregister(&mut self, name: &Name) {
-        if self.entries.remove(name).is_some() {
-            self.rev += 1;
-        }
-    }
-
-    fn mask(&mut self, name: Name, until: Instant) {
-        if self.masks.insert(name, until).is_none() {
-            self.rev += 1;
-        }
-    }
-
-    fn unmask(&mut self, name: &Name) {
-        if self.masks.remove(name).is_some() {
-            self.rev += 1;
-        }
-    }
-
-    fn expire(&mut self, now: Instant) {
-        let before = self.entries.len() + self.masks.len();
-        self.entries.retain(|_, entry| entry.expires.is_none_or(|expires| now < expires));
-        self.masks.retain(|_, until| now < *until);
-        if self.entries.len() + self.masks.len() != before {
-            self.rev += 1;
-        }
-    }
-
-    fn listing(&self) -> Listing {
-        let mut services: BTreeMap<String, Vec<Registered>> = BTreeMap::new();
-        for (name, entry) in &self.entries {
-            let visible = services.entry(name.0.clone()).or_default();
-            if !self.masks.contains_key(name) {
-                visible.push(Registered {
-                    instance: name.1.clone(),
-                    address: entry.value.address,
-                    state: entry.value.state.clone(),
-                    weight: entry.value.weight,
-                });
-            }
-        }
-        Listing { epoch: self.epoch, rev: self.rev, services, switches: self.switches.clone() }
-    }
-
-    /// How long each registration would live without another heartbeat, in milliseconds; null for as long as it takes.
-    fn leases(&self) -> BTreeMap<&str, Option<u64>> {
-        let now = Instant::now();
-        let left = |until: Instant| until.saturating_duration_since(now).as_millis() as u64;
-        self.entries.iter().map(|((_, instance), entry)| (instance.as_str(), entry.expires.map(left))).collect()
-    }
-
-    fn masks(&self) -> Vec<Value> {
-        let now = Instant::now();
-        self.masks
-            .iter()
-            .map(|((service, instance), until)| {
-                let left = until.saturating_duration_since(now).as_millis() as u64;
-                json!({ "service": service, "instance": instance, "left_ms": left })
-            })
-            .collect()
     }
 }
 
@@ -216,14 +161,23 @@ async fn register(
     Ask(ttl): Ask<Ttl>,
     Body(value): Body<Registration>,
 ) -> Result<StatusCode, Failure> {
-    let expires = if ttl.ttl_ms == Some(0) { None } else { Some(ttl.deadline(3_000)?) };
+    let mut expires = if ttl.ttl_ms == Some(0) { None } else { Some(ttl.deadline(3_000)?) };
+    if let Some(keeper) = registry.keeper.etcd() {
+        let known = registry.lock().entries.get(&name).is_some_and(|entry| entry.value == value);
+        keeper.register(&name, &value, ttl.ttl_ms.unwrap_or(3_000), known).await?;
+        // Its lease ends there.
+        expires = None;
+    }
     registry.change(|state| state.register(name, value, expires));
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn deregister(State(registry): State<Arc<Shared>>, At(name): At<Name>) -> StatusCode {
+async fn deregister(State(registry): State<Arc<Shared>>, At(name): At<Name>) -> Result<StatusCode, Failure> {
+    if let Some(keeper) = registry.keeper.etcd() {
+        keeper.deregister(&name).await?;
+    }
     registry.change(|state| state.deregister(&name));
-    StatusCode::NO_CONTENT
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn mask(
@@ -232,13 +186,19 @@ async fn mask(
     Ask(ttl): Ask<Ttl>,
 ) -> Result<StatusCode, Failure> {
     let until = ttl.deadline(30_000)?;
+    if let Some(keeper) = registry.keeper.etcd() {
+        keeper.mask(&name, until.saturating_duration_since(Instant::now())).await?;
+    }
     registry.change(|state| state.mask(name, until));
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn unmask(State(registry): State<Arc<Shared>>, At(name): At<Name>) -> StatusCode {
+async fn unmask(State(registry): State<Arc<Shared>>, At(name): At<Name>) -> Result<StatusCode, Failure> {
+    if let Some(keeper) = registry.keeper.etcd() {
+        keeper.unmask(&name).await?;
+    }
     registry.change(|state| state.unmask(&name));
-    StatusCode::NO_CONTENT
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn list_masks(State(registry): State<Arc<Shared>>) -> Json<Vec<Value>> {
@@ -316,11 +276,11 @@ async fn write_switch(
         None => switches::check(&name, default).map(|(switch, _)| (switch, None)),
     }
     .map_err(refuse)?;
-    let (view, all) = registry.change(|state| {
-        state.rev += 1;
+    let (setting, all) = {
+        let state = registry.lock();
         let empty = Setting { version: 0, value: None, instances: BTreeMap::new() };
-        let setting = state.switches.entry(name).or_insert(empty);
-        setting.version = state.rev;
+        let mut setting = state.switches.get(&name).cloned().unwrap_or(empty);
+        setting.version = state.rev + 1;
         match (at.instance, value) {
             (Some(instance), Some(value)) => {
                 setting.instances.insert(instance, value);
@@ -330,78 +290,11 @@ async fn write_switch(
             }
             (None, value) => setting.value = value,
         }
-        (SwitchView::of(switch, &state.switches), state.switches.clone())
-    });
-    let text = serde_json::to_vec_pretty(&all).unwrap_or_default();
-    if let Err(error) = process::write_whole(&registry.kept, &text) {
-        tracing::error!(%error, "the switch holds, but not for the next life of the registry");
-    }
-    Ok(Json(view))
-}
-
-/// What switches were set to in an earlier life.
-fn kept(path: &Path) -> Settings {
-    std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn name() -> Name {
-        ("a".to_owned(), "a-1".to_owned())
-    }
-
-    fn up() -> Registration {
-        Registration { address: ([127, 0, 0, 1], 1).into(), state: "up".to_owned(), weight: 1 }
-    }
-
-    fn visible(registry: &Registry) -> usize {
-        registry.listing().services.values().map(Vec::len).sum()
-    }
-
-    #[tokio::test]
-    async fn an_instance_without_heartbeats_goes_when_its_lease_ends() {
-        let (mut registry, now) = (Registry::default(), Instant::now());
-        registry.register(name(), up(), Some(now + Duration::from_secs(3)));
-        registry.expire(now + Duration::from_secs(2));
-        assert_eq!(visible(&registry), 1);
-        registry.expire(now + Duration::from_secs(3));
-        assert_eq!(visible(&registry), 0);
-    }
-
-    #[tokio::test]
-    async fn without_a_lease_an_entry_stays_until_it_is_removed() {
-        let (mut registry, now) = (Registry::default(), Instant::now());
-        registry.register(name(), up(), None);
-        registry.expire(now + Duration::from_secs(1_000_000));
-        assert_eq!(visible(&registry), 1);
-        registry.deregister(&name());
-        assert_eq!(visible(&registry), 0);
-    }
-
-    #[tokio::test]
-    async fn a_mask_hides_a_living_instance_until_it_expires() {
-        let (mut registry, now) = (Registry::default(), Instant::now());
-        registry.register(name(), up(), Some(now + Duration::from_secs(60)));
-        registry.mask(name(), now + Duration::from_secs(1));
-        let masked = registry.rev;
-        assert_eq!(visible(&registry), 0);
-        registry.register(name(), up(), Some(now + Duration::from_secs(60)));
-        assert_eq!(visible(&registry), 0, "a heartbeat must not lift the mask");
-        registry.expire(now + Duration::from_secs(1));
-        assert_eq!(visible(&registry), 1);
-        assert!(registry.rev > masked, "watchers must learn that the mask is gone");
-        registry.unmask(&name());
-        assert_eq!(visible(&registry), 1);
-    }
-
-    #[tokio::test]
-    async fn a_heartbeat_that_changes_nothing_wakes_nobody() {
-        let (mut registry, now) = (Registry::default(), Instant::now());
-        registry.register(name(), up(), Some(now + Duration::from_secs(3)));
-        let rev = registry.rev;
-        registry.register(name(), up(), Some(now + Duration::from_secs(4)));
-        assert_eq!(registry.rev, rev);
-    }
+        let mut all = state.switches.clone();
+        all.insert(name.clone(), setting.clone());
+        (setting, all)
+    };
+    registry.keeper.keep_switch(&name, &setting, &all).await?;
+    registry.change(|state| state.set(name, setting));
+    Ok(Json(SwitchView::of(switch, &all)))
 }
