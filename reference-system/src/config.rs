@@ -234,6 +234,7 @@ const ROLES: &[(&str, u16)] = &[
     ("eos-m", 1),
     ("rev", 1),
     ("blink", 2),
+    ("vgo", 1),
     ("eos-x", 1),
     ("auditor", 1),
     ("gw", 1),
@@ -307,7 +308,7 @@ impl SystemConfig {
     /// gateway, which only passes on.
     pub(crate) fn workers_of(service: &str) -> Option<usize> {
         const WORKERS: usize = 32;
-        let served = ["eos-c", "eos-m", "eus", "ers", "eps", "pay", "ledger", "rev", "blink"];
+        let served = ["eos-c", "eos-m", "eus", "ers", "eps", "pay", "ledger", "rev", "blink", "vgo"];
         served.contains(&service).then_some(WORKERS)
     }
 

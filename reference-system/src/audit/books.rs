@@ -7,9 +7,10 @@ use sqlx::{AnyConnection, Connection, Row};
 
 use super::money::Money;
 use super::stock::{self, Stock};
+use super::virtual_goods::{self, VirtualGoods};
 use crate::config::now_ms;
 use crate::orders::Line;
-use crate::roles::{ers, ledger, rev};
+use crate::roles::{ers, ledger, rev, vgo};
 use crate::store::{Place, Places};
 
 /// A task postponed after a failure is still on its way: pauses are shorter than this.
@@ -30,6 +31,7 @@ pub(crate) struct Books {
     pub(crate) wallets: Result<Wallets, String>,
     pub(crate) settlements: Result<SettlementBook, String>,
     pub(crate) requests: Result<Vec<RequestRow>, String>,
+    pub(crate) virtual_goods: Result<VirtualGoods, String>,
     pub(crate) coupons: Result<Vec<CouponRow>, String>,
     pub(crate) stock: Result<Stock, String>,
 }
@@ -171,8 +173,13 @@ impl Books {
     /// Reads everything. The user dimension comes first: it is the master, and whatever the other
     /// files have beyond it came later.
     pub(crate) async fn read(stores: &Places) -> Self {
+        Self::read_as_of(stores, now_ms()).await
+    }
+
+    /// As [`Self::read`], with what was due at a moment.
+    pub(crate) async fn read_as_of(stores: &Places, as_of_ms: i64) -> Self {
         let users = async {
-            let mut all = UserDimension { read_at_ms: now_ms(), ..UserDimension::default() };
+            let mut all = UserDimension { read_at_ms: as_of_ms, ..UserDimension::default() };
             for group in 0..2 {
                 read_users(&stores.of(&format!("st-u{group}")), group, &mut all).await?;
             }
@@ -182,6 +189,7 @@ impl Books {
         let wallets = named_part(read_wallets(&stores.of("eus")).await, "the wallet store");
         let settlements = named_part(read_settlements(&stores.of(ledger::STORE)).await, "the settlement store");
         let requests = named_part(read_requests(&stores.of(rev::STORE)).await, "the store of refunds");
+        let virtual_goods = named_part(virtual_goods::read(&stores.of(vgo::STORE)).await, "the store of virtual goods");
         let coupons = named_part(read_coupons(&stores.of("eps")).await, "the coupon store");
         let stock = named_part(stock::read(&stores.of(ers::STORE)).await, "the stock store");
         let merchants = async {
@@ -192,7 +200,7 @@ impl Books {
             Ok(all)
         };
         let merchants = named_part(merchants.await, "the merchant dimension");
-        Self { users, merchants, wallets, settlements, requests, coupons, stock }
+        Self { users, merchants, wallets, settlements, requests, virtual_goods, coupons, stock }
     }
 
     /// What the money invariants need.
@@ -206,12 +214,29 @@ impl Books {
     /// Whether nothing was on its way when the books were read.
     pub(crate) fn is_quiet(&self) -> bool {
         let mirrored = self.requests.as_ref().is_ok_and(|requests| requests.iter().all(|request| request.mirrored));
-        mirrored && self.users.as_ref().is_ok_and(|users| users.pending.is_none())
+        let delivered = self.virtual_goods.as_ref().is_ok_and(|goods| goods.under_way() == 0);
+        mirrored && delivered && self.users.as_ref().is_ok_and(|users| users.pending.is_none())
     }
 }
 
 fn named_part<T>(result: Result<T, sqlx::Error>, part: &str) -> Result<T, String> {
     result.map_err(|error| format!("{part} cannot be read: {error}"))
+}
+
+/// When an order changed last; `None` if there is none, or nobody can tell.
+pub(crate) async fn last_change(stores: &Places) -> Option<i64> {
+    let mut last = None;
+    for group in 0..2 {
+        let changed = async {
+            let mut file = stores.of(&format!("st-u{group}")).reader().await?;
+            let changed: Option<i64> =
+                sqlx::query_scalar("SELECT max(updated_at_ms) FROM orders").fetch_one(&mut file).await?;
+            file.close().await?;
+            Ok::<_, sqlx::Error>(changed)
+        };
+        last = last.max(changed.await.ok()?);
+    }
+    last
 }
 
 /// What keeps the system of these stores from being at rest.
@@ -220,7 +245,7 @@ pub(crate) async fn pending(stores: &Places) -> Result<Pending, String> {
     for group in 0..2 {
         let found = async {
             let mut file = stores.of(&format!("st-u{group}")).reader().await?;
-            let found = read_pending(&mut file).await?;
+            let found = read_pending(&mut file, now_ms()).await?;
             file.close().await?;
             Ok(found)
         };
@@ -236,13 +261,15 @@ pub(crate) async fn pending(stores: &Places) -> Result<Pending, String> {
         Ok(behind)
     };
     all.between += named_part(behind.await, "the store of refunds")?;
+    let goods = named_part(virtual_goods::read(&stores.of(vgo::STORE)).await, "the store of virtual goods")?;
+    all.between += goods.under_way() as i64;
     Ok(all)
 }
 
-async fn read_pending(file: &mut AnyConnection) -> Result<Pending, sqlx::Error> {
+async fn read_pending(file: &mut AnyConnection, at_ms: i64) -> Result<Pending, sqlx::Error> {
     let tasks = sqlx::query_scalar(concat!("SELECT count(*) ", on_its_way!()))
-        .bind(now_ms())
-        .bind(now_ms() + SOON_MS)
+        .bind(at_ms)
+        .bind(at_ms + SOON_MS)
         .fetch_one(&mut *file)
         .await?;
     let between = sqlx::query_scalar("SELECT count(*) FROM orders WHERE status IN (-3, -2)").fetch_one(file).await?;
@@ -287,7 +314,7 @@ async fn read_users(store: &Place, group: u16, all: &mut UserDimension) -> Resul
     let mut file = store.reader().await?;
     // One transaction, one snapshot.
     let mut snapshot = file.begin().await?;
-    let pending = read_pending(&mut snapshot).await?;
+    let pending = read_pending(&mut snapshot, all.read_at_ms).await?;
     all.pending.tasks += pending.tasks;
     all.pending.between += pending.between;
     for row in sqlx::query(order_columns!()).fetch_all(&mut *snapshot).await? {
@@ -315,8 +342,8 @@ async fn read_users(store: &Place, group: u16, all: &mut UserDimension) -> Resul
         all.refunds.push(RefundRow { payment_id, order_id, amount_fen, state, source: row.try_get(4)? });
     }
     let due: Vec<i64> = sqlx::query_scalar(concat!("SELECT DISTINCT order_id ", on_its_way!()))
-        .bind(now_ms())
-        .bind(now_ms() + SOON_MS)
+        .bind(all.read_at_ms)
+        .bind(all.read_at_ms + SOON_MS)
         .fetch_all(&mut *snapshot)
         .await?;
     all.in_motion.extend(due);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::books::{Books, CouponRow, EventRow, OrderRow, UserDimension};
 use super::money::{self, Money};
-use super::{Finding, stock};
+use super::{Finding, stock, virtual_goods};
 
 use crate::ids::{OrderId, SlotHash, group, shard};
 use crate::orders::lifecycle::{self, Status};
@@ -100,6 +100,12 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
                 });
             }
         }),
+        match (&books.virtual_goods, &books.wallets) {
+            (Ok(goods), Ok(wallets)) => with_users("I25", "Virtual goods are delivered once", &|finding, users| {
+                virtual_goods::check(finding, goods, wallets, users.read_at_ms, quiet);
+            }),
+            (Err(why), _) | (_, Err(why)) => Finding::unknown("I25", "Virtual goods are delivered once", why),
+        },
         with_users("I26", "Price truth", &price_truth),
         match merchants {
             Ok(merchants) => {

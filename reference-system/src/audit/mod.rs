@@ -5,6 +5,7 @@ mod history;
 pub(crate) mod invariants;
 mod money;
 mod stock;
+mod virtual_goods;
 
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use books::{Books, Pending, pending};
 pub use history::{BadHistory, History};
 
+use crate::config::now_ms;
 use crate::ids::SlotHash;
 use crate::store::Places;
 
@@ -93,9 +95,12 @@ impl Finding {
 
 /// Audits the store files under `data` of a system that is stopped or at rest.
 ///
-/// A file that cannot be read makes the invariants that need it unknown, never valid.
+/// A file that cannot be read makes the invariants that need it unknown, never valid. What became due after the last
+/// change waits for the system to come back, and is no fault.
 pub async fn audit_files(data: &Path) -> AuditReport {
-    let books = Books::read(&Places::Files(data.to_owned())).await;
+    let places = Places::Files(data.to_owned());
+    let as_of_ms = books::last_change(&places).await.unwrap_or_else(now_ms);
+    let books = Books::read_as_of(&places, as_of_ms).await;
     report(&books, SlotHash::default(), None, books.is_quiet())
 }
 

@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS holds (
   amount_fen BIGINT NOT NULL, subsidy_fen BIGINT NOT NULL DEFAULT 0, state BIGINT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS after_sales (order_id BIGINT PRIMARY KEY, refunded_fen BIGINT NOT NULL);
+CREATE TABLE IF NOT EXISTS purchases (purchase_id BIGINT PRIMARY KEY, user_id BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS ledger (
   txn TEXT NOT NULL, account TEXT NOT NULL, order_id BIGINT NOT NULL, amount_fen BIGINT NOT NULL,
   PRIMARY KEY (txn, account)
@@ -81,6 +82,15 @@ pub(crate) struct Settlement {
     pub(crate) subsidy_fen: i64,
 }
 
+/// A purchase of virtual goods: user → seller, at once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Purchase {
+    pub(crate) purchase_id: i64,
+    pub(crate) user_id: UserId,
+    pub(crate) seller: String,
+    pub(crate) amount_fen: i64,
+}
+
 /// What an order has given back after its completion, all in all.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct AfterSales {
@@ -100,6 +110,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/wallet/hold", post(hold))
         .route("/wallet/settle", post(settle))
         .route("/wallet/after-sales", post(after_sales))
+        .route("/wallet/purchase", post(purchase))
         .with_state(users);
     frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
 }
@@ -151,19 +162,7 @@ async fn place(connection: &mut AnyConnection, hold: &Hold) -> Result<Placed, St
         Some(_) => return Ok(Placed::Held),
         None => {}
     }
-    sqlx::query("INSERT INTO wallets VALUES ($1, $2) ON CONFLICT (user_id) DO NOTHING")
-        .bind(hold.user_id.0)
-        .bind(OPENING_WALLET_FEN)
-        .execute(&mut *connection)
-        .await?;
-    let paid =
-        sqlx::query("UPDATE wallets SET balance_fen = balance_fen - $1 WHERE user_id = $2 AND balance_fen >= $3")
-            .bind(hold.amount_fen)
-            .bind(hold.user_id.0)
-            .bind(hold.amount_fen)
-            .execute(&mut *connection)
-            .await?;
-    if paid.rows_affected() == 0 {
+    if !debit(connection, hold.user_id, hold.amount_fen).await? {
         return Ok(Placed::Poor);
     }
     sqlx::query("INSERT INTO holds (payment_id, user_id, order_id, amount_fen, state) VALUES ($1, $2, $3, $4, $5)")
@@ -243,6 +242,23 @@ async fn settle_one(connection: &mut AnyConnection, settlement: &Settlement) -> 
     Ok(())
 }
 
+/// Takes money from a wallet, if it holds enough.
+async fn debit(connection: &mut AnyConnection, user_id: UserId, amount_fen: i64) -> Result<bool, StoreError> {
+    sqlx::query("INSERT INTO wallets VALUES ($1, $2) ON CONFLICT (user_id) DO NOTHING")
+        .bind(user_id.0)
+        .bind(OPENING_WALLET_FEN)
+        .execute(&mut *connection)
+        .await?;
+    let paid =
+        sqlx::query("UPDATE wallets SET balance_fen = balance_fen - $1 WHERE user_id = $2 AND balance_fen >= $3")
+            .bind(amount_fen)
+            .bind(user_id.0)
+            .bind(amount_fen)
+            .execute(connection)
+            .await?;
+    Ok(paid.rows_affected() > 0)
+}
+
 async fn credit(connection: &mut AnyConnection, user: i64, amount: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE wallets SET balance_fen = balance_fen + $1 WHERE user_id = $2")
         .bind(amount)
@@ -271,6 +287,42 @@ async fn after_sales(State(users): State<Users>, Body(granted): Body<Vec<AfterSa
         })
         .await?;
     Ok(Json(json!({})))
+}
+
+async fn purchase(State(users): State<Users>, Body(purchase): Body<Purchase>) -> Result<Json<Value>, Failure> {
+    known(&users.population, purchase.user_id)?;
+    let named = (1..=40).contains(&purchase.seller.len()) && purchase.seller.bytes().all(|b| b.is_ascii_lowercase());
+    if purchase.amount_fen <= 0 || !named {
+        return Err(Failure::invalid("amount_fen must be positive, seller a word in small letters"));
+    }
+    let bought = users.store.write(move |c| Box::pin(async move { buy(c, &purchase).await })).await?;
+    if !bought {
+        return Err(Failure::conflict("insufficient_funds", "the wallet holds too little"));
+    }
+    Ok(Json(json!({ "paid": true })))
+}
+
+/// Whether the wallet held enough, now or when this purchase came the first time.
+async fn buy(connection: &mut AnyConnection, purchase: &Purchase) -> Result<bool, StoreError> {
+    let before: Option<i64> = sqlx::query_scalar("SELECT user_id FROM purchases WHERE purchase_id = $1")
+        .bind(purchase.purchase_id)
+        .fetch_optional(&mut *connection)
+        .await?;
+    if before.is_some() {
+        return Ok(true);
+    }
+    if !debit(connection, purchase.user_id, purchase.amount_fen).await? {
+        return Ok(false);
+    }
+    sqlx::query("INSERT INTO purchases VALUES ($1, $2)")
+        .bind(purchase.purchase_id)
+        .bind(purchase.user_id.0)
+        .execute(&mut *connection)
+        .await?;
+    let (wallet, seller) = (account_of(purchase.user_id.0), format!("seller:{}", purchase.seller));
+    let lines = [(wallet.as_str(), -purchase.amount_fen), (seller.as_str(), purchase.amount_fen)];
+    book(connection, &format!("v{}:purchase", purchase.purchase_id), OrderId(0), &lines).await?;
+    Ok(true)
 }
 
 /// Merchant → user, up to what the order has given back all in all.

@@ -28,6 +28,10 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/refunds/{refund}/approve", write("rev"))
         .route("/refunds/{refund}/reject", write("rev"))
         .route("/refunds/{refund}/arbitrate", write("rev"))
+        .route("/vorders", write("vgo"))
+        .route("/vorders/{id}", read("vgo"))
+        .route("/vorders/{id}/pay", write("vgo"))
+        .route("/vorders/{id}/cancel", write("vgo"))
         .route("/users/{user}", read("eus"))
         .route("/users/{user}/orders", read("eos-c"))
         .route("/restaurants/{restaurant}/menu", read("ers"))
@@ -43,7 +47,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
             )
         })
         .with_state(frame.caller.clone());
-    let needs = ["eps", "eos-c", "eos-m", "eus", "ers", "rev", "blink"];
+    let needs = ["eps", "eos-c", "eos-m", "eus", "ers", "rev", "blink", "vgo"];
     frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&needs)).await
 }
 

@@ -16,6 +16,7 @@ mod reg;
 pub(crate) mod rev;
 mod st_r;
 pub(crate) mod st_u;
+pub(crate) mod vgo;
 
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ pub(crate) async fn run(args: RoleArgs) -> Result<(), SystemError> {
         "eps" => eps::run(frame).await,
         "pay" => pay::run(frame).await,
         "rev" => rev::run(frame).await,
+        "vgo" => vgo::run(frame).await,
         "blink" => blink::run(frame).await,
         "ledger" => ledger::run(frame).await,
         "mq" => mq::run(frame).await,
