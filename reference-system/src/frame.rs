@@ -328,6 +328,7 @@ async fn bound_and_count(State(shared): State<Arc<Shared>>, mut request: Request
     let started = Instant::now();
     let budget = Budget::from_headers(request.headers(), shared.most);
     let deadline = budget.deadline;
+    let late = budget.left().is_zero();
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     request.extensions_mut().insert(budget);
     let hard = shared.directory.in_force().hard_timeout;
@@ -339,8 +340,9 @@ async fn bound_and_count(State(shared): State<Arc<Shared>>, mut request: Request
         };
         next.run(request).await
     };
-    let response = if deadline <= started {
-        Failure::deadline("the request came without time left").into_response()
+    let response = if late {
+        Failure::new(StatusCode::REQUEST_TIMEOUT, "deadline_exceeded", "the request came without time left")
+            .into_response()
     } else if !shared.warm.load(Ordering::Relaxed) {
         Failure::unavailable("not_ready", format!("{} is not ready", shared.instance)).into_response()
     } else if !hard {
