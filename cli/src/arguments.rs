@@ -386,6 +386,9 @@ pub(crate) enum SystemArguments {
         /// A running etcd to use instead (http://HOST:PORT)
         #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_ETCD")]
         etcd: Option<String>,
+        /// A running Redis to use instead (redis://:PASSWORD@HOST:PORT), of which the databases 0, 1 and 2 are used
+        #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_REDIS", hide_env_values = true)]
+        redis: Option<String>,
         /// How many RabbitMQ nodes the real tier starts, as one cluster
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
         rabbitmq_nodes: u16,

@@ -74,6 +74,10 @@ pub struct UpArgs {
     /// A running etcd to use instead (for example "http://127.0.0.1:2379")
     #[arg(long)]
     pub etcd: Option<String>,
+    /// A running Redis to use instead (for example "redis://:password@127.0.0.1:6379"), of which the databases 0, 1 and 2
+    /// are used
+    #[arg(long)]
+    pub redis: Option<String>,
     /// How many RabbitMQ nodes the real tier starts, as one cluster
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     pub rabbitmq_nodes: u16,
@@ -313,7 +317,11 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
                     respawn_after: args.respawn_after,
                     toxiproxy_command: args.toxiproxy_command,
                     gateway_port: args.gateway_port,
-                    tier: if args.postgres.is_some() || args.rabbitmq.is_some() || args.etcd.is_some() {
+                    tier: if args.postgres.is_some()
+                        || args.rabbitmq.is_some()
+                        || args.etcd.is_some()
+                        || args.redis.is_some()
+                    {
                         Tier::Real
                     } else {
                         args.tier
@@ -322,6 +330,7 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
                     stock_per_dish: args.stock,
                     rabbitmq: args.rabbitmq,
                     etcd: args.etcd,
+                    redis: args.redis,
                     rabbitmq_nodes: args.rabbitmq_nodes,
                     ..SystemOptions::new(args.dir, launcher)
                 };

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::Broker;
 use crate::ids::SlotHash;
+use crate::kv::KeyValues;
 use crate::orders::plan::Timers;
 use crate::store::Places;
 
@@ -26,6 +27,8 @@ pub(crate) struct SystemConfig {
     pub(crate) broker: Broker,
     /// The etcd that the registry keeps everything in; without, it keeps its switches in a file.
     pub(crate) registry_store: Option<String>,
+    /// Where keys are kept.
+    pub(crate) key_values: KeyValues,
     /// How IDs become slots.
     pub(crate) slot_hash: SlotHash,
     /// The servers of the real tier that the supervisor keeps alive.
@@ -100,13 +103,15 @@ pub(crate) struct Timeouts {
     pub(crate) dependency_ms: u64,
     /// One try at a store.
     pub(crate) store_ms: u64,
+    /// A call to a key-value server.
+    pub(crate) kv_ms: u64,
     /// Connecting.
     pub(crate) connect_ms: u64,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { gateway_ms: 2_500, order_ms: 1_200, dependency_ms: 400, store_ms: 300, connect_ms: 100 }
+        Self { gateway_ms: 2_500, order_ms: 1_200, dependency_ms: 400, store_ms: 300, kv_ms: 50, connect_ms: 100 }
     }
 }
 
@@ -119,6 +124,7 @@ impl Timeouts {
             order_ms: self.order_ms * factor,
             dependency_ms: self.dependency_ms * factor,
             store_ms: self.store_ms * factor,
+            kv_ms: self.kv_ms * factor,
             connect_ms: self.connect_ms * factor,
         }
     }
@@ -220,6 +226,9 @@ impl Layout {
 /// The roles of this slice, in start order, with how many instances each has.
 const ROLES: &[(&str, u16)] = &[
     ("reg", 1),
+    ("kv-cache", 1),
+    ("kv-lock", 1),
+    ("kv-id", 1),
     ("mq", 1),
     ("st-u0", 1),
     ("st-u1", 1),

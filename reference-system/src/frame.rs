@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{InstancePlan, Layout, SystemConfig};
 use crate::extract::Ask;
+use crate::kv::client::KvClients;
 use crate::rpc::caller::{exchange, http_client};
 use crate::rpc::directory::Listing;
 use crate::rpc::{Budget, Caller, Directory, Failure};
@@ -59,12 +60,20 @@ pub(crate) struct Frame {
     pub(crate) layout: Layout,
     pub(crate) plan: InstancePlan,
     pub(crate) caller: Caller,
+    /// The key-value servers; connected when first asked.
+    #[allow(dead_code, reason = "the order pools call it next")]
+    pub(crate) kv: KvClients,
     /// Cancelled when the role is told to stop.
     pub(crate) stop: CancellationToken,
     /// Owns the role's background tasks.
     pub(crate) tracker: TaskTracker,
     directory: Arc<Directory>,
+    /// What the role adds to its metrics.
+    more: Arc<Mutex<Vec<TellMore>>>,
 }
+
+/// Appends lines to `/metrics`.
+pub(crate) type TellMore = Box<dyn Fn(&mut String) + Send + Sync>;
 
 /// What a role says about itself at `/debug/state`.
 pub(crate) type Describe = Box<dyn Fn() -> Value + Send + Sync>;
@@ -78,7 +87,9 @@ impl Frame {
             Duration::from_millis(config.lease_ms),
         ));
         let caller = Caller::new(&plan.service, Arc::clone(&directory), config.timeouts);
-        Self { config: Arc::new(config), layout, plan, caller, stop, tracker: TaskTracker::new(), directory }
+        let kv = KvClients::new(&config.key_values, Duration::from_millis(config.timeouts.kv_ms));
+        let (tracker, more) = (TaskTracker::new(), Arc::default());
+        Self { config: Arc::new(config), layout, plan, caller, kv, stop, tracker, directory, more }
     }
 
     /// Opens the role's store.
@@ -86,6 +97,11 @@ impl Frame {
         Store::open(&self.config.stores.of(name), schema, &self.tracker)
             .await
             .map_err(|source| RoleError::Store { name: name.to_owned(), source })
+    }
+
+    /// Adds lines to the role's metrics.
+    pub(crate) fn tell_more(&self, more: TellMore) {
+        self.more.lock().unwrap_or_else(PoisonError::into_inner).push(more);
     }
 
     /// Waits until the registry knows each of `services`.
@@ -111,6 +127,7 @@ impl Frame {
             instance: self.plan.instance.clone(),
             describe,
             directory: Arc::clone(&self.directory),
+            more: Arc::clone(&self.more),
         });
         let router = routes
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), bound_and_count))
@@ -218,7 +235,7 @@ impl Frame {
 }
 
 /// Binds a port that the supervisor holds in reserve (bound, not listening).
-async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let deadline = Instant::now() + Duration::from_secs(2);
     loop {
         let socket = TcpSocket::new_v4()?;
@@ -269,6 +286,7 @@ struct Shared {
     instance: String,
     describe: Describe,
     directory: Arc<Directory>,
+    more: Arc<Mutex<Vec<TellMore>>>,
 }
 
 fn own_routes(shared: Arc<Shared>) -> Router {
@@ -293,6 +311,9 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> String {
     let mut text = shared.metrics.render(&shared.instance, *shared.ready.borrow());
     // Writing to a String cannot fail.
     let _ = switches::metrics(&shared.directory.switches(), &shared.instance, &mut text);
+    for more in shared.more.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        more(&mut text);
+    }
     text
 }
 

@@ -48,6 +48,8 @@ pub struct SystemOptions {
     pub rabbitmq_nodes: u16,
     /// A running RabbitMQ to use in the real tier, instead of nodes that the system starts.
     pub rabbitmq: Option<String>,
+    /// A running Redis to use in the real tier, instead of those that the system starts.
+    pub redis: Option<String>,
     /// A running etcd to use in the real tier, instead of one that the system starts.
     pub etcd: Option<String>,
     /// The gateway's port; any free one if `None`.
@@ -77,6 +79,7 @@ impl SystemOptions {
             rabbitmq_nodes: 3,
             rabbitmq: None,
             etcd: None,
+            redis: None,
             gateway_port: None,
             stock_per_dish: None,
             unpaid_timeout: Duration::from_secs(15 * 60),
@@ -98,6 +101,8 @@ pub(crate) struct SupervisorOptions {
     pub(crate) rabbitmq_nodes: u16,
     pub(crate) rabbitmq: Option<String>,
     pub(crate) etcd: Option<String>,
+    #[serde(default)]
+    pub(crate) redis: Option<String>,
     pub(crate) gateway_port: Option<u16>,
     #[serde(default)]
     pub(crate) stock_per_dish: Option<u32>,
@@ -121,6 +126,7 @@ impl SupervisorOptions {
             rabbitmq_nodes: options.rabbitmq_nodes.clamp(1, 9),
             rabbitmq: options.rabbitmq.clone(),
             etcd: options.etcd.clone(),
+            redis: options.redis.clone(),
             gateway_port: options.gateway_port,
             stock_per_dish: options.stock_per_dish,
             unpaid_timeout_ms: options.unpaid_timeout.as_millis() as i64,

@@ -14,6 +14,7 @@
 //! - [`ids`], [`orders`], [`population`]: the pure middle (routing, the order's life, the seed data)
 //! - [`switches`]: which design runs, the fixed one or a historic flaw
 //! - [`bus`]: events, on an embedded broker or on RabbitMQ
+//! - `kv`: key-value servers: caches, locks, counters
 //! - `store`: the rows, in files or in PostgreSQL; [`audit`]: their invariants; [`auditing`]: asking for them
 //! - `servers`: the real servers of the real tier
 
@@ -28,6 +29,7 @@ mod extract;
 mod fault_proxy;
 mod frame;
 pub mod ids;
+mod kv;
 pub mod launch;
 mod logs;
 pub mod orders;

@@ -1,5 +1,6 @@
 //! What the outside needs to know of a running system: written to `system.json` when it is ready.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,6 +29,9 @@ pub struct SystemState {
     pub auditor: String,
     /// The API of the fault proxy, if one runs.
     pub toxiproxy: Option<String>,
+    /// The URLs of the key-value servers, by role.
+    #[serde(default)]
+    pub key_values: BTreeMap<String, String>,
     /// All instances.
     pub instances: Vec<InstanceState>,
     /// All links through the fault proxy.

@@ -22,6 +22,7 @@ use crate::command::{RoleArgs, SuperviseArgs};
 use crate::config::{Ejection, InstancePlan, Layout, SystemConfig, Timeouts, instance_names, link_plans};
 use crate::error::SystemError;
 use crate::etcd::Etcd;
+use crate::kv::{KeyValues, Purpose};
 use crate::launch::SupervisorOptions;
 use crate::orders::plan::Timers;
 use crate::rpc::caller::{exchange, http_client};
@@ -194,6 +195,7 @@ impl System {
         let mut config = SystemConfig {
             seed: options.seed,
             stores: Places::Files(layout.data()),
+            key_values: KeyValues::Roles([(Ipv4Addr::LOCALHOST, 0).into(); 3]),
             servers: Vec::new(),
             broker: Broker::default(),
             between_nodes: BTreeMap::new(),
@@ -253,6 +255,27 @@ impl System {
                 }
             };
         }
+        config.key_values = match (&options.redis, options.tier) {
+            (Some(server), Tier::Real) => servers::shared_redis(&layout, server)?,
+            (_, tier) => {
+                let mut addresses = [(Ipv4Addr::LOCALHOST, 0).into(); 3];
+                for (address, purpose) in addresses.iter_mut().zip(Purpose::ALL) {
+                    if tier == Tier::Real {
+                        let server = Server::Redis(purpose);
+                        server.set_up(&layout, &[]).await?;
+                        *address = plan_server(server, 1, &mut config.servers, &mut reserved)?;
+                    } else {
+                        let (socket, role) = reserve(0)?;
+                        reserved.push(socket);
+                        *address = role;
+                    }
+                }
+                match tier {
+                    Tier::Embedded => KeyValues::Roles(addresses),
+                    Tier::Real => KeyValues::Servers(addresses),
+                }
+            }
+        };
         let text = serde_json::to_vec_pretty(&config)
             .map_err(|error| SystemError::File { path: layout.config(), source: error.into() })?;
         // It may hold the password of a database.
@@ -278,6 +301,12 @@ impl System {
             && !Etcd::new(url).answers().await
         {
             return Err(SystemError::NotReady { why: format!("etcd at {url} does not answer") });
+        }
+        if let KeyValues::Shared { .. } = self.config.key_values
+            && !servers::redis_answers(&self.config).await
+        {
+            let why = "the Redis server that was named does not answer, or refuses the password".to_owned();
+            return Err(SystemError::NotReady { why });
         }
         if let Some(api) = self.config.proxy {
             let proxy_deaths = self.look_after(roles::PROXY, roles::PROXY);
@@ -400,6 +429,7 @@ impl System {
             registry: url(self.address_of("reg")),
             auditor: url(self.address_of("auditor")),
             toxiproxy: self.config.proxy.map(url),
+            key_values: Purpose::ALL.map(|one| (one.to_string(), self.config.key_values.url(one))).into(),
             instances: self
                 .config
                 .instances

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kv::Purpose;
+use crate::kv::keyspace::Policy;
+
 /// A switch. Every default is the fixed design.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Switch {
@@ -27,6 +30,24 @@ pub const SWITCHES: &[Switch] = &[
         values: &["off", "window400", "window10"],
         default: "window10",
         meaning: "over how many seconds a caller looks back before it refuses calls to a failing service at once",
+    },
+    Switch {
+        name: "kv.layout",
+        values: &["shared", "split"],
+        default: "split",
+        meaning: "whether caches, locks and counters share one key-value server, or have one each",
+    },
+    Switch {
+        name: "kv.maxmem",
+        values: &["4mb", "16mb", "64mb"],
+        default: "64mb",
+        meaning: "how much memory a key-value server may use",
+    },
+    Switch {
+        name: "kv.policy",
+        values: &["noeviction", "lru", "by_purpose"],
+        default: "by_purpose",
+        meaning: "what a full key-value server does: refuse writes, drop what was not used for long, or drop only caches",
     },
     Switch {
         name: "lb",
@@ -215,9 +236,32 @@ pub(crate) enum ConnectRetry {
     All,
 }
 
+/// What a full key-value server does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KvPolicy {
+    /// Each the same.
+    Everywhere(Policy),
+    /// Caches give way, locks and counters never.
+    ByPurpose,
+}
+
+impl KvPolicy {
+    /// At the server for a purpose.
+    pub(crate) fn of(self, purpose: Purpose) -> Policy {
+        match self {
+            Self::Everywhere(policy) => policy,
+            Self::ByPurpose if purpose == Purpose::Cache => Policy::AllKeysLru,
+            Self::ByPurpose => Policy::NoEviction,
+        }
+    }
+}
+
 /// The switches as one instance obeys them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InForce {
+    pub(crate) shared_kv: bool,
+    pub(crate) kv_most_bytes: u64,
+    pub(crate) kv_policy: KvPolicy,
     pub(crate) choice: Choice,
     pub(crate) connect_retry: ConnectRetry,
     pub(crate) eject: bool,
@@ -240,6 +284,21 @@ impl InForce {
         let of = |name: &str| switch(name).map_or("", |switch| value_at(settings, switch, instance));
         let is = |name: &str, value: &str| of(name) == value;
         Self {
+            shared_kv: is("kv.layout", "shared"),
+            kv_most_bytes: if is("kv.maxmem", "4mb") {
+                4 << 20
+            } else if is("kv.maxmem", "16mb") {
+                16 << 20
+            } else {
+                64 << 20
+            },
+            kv_policy: if is("kv.policy", "noeviction") {
+                KvPolicy::Everywhere(Policy::NoEviction)
+            } else if is("kv.policy", "lru") {
+                KvPolicy::Everywhere(Policy::AllKeysLru)
+            } else {
+                KvPolicy::ByPurpose
+            },
             choice: if is("lb", "rr") { Choice::RoundRobin } else { Choice::PowerOfTwo },
             connect_retry: if is("lb.connect_retry", "off") {
                 ConnectRetry::Off
@@ -329,6 +388,6 @@ mod tests {
         assert_eq!(check("lb", "rr").map(|(switch, value)| (switch.name, value)), Ok(("lb", "rr")));
         let wrong = check("lb", "random").unwrap_err().to_string();
         assert_eq!(wrong, "`random` is no value of `lb`; expected one of rr, p2c_ewma");
-        assert!(check("lbx", "rr").unwrap_err().to_string().contains("expected one of breaker, lb, lb.connect_retry"));
+        assert!(check("lbx", "rr").unwrap_err().to_string().contains("lb, lb.connect_retry"));
     }
 }

@@ -45,8 +45,12 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<ExitCode, Fa
     let places = data.places().map_err(|problem| Failure::bad_input(problem, Vec::new()))?;
     let dir_or_own = |dir: Option<PathBuf>| dir.unwrap_or_else(|| places.reference_system());
     let asked = match &command {
-        SystemArguments::Up { seed, tier, postgres, rabbitmq, etcd, json, .. } => {
-            let tier = if postgres.is_some() || rabbitmq.is_some() || etcd.is_some() { Tier::Real } else { *tier };
+        SystemArguments::Up { seed, tier, postgres, rabbitmq, etcd, redis, json, .. } => {
+            let tier = if postgres.is_some() || rabbitmq.is_some() || etcd.is_some() || redis.is_some() {
+                Tier::Real
+            } else {
+                *tier
+            };
             Asked::Up { seed: *seed, tier, json: *json }
         }
         SystemArguments::Down { json, .. } => Asked::Down { json: *json },
@@ -62,6 +66,7 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<ExitCode, Fa
             postgres,
             rabbitmq,
             etcd,
+            redis,
             rabbitmq_nodes,
             stock,
             json,
@@ -75,6 +80,7 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<ExitCode, Fa
             postgres,
             rabbitmq,
             etcd,
+            redis,
             rabbitmq_nodes,
             stock,
             json,

@@ -9,6 +9,7 @@ pub(crate) mod eps;
 pub(crate) mod ers;
 pub(crate) mod eus;
 mod gw;
+mod kv;
 pub(crate) mod ledger;
 mod mq;
 pub(crate) mod pay;
@@ -49,6 +50,7 @@ pub(crate) async fn run(args: RoleArgs) -> Result<(), SystemError> {
     let ended = match args.service.as_str() {
         "gw" => gw::run(frame).await,
         "reg" => reg::run(frame).await,
+        "kv-cache" | "kv-lock" | "kv-id" => kv::run(frame).await,
         "eos-c" => eos_c::run(frame).await,
         "eos-m" => eos_m::run(frame).await,
         "eos-x" => eos_x::run(frame).await,

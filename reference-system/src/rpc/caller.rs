@@ -76,6 +76,7 @@ impl Caller {
     }
 
     /// The switches as this instance obeys them.
+    /// The switches as they are in force here.
     pub(crate) fn in_force(&self) -> InForce {
         self.directory.in_force()
     }

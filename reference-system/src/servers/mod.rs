@@ -4,11 +4,13 @@
 mod etcd;
 mod postgres;
 mod rabbitmq;
+mod redis;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, User};
@@ -17,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::{InstancePlan, Layout, SystemConfig};
 use crate::error::SystemError;
 use crate::etcd::Etcd;
+use crate::kv::client::Kv;
+use crate::kv::{KeyValues, Purpose};
 
 /// What the rows, events and keys of a system are kept on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -25,7 +29,7 @@ pub enum Tier {
     /// On nothing but this program: SQLite files.
     #[default]
     Embedded,
-    /// On real servers: PostgreSQL, RabbitMQ and etcd.
+    /// On real servers: PostgreSQL, RabbitMQ, etcd and Redis.
     Real,
 }
 
@@ -38,6 +42,9 @@ impl fmt::Display for Tier {
     }
 }
 
+/// How long a server may take to say that it is there.
+const ANSWER: Duration = Duration::from_millis(500);
+
 /// A kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Server {
@@ -46,12 +53,14 @@ pub(crate) enum Server {
     Etcd,
     Postgres,
     RabbitMq,
+    Redis(Purpose),
 }
 
 impl Server {
     /// The server behind an instance, if it is one.
     pub(crate) fn of(service: &str) -> Option<Self> {
-        [Self::Epmd, Self::Etcd, Self::Postgres, Self::RabbitMq].into_iter().find(|server| server.service() == service)
+        let others = [Self::Epmd, Self::Etcd, Self::Postgres, Self::RabbitMq].into_iter();
+        others.chain(Purpose::ALL.map(Self::Redis)).find(|server| server.service() == service)
     }
 
     /// Its name as a service.
@@ -61,6 +70,9 @@ impl Server {
             Self::Etcd => "etcd",
             Self::Postgres => "postgres",
             Self::RabbitMq => "rabbitmq",
+            Self::Redis(Purpose::Cache) => "redis-cache",
+            Self::Redis(Purpose::Lock) => "redis-lock",
+            Self::Redis(Purpose::Id) => "redis-id",
         }
     }
 
@@ -74,7 +86,7 @@ impl Server {
         match self {
             // Does not wait for its clients.
             Self::Postgres => Signal::SIGINT,
-            Self::Epmd | Self::Etcd | Self::RabbitMq => Signal::SIGTERM,
+            Self::Epmd | Self::Etcd | Self::RabbitMq | Self::Redis(_) => Signal::SIGTERM,
         }
     }
 
@@ -85,6 +97,7 @@ impl Server {
             Self::Etcd => etcd::set_up(layout),
             Self::Postgres => postgres::set_up(layout).await,
             Self::RabbitMq => rabbitmq::set_up(layout, plans),
+            Self::Redis(purpose) => redis::set_up(layout, purpose),
         }
     }
 
@@ -95,6 +108,7 @@ impl Server {
             Self::Etcd => Etcd::new(&etcd::url(plan.address)).answers().await,
             Self::Postgres => config.stores.answers().await,
             Self::RabbitMq => rabbitmq::greets(plan.address).await,
+            Self::Redis(purpose) => Kv::new(&config.key_values, purpose, ANSWER).answers().await,
         }
     }
 }
@@ -114,6 +128,16 @@ pub(crate) fn postgres_url(layout: &Layout, address: SocketAddr) -> Result<Strin
     postgres::url(layout, address)
 }
 
+/// Somebody's Redis server, and this directory's own part of its keys.
+pub(crate) fn shared_redis(layout: &Layout, server: &str) -> Result<KeyValues, SystemError> {
+    redis::shared(layout, server)
+}
+
+/// Whether the Redis server for caches answers.
+pub(crate) async fn redis_answers(config: &SystemConfig) -> bool {
+    Kv::new(&config.key_values, Purpose::Cache, ANSWER).answers().await
+}
+
 /// Turns this process into a server of its system.
 pub(crate) fn become_server(
     server: Server,
@@ -127,6 +151,7 @@ pub(crate) fn become_server(
         Server::Etcd => etcd::command(layout, plan.address),
         Server::Postgres => postgres::command(layout, plan.address),
         Server::RabbitMq => rabbitmq::command(layout, config, plan),
+        Server::Redis(purpose) => redis::command(layout, plan.address, purpose),
     };
     match started {
         Ok((account, command)) => {

@@ -1,0 +1,94 @@
+//! The key-value servers of a running system, on both tiers: told of in metrics, obeying their switches, started again
+//! when they die, and never a reason for an order to fail.
+#![allow(clippy::unwrap_used, reason = "tests whose bodies run on two tiers are functions")]
+
+#[macro_use]
+mod world;
+
+use reference_system::Tier;
+use reference_system::switching::{self, Wanted};
+use world::{World, eventually, id_of, kill, runs};
+
+on_both_tiers! {
+    each_purpose_has_a_server_that_obeys_its_switches
+    orders_go_through_while_a_key_value_server_is_dead
+}
+
+/// The processes behind the three URLs.
+fn servers(tier: Tier) -> [&'static str; 3] {
+    match tier {
+        Tier::Embedded => ["kv-cache-1", "kv-lock-1", "kv-id-1"],
+        Tier::Real => ["redis-cache-1", "redis-lock-1", "redis-id-1"],
+    }
+}
+
+async fn set(world: &World, name: &str, value: &str) {
+    let wanted = Wanted { name: name.to_owned(), value: Some(value.to_owned()), instance: None };
+    switching::set(&world.system.state().dir, &wanted).await.unwrap_or_else(|error| panic!("{error}"));
+}
+
+async fn metrics(world: &World, instance: &str) -> String {
+    let state = world.system.state().instances.iter().find(|one| one.instance == instance).unwrap().clone();
+    world.http.get(format!("http://{}/metrics", state.address)).send().await.unwrap().text().await.unwrap()
+}
+
+async fn connection(world: &World, role: &str) -> redis::aio::MultiplexedConnection {
+    let url = world.system.state().key_values[role].clone();
+    redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+}
+
+async fn each_purpose_has_a_server_that_obeys_its_switches(tier: Tier) {
+    let world = World::on(tier).await;
+    let told = async |role: &str, line: String| {
+        eventually(&line, || async { metrics(&world, &format!("{role}-1")).await.contains(&line).then_some(()) }).await;
+    };
+    for (role, by_purpose) in [("kv-cache", "allkeys-lru"), ("kv-lock", "noeviction"), ("kv-id", "noeviction")] {
+        let is = |policy: &str| format!("kv_policy{{instance=\"{role}-1\",policy=\"{policy}\"}} 1");
+        told(role, is(by_purpose)).await;
+        told(role, format!("kv_maxmemory_bytes{{instance=\"{role}-1\"}} {}", 64 << 20)).await;
+        for (value, policy) in [("noeviction", "noeviction"), ("lru", "allkeys-lru"), ("by_purpose", by_purpose)] {
+            set(&world, "kv.policy", value).await;
+            told(role, is(policy)).await;
+        }
+        for (value, bytes) in [("4mb", 4 << 20), ("16mb", 16 << 20), ("64mb", 64 << 20)] {
+            set(&world, "kv.maxmem", value).await;
+            told(role, format!("kv_maxmemory_bytes{{instance=\"{role}-1\"}} {bytes}")).await;
+        }
+        let mut server = connection(&world, role).await;
+        let _: () = redis::cmd("SET").arg("seen").arg("x").query_async(&mut server).await.unwrap();
+        let _: String = redis::cmd("GET").arg("seen").query_async(&mut server).await.unwrap();
+        told(role, format!("kv_up{{instance=\"{role}-1\"}} 1")).await;
+        eventually("the hit is counted", || async {
+            let text = metrics(&world, &format!("{role}-1")).await;
+            let hits =
+                text.lines().find_map(|line| line.strip_prefix(&format!("kv_hits_total{{instance=\"{role}-1\"}} ")));
+            (hits.is_some_and(|hits| hits != "0") && text.contains("kv_hit_rate{")).then_some(())
+        })
+        .await;
+    }
+    let pids: Vec<u32> = servers(tier).iter().map(|server| world.pid(server).unwrap()).collect();
+    world.system.stop().await.unwrap();
+    assert!(!pids.into_iter().any(runs), "a server outlives its system");
+}
+
+async fn orders_go_through_while_a_key_value_server_is_dead(tier: Tier) {
+    let world = World::start_with(|options| {
+        options.tier = tier;
+        options.respawn_after = std::time::Duration::from_secs(2);
+    })
+    .await;
+    for (n, server) in (0..).zip(servers(tier)) {
+        let pid = world.pid(server).unwrap();
+        kill(pid);
+        eventually("it is dead", || async { (!runs(pid)).then_some(()) }).await;
+        let user = 200 + n;
+        let id = id_of(&world.create(user, 21, Some(user)).await);
+        world.ok(&format!("/orders/{id}/pay"), serde_json::Value::Null).await;
+        world.status_is(&id, 0).await;
+        assert_eq!(world.get(&format!("/users/{user}/orders")).await.1.as_array().unwrap().len(), 1);
+        world.ok(&format!("/restaurants/21/orders/{id}/accept"), serde_json::Value::Null).await;
+        eventually("it is back", || async { world.pid(server).filter(|new| *new != pid && runs(*new)) }).await;
+    }
+    world.assert_valid().await;
+    world.system.stop().await.unwrap();
+}
