@@ -32,12 +32,6 @@ pub const SWITCHES: &[Switch] = &[
         meaning: "over how many seconds a caller looks back before it refuses calls to a failing service at once",
     },
     Switch {
-        name: "kv.layout",
-        values: &["shared", "split"],
-        default: "split",
-        meaning: "whether caches, locks and counters share one key-value server, or have one each",
-    },
-    Switch {
         name: "kv.maxmem",
         values: &["4mb", "16mb", "64mb"],
         default: "64mb",
@@ -259,7 +253,6 @@ impl KvPolicy {
 /// The switches as one instance obeys them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InForce {
-    pub(crate) shared_kv: bool,
     pub(crate) kv_most_bytes: u64,
     pub(crate) kv_policy: KvPolicy,
     pub(crate) choice: Choice,
@@ -284,7 +277,6 @@ impl InForce {
         let of = |name: &str| switch(name).map_or("", |switch| value_at(settings, switch, instance));
         let is = |name: &str, value: &str| of(name) == value;
         Self {
-            shared_kv: is("kv.layout", "shared"),
             kv_most_bytes: if is("kv.maxmem", "4mb") {
                 4 << 20
             } else if is("kv.maxmem", "16mb") {

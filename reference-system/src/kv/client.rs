@@ -14,7 +14,6 @@ use tokio::time::Instant;
 
 use super::script::Script;
 use super::{KeyValues, Purpose};
-use crate::switches::InForce;
 
 /// How long a server that did not answer is left alone, so that not every request pays its timeout.
 const LEFT_ALONE: Duration = Duration::from_millis(100);
@@ -221,9 +220,8 @@ impl KvClients {
         Self { servers: Arc::new(Purpose::ALL.map(|purpose| Kv::new(servers, purpose, timeout))) }
     }
 
-    /// The server for a purpose: one for all of them where the switch says so.
-    pub(crate) fn of(&self, purpose: Purpose, in_force: &InForce) -> &Kv {
-        let purpose = if in_force.shared_kv { Purpose::Cache } else { purpose };
+    /// The server for a purpose.
+    pub(crate) fn of(&self, purpose: Purpose) -> &Kv {
         &self.servers[purpose as usize]
     }
 }
