@@ -62,6 +62,18 @@ pub const SWITCHES: &[Switch] = &[
         meaning: "whether an instance that failed several times in a row is left alone for a while",
     },
     Switch {
+        name: "pay.callback",
+        values: &["prompt", "late", "doubled", "lost"],
+        default: "prompt",
+        meaning: "how the payment service calls back: at once, after six seconds, twice, or only when asked again",
+    },
+    Switch {
+        name: "pay.outcome",
+        values: &["succeed", "some_fail"],
+        default: "succeed",
+        meaning: "whether every payment succeeds, or a quarter of them fails, always the same ones",
+    },
+    Switch {
         name: "reg.client_cache",
         values: &["off", "on"],
         default: "on",
@@ -250,6 +262,19 @@ impl KvPolicy {
     }
 }
 
+/// How the payment service calls back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Callbacks {
+    /// At once.
+    Prompt,
+    /// When an order may have been given up.
+    Late,
+    /// Twice.
+    Doubled,
+    /// Not before it is asked again.
+    Lost,
+}
+
 /// The switches as one instance obeys them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InForce {
@@ -262,6 +287,8 @@ pub(crate) struct InForce {
     pub(crate) drain: bool,
     pub(crate) hard_timeout: bool,
     pub(crate) settle_on_accept: bool,
+    pub(crate) callbacks: Callbacks,
+    pub(crate) some_payments_fail: bool,
     /// How far back breakers look; `None` without breakers.
     pub(crate) breaker_window: Option<Duration>,
     pub(crate) bulkhead_per_dependency: bool,
@@ -304,6 +331,16 @@ impl InForce {
             drain: is("reg.stop", "drain"),
             hard_timeout: is("rpc.timeout", "hard"),
             settle_on_accept: is("settle.basis", "accepted_timer"),
+            callbacks: if is("pay.callback", "late") {
+                Callbacks::Late
+            } else if is("pay.callback", "doubled") {
+                Callbacks::Doubled
+            } else if is("pay.callback", "lost") {
+                Callbacks::Lost
+            } else {
+                Callbacks::Prompt
+            },
+            some_payments_fail: is("pay.outcome", "some_fail"),
             breaker_window: match of("breaker") {
                 "off" => None,
                 "window400" => Some(Duration::from_secs(400)),

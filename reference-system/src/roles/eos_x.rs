@@ -158,7 +158,9 @@ impl Driver {
                 TaskKind::StockCommit => round.finish_if(task, sold),
                 TaskKind::StockRelease => round.finish_if(task, released),
                 TaskKind::Charge if order.status == Status::Paying => {
-                    if charges.get(&order.order_id) == Some(&Charged::Refused) {
+                    // Nobody answers for as long as an order may stay unpaid: a late success is given back.
+                    let given_up = now_ms - order.updated_at_ms >= timers.unpaid_ms;
+                    if given_up || charges.get(&order.order_id) == Some(&Charged::Refused) {
                         let payment = plan::payment_id(order.order_id);
                         let change = plan::payment_result(order, &payment, false, order.total_fen, timers, now_ms);
                         round.outcome.changes.extend(change.ok().flatten());

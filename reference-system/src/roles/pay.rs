@@ -1,4 +1,5 @@
-//! The payment mock: takes charges and calls the order service back, later and until it is heard.
+//! The payment mock: takes charges and calls the order service back, later and until it is heard, or as badly as the
+//! switches `pay.callback` and `pay.outcome` say.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,25 +9,32 @@ use axum::routing::post;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::Row;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::extract::Body;
 use crate::frame::{Frame, RoleError};
-use crate::ids::OrderId;
+use crate::ids::{OrderId, mix64};
 use crate::rpc::{Budget, CallError, Caller, Failure};
 use crate::store::{Store, StoreError};
+use crate::switches::Callbacks;
 
-/// Repeatable. `delivered` says whether the callback was heard.
+/// Repeatable. `delivered` says whether the callback was heard; `lost`, that it goes out only when the charge is asked
+/// for again.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS charges (
   payment_id TEXT PRIMARY KEY, order_id BIGINT NOT NULL, amount_fen BIGINT NOT NULL,
-  delivered BIGINT NOT NULL DEFAULT 0
+  delivered BIGINT NOT NULL DEFAULT 0, succeeded BIGINT NOT NULL DEFAULT 1, lost BIGINT NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS charges_open ON charges (payment_id) WHERE delivered = 0;
 ";
 
+/// `pay.callback = late`: this much later.
+const LATE: Duration = Duration::from_secs(6);
+/// `pay.outcome = some_fail`: one payment of so many.
+const FAILS: u64 = 4;
 /// The longest pause between two tries to call back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -63,74 +71,102 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         tracker: frame.tracker.clone(),
         stop: frame.stop.clone(),
     });
-    for charge in
+    for callback in
         unheard(&payments.store).await.map_err(|source| RoleError::Store { name: "pay".to_owned(), source })?
     {
-        payments.call_back_later(charge);
+        payments.call_back_later(callback, payments.delay);
     }
     let routes = Router::new().route("/charges", post(charge)).with_state(payments);
     frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
 }
 
-async fn unheard(store: &Store) -> Result<Vec<Charge>, StoreError> {
-    let rows = sqlx::query("SELECT payment_id, order_id, amount_fen FROM charges WHERE delivered = 0")
-        .fetch_all(store.readers())
-        .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Charge { payment_id: row.try_get(0)?, order_id: OrderId(row.try_get(1)?), amount_fen: row.try_get(2)? })
-        })
-        .collect()
+async fn unheard(store: &Store) -> Result<Vec<Callback>, StoreError> {
+    let rows =
+        sqlx::query("SELECT payment_id, order_id, amount_fen, succeeded FROM charges WHERE delivered = 0 AND lost = 0")
+            .fetch_all(store.readers())
+            .await?;
+    rows.iter().map(callback_from).collect()
+}
+
+fn callback_from(row: &AnyRow) -> Result<Callback, StoreError> {
+    Ok(Callback {
+        payment_id: row.try_get(0)?,
+        order_id: OrderId(row.try_get(1)?),
+        amount_fen: row.try_get(2)?,
+        succeeded: row.try_get::<i64, _>(3)? != 0,
+    })
 }
 
 async fn charge(State(payments): State<Arc<Payments>>, Body(charge): Body<Charge>) -> Result<Json<Value>, Failure> {
     if charge.amount_fen <= 0 {
         return Err(Failure::invalid("amount_fen must be positive"));
     }
-    let row = charge.clone();
-    let new = payments
-        .store
-        .write(move |connection| {
-            Box::pin(async move {
-                let inserted = sqlx::query(
-                    "INSERT INTO charges (payment_id, order_id, amount_fen) VALUES ($1, $2, $3) \
-                     ON CONFLICT DO NOTHING",
-                )
-                .bind(&row.payment_id)
-                .bind(row.order_id.0)
-                .bind(row.amount_fen)
-                .execute(connection)
-                .await?;
-                Ok(inserted.rows_affected() > 0)
-            })
-        })
-        .await?;
-    if new {
-        payments.call_back_later(charge);
+    let in_force = payments.caller.in_force();
+    // The same payment always ends the same way.
+    let fails = in_force.some_payments_fail && mix64(charge.order_id.0 as u64).is_multiple_of(FAILS);
+    let lost = in_force.callbacks == Callbacks::Lost;
+    let due = payments.store.write(move |c| Box::pin(async move { enter(c, &charge, !fails, lost).await })).await?;
+    if let Some(callback) = due {
+        match in_force.callbacks {
+            Callbacks::Late => payments.call_back_later(callback, payments.delay + LATE),
+            Callbacks::Doubled => {
+                payments.call_back_later(callback.clone(), payments.delay);
+                payments.call_back_later(callback, payments.delay);
+            }
+            Callbacks::Prompt | Callbacks::Lost => payments.call_back_later(callback, payments.delay),
+        }
     }
     Ok(Json(json!({ "accepted": true })))
 }
 
+/// The callback that is to go out now: of a new charge, or of one whose callback was lost and that is asked for again.
+async fn enter(
+    connection: &mut AnyConnection,
+    charge: &Charge,
+    succeeds: bool,
+    lost: bool,
+) -> Result<Option<Callback>, StoreError> {
+    let new = sqlx::query(
+        "INSERT INTO charges (payment_id, order_id, amount_fen, succeeded, lost) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(&charge.payment_id)
+    .bind(charge.order_id.0)
+    .bind(charge.amount_fen)
+    .bind(i64::from(succeeds))
+    .bind(i64::from(lost))
+    .execute(&mut *connection)
+    .await?;
+    if new.rows_affected() > 0 && lost {
+        return Ok(None);
+    }
+    let again = sqlx::query("UPDATE charges SET lost = 0 WHERE payment_id = $1 AND lost = 1")
+        .bind(&charge.payment_id)
+        .execute(&mut *connection)
+        .await?;
+    if new.rows_affected() + again.rows_affected() == 0 {
+        return Ok(None);
+    }
+    let row = sqlx::query("SELECT payment_id, order_id, amount_fen, succeeded FROM charges WHERE payment_id = $1")
+        .bind(&charge.payment_id)
+        .fetch_one(connection)
+        .await?;
+    callback_from(&row).map(Some)
+}
+
 impl Payments {
-    fn call_back_later(self: &Arc<Self>, charge: Charge) {
+    fn call_back_later(self: &Arc<Self>, callback: Callback, pause: Duration) {
         let payments = Arc::clone(self);
         self.tracker.spawn(async move {
             let stop = payments.stop.clone();
             tokio::select! {
-                () = payments.call_back(charge) => {}
+                () = payments.call_back(callback, pause) => {}
                 () = stop.cancelled() => {}
             }
         });
     }
 
-    async fn call_back(&self, charge: Charge) {
-        let callback = Callback {
-            payment_id: charge.payment_id.clone(),
-            order_id: charge.order_id,
-            amount_fen: charge.amount_fen,
-            succeeded: true,
-        };
-        let mut pause = self.delay;
+    async fn call_back(&self, callback: Callback, mut pause: Duration) {
         loop {
             tokio::time::sleep(pause).await;
             let budget = Budget::of(Duration::from_secs(2));
@@ -139,11 +175,11 @@ impl Payments {
             match answer {
                 Ok(_) => break,
                 Err(error) if error.status().is_some_and(|status| status.is_client_error()) => {
-                    tracing::error!(%error, order = %charge.order_id, "a payment was refused");
+                    tracing::error!(%error, order = %callback.order_id, "a payment was refused");
                     break;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, order = %charge.order_id, "a callback was not heard");
+                    tracing::warn!(%error, order = %callback.order_id, "a callback was not heard");
                     pause = (pause * 2).clamp(Duration::from_millis(100), LONGEST_PAUSE);
                 }
             }
@@ -153,7 +189,7 @@ impl Payments {
             .write(move |connection| {
                 Box::pin(async move {
                     sqlx::query("UPDATE charges SET delivered = 1 WHERE payment_id = $1")
-                        .bind(&charge.payment_id)
+                        .bind(&callback.payment_id)
                         .execute(connection)
                         .await?;
                     Ok(())
