@@ -239,6 +239,7 @@ const ROLES: &[(&str, u16)] = &[
     ("eps", 1),
     ("pay", 1),
     ("ledger", 1),
+    ("sms", 1),
     ("eos-c", 2),
     ("eos-m", 1),
     ("rev", 1),

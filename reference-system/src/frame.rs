@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bus::{Bus, Topology};
 use crate::config::{InstancePlan, Layout, SystemConfig};
 use crate::extract::Ask;
 use crate::kv::client::KvClients;
@@ -102,6 +103,24 @@ impl Frame {
     /// Adds lines to the role's metrics.
     pub(crate) fn tell_more(&self, more: TellMore) {
         self.more.lock().unwrap_or_else(PoisonError::into_inner).push(more);
+    }
+
+    /// What this instance knows of others, and which switches are in force.
+    pub(crate) fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory)
+    }
+
+    /// The bus of order events.
+    pub(crate) fn bus(&self) -> Bus {
+        Bus::of_role(&self.config.broker, Topology::of_orders(), &self.caller, &self.plan.instance)
+    }
+
+    /// Waits until the bus has the queues of order events.
+    pub(crate) async fn wait_for_bus(&self, bus: &Bus) {
+        while let Err(error) = bus.declare().await {
+            tracing::debug!(%error, "no bus yet");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until the registry knows each of `services`.

@@ -174,6 +174,10 @@ impl System {
         let mut reserved = Vec::new();
         let mut instances = Vec::new();
         for (service, instance) in instance_names() {
+            // The real tier has a real broker.
+            if service == "mq" && options.tier == Tier::Real {
+                continue;
+            }
             let port = if service == "gw" { options.gateway_port.unwrap_or(0) } else { 0 };
             let (socket, address) = reserve(port)?;
             reserved.push(socket);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bus::Taking;
 use crate::kv::Purpose;
 use crate::kv::keyspace::Policy;
 
@@ -30,6 +31,38 @@ pub const SWITCHES: &[Switch] = &[
         values: &["off", "window400", "window10"],
         default: "window10",
         meaning: "over how many seconds a caller looks back before it refuses calls to a failing service at once",
+    },
+    Switch {
+        name: "bus.confirm",
+        values: &["off", "on"],
+        default: "on",
+        meaning: "whether an event counts as published only when the broker has confirmed it",
+    },
+    Switch {
+        name: "bus.emit",
+        values: &["off", "inline", "inline_sync", "outbox"],
+        default: "outbox",
+        meaning: "who publishes an event: nobody, its writer after the commit, the same before it answers, or a relay \
+                  that reads what was committed with the change",
+    },
+    Switch {
+        name: "consumer.mode",
+        values: &["poll_get", "consume"],
+        default: "consume",
+        meaning: "whether consumers ask for one message after the other, or have them sent",
+    },
+    Switch {
+        name: "consumer.on_error",
+        values: &["requeue", "ack_drop", "retry_dlq"],
+        default: "retry_dlq",
+        meaning: "what becomes of a message that a consumer cannot handle: handed out again at once, dropped, or \
+                  tried again after 1, 5 and 30 s and kept as a dead letter then",
+    },
+    Switch {
+        name: "consumer.prefetch",
+        values: &["1", "50"],
+        default: "50",
+        meaning: "how many unsettled messages a consumer holds",
     },
     Switch {
         name: "kv.maxmem",
@@ -275,6 +308,30 @@ pub(crate) enum Callbacks {
     Lost,
 }
 
+/// Who publishes events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Emit {
+    /// Nobody.
+    Off,
+    /// Whoever wrote them, afterwards and once.
+    Inline,
+    /// Whoever wrote them, before the answer.
+    InlineSync,
+    /// The relay.
+    Outbox,
+}
+
+/// What becomes of a message that cannot be handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnError {
+    /// Handed out again at once.
+    Requeue,
+    /// Gone.
+    Drop,
+    /// Tried again later, kept as a dead letter in the end.
+    RetryThenDead,
+}
+
 /// The switches as one instance obeys them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InForce {
@@ -296,6 +353,10 @@ pub(crate) struct InForce {
     pub(crate) lease_ms: u64,
     pub(crate) register_when_listening: bool,
     pub(crate) warm_up: Duration,
+    pub(crate) emit: Emit,
+    pub(crate) confirm: bool,
+    pub(crate) taking: Taking,
+    pub(crate) on_error: OnError,
 }
 
 impl InForce {
@@ -341,6 +402,23 @@ impl InForce {
                 Callbacks::Prompt
             },
             some_payments_fail: is("pay.outcome", "some_fail"),
+            emit: match of("bus.emit") {
+                "off" => Emit::Off,
+                "inline" => Emit::Inline,
+                "inline_sync" => Emit::InlineSync,
+                _ => Emit::Outbox,
+            },
+            confirm: is("bus.confirm", "on"),
+            taking: if is("consumer.mode", "poll_get") {
+                Taking::Get
+            } else {
+                Taking::Consume { prefetch: of("consumer.prefetch").parse().unwrap_or(50) }
+            },
+            on_error: match of("consumer.on_error") {
+                "requeue" => OnError::Requeue,
+                "ack_drop" => OnError::Drop,
+                _ => OnError::RetryThenDead,
+            },
             breaker_window: match of("breaker") {
                 "off" => None,
                 "window400" => Some(Duration::from_secs(400)),

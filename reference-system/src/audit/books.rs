@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Connection, Row};
 
+use super::events::{self, Events, ToldRow};
 use super::money::Money;
 use super::stock::{self, Stock};
 use super::virtual_goods::{self, VirtualGoods};
+use crate::bus::Bus;
 use crate::config::now_ms;
 use crate::orders::Line;
 use crate::roles::{ers, ledger, rev, vgo};
@@ -34,12 +36,15 @@ pub(crate) struct Books {
     pub(crate) virtual_goods: Result<VirtualGoods, String>,
     pub(crate) coupons: Result<Vec<CouponRow>, String>,
     pub(crate) stock: Result<Stock, String>,
+    pub(crate) bus: Result<Events, String>,
 }
 
 #[derive(Default)]
 pub(crate) struct UserDimension {
     pub(crate) orders: Vec<OrderRow>,
     pub(crate) events: Vec<EventRow>,
+    /// What the bus was to be told.
+    pub(crate) told: Vec<ToldRow>,
     pub(crate) payments: Vec<MoneyRow>,
     pub(crate) refunds: Vec<RefundRow>,
     /// Orders with task rows that are due: what they imply is still on its way.
@@ -56,6 +61,8 @@ pub(crate) struct Pending {
     pub(crate) tasks: i64,
     /// Orders that wait for another service (paying, paid), and refunds that an order does not know yet.
     pub(crate) between: i64,
+    /// Events that wait in outboxes and queues.
+    pub(crate) events: i64,
 }
 
 impl Pending {
@@ -172,12 +179,16 @@ pub(crate) struct CouponRow {
 impl Books {
     /// Reads everything. The user dimension comes first: it is the master, and whatever the other
     /// files have beyond it came later.
-    pub(crate) async fn read(stores: &Places) -> Self {
-        Self::read_as_of(stores, now_ms()).await
+    ///
+    /// What became of events comes before it: no consumer may know of an event that is not there. `broker` is one that
+    /// is not among the stores.
+    pub(crate) async fn read(stores: &Places, broker: Option<&Bus>) -> Self {
+        Self::read_as_of(stores, broker, now_ms()).await
     }
 
     /// As [`Self::read`], with what was due at a moment.
-    pub(crate) async fn read_as_of(stores: &Places, as_of_ms: i64) -> Self {
+    pub(crate) async fn read_as_of(stores: &Places, broker: Option<&Bus>, as_of_ms: i64) -> Self {
+        let bus = events::read(stores, broker).await.map_err(|error| format!("events cannot be read: {error}"));
         let users = async {
             let mut all = UserDimension { read_at_ms: as_of_ms, ..UserDimension::default() };
             for group in 0..2 {
@@ -200,7 +211,7 @@ impl Books {
             Ok(all)
         };
         let merchants = named_part(merchants.await, "the merchant dimension");
-        Self { users, merchants, wallets, settlements, requests, virtual_goods, coupons, stock }
+        Self { users, merchants, wallets, settlements, requests, virtual_goods, coupons, stock, bus }
     }
 
     /// What the money invariants need.
@@ -215,7 +226,8 @@ impl Books {
     pub(crate) fn is_quiet(&self) -> bool {
         let mirrored = self.requests.as_ref().is_ok_and(|requests| requests.iter().all(|request| request.mirrored));
         let delivered = self.virtual_goods.as_ref().is_ok_and(|goods| goods.under_way() == 0);
-        mirrored && delivered && self.users.as_ref().is_ok_and(|users| users.pending.is_none())
+        let arrived = self.bus.as_ref().is_ok_and(|bus| bus.queued == 0);
+        mirrored && delivered && arrived && self.users.as_ref().is_ok_and(|users| users.pending.is_none())
     }
 }
 
@@ -240,7 +252,7 @@ pub(crate) async fn last_change(stores: &Places) -> Option<i64> {
 }
 
 /// What keeps the system of these stores from being at rest.
-pub(crate) async fn pending(stores: &Places) -> Result<Pending, String> {
+pub(crate) async fn pending(stores: &Places, broker: Option<&Bus>) -> Result<Pending, String> {
     let mut all = Pending::default();
     for group in 0..2 {
         let found = async {
@@ -252,6 +264,7 @@ pub(crate) async fn pending(stores: &Places) -> Result<Pending, String> {
         let found = named_part(found.await, "the user dimension")?;
         all.tasks += found.tasks;
         all.between += found.between;
+        all.events += found.events;
     }
     let behind = async {
         let mut file = stores.of(rev::STORE).reader().await?;
@@ -263,6 +276,7 @@ pub(crate) async fn pending(stores: &Places) -> Result<Pending, String> {
     all.between += named_part(behind.await, "the store of refunds")?;
     let goods = named_part(virtual_goods::read(&stores.of(vgo::STORE)).await, "the store of virtual goods")?;
     all.between += goods.under_way() as i64;
+    all.events += events::queued(stores, broker).await.map_err(|error| format!("events cannot be read: {error}"))?;
     Ok(all)
 }
 
@@ -272,8 +286,10 @@ async fn read_pending(file: &mut AnyConnection, at_ms: i64) -> Result<Pending, s
         .bind(at_ms + SOON_MS)
         .fetch_one(&mut *file)
         .await?;
-    let between = sqlx::query_scalar("SELECT count(*) FROM orders WHERE status IN (-3, -2)").fetch_one(file).await?;
-    Ok(Pending { tasks, between })
+    let between =
+        sqlx::query_scalar("SELECT count(*) FROM orders WHERE status IN (-3, -2)").fetch_one(&mut *file).await?;
+    let events = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE state = 0").fetch_one(file).await?;
+    Ok(Pending { tasks, between, events })
 }
 
 macro_rules! order_columns {
@@ -317,6 +333,7 @@ async fn read_users(store: &Place, group: u16, all: &mut UserDimension) -> Resul
     let pending = read_pending(&mut snapshot, all.read_at_ms).await?;
     all.pending.tasks += pending.tasks;
     all.pending.between += pending.between;
+    all.pending.events += pending.events;
     for row in sqlx::query(order_columns!()).fetch_all(&mut *snapshot).await? {
         all.orders.push(order_row(&row, group)?);
     }
@@ -331,6 +348,10 @@ async fn read_users(store: &Place, group: u16, all: &mut UserDimension) -> Resul
             to: row.try_get(3)?,
             at_ms: row.try_get(4)?,
         });
+    }
+    let told = sqlx::query("SELECT message_id, message_key FROM outbox").fetch_all(&mut *snapshot).await?;
+    for row in told {
+        all.told.push(ToldRow { event_id: row.try_get(0)?, key: row.try_get(1)? });
     }
     let payments = sqlx::query("SELECT payment_id, order_id, amount_fen, state FROM payments");
     for row in payments.fetch_all(&mut *snapshot).await? {

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::books::{Books, CouponRow, EventRow, OrderRow, UserDimension};
+use super::events::Events;
 use super::money::{self, Money};
-use super::{Finding, stock, virtual_goods};
+use super::{Finding, events, stock, virtual_goods};
 
 use crate::ids::{OrderId, SlotHash, group, shard};
 use crate::orders::lifecycle::{self, Status};
@@ -34,6 +35,10 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
             Ok(money) => with_users(id, title, &|finding, users| rule(finding, users, &money)),
             Err(why) => Finding::unknown(id, title, why),
         };
+    let with_events = |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension, &Events)| match &books.bus {
+        Ok(bus) => with_users(id, title, &|finding, users| rule(finding, users, bus)),
+        Err(why) => Finding::unknown(id, title, why),
+    };
     vec![
         with_users("I3", "One request, one order", &one_request_one_order),
         with_both("I4", "Routing is true", &|finding, users| {
@@ -89,13 +94,25 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
             }
             Err(why) => Finding::unknown("I15", "Kitchen numbers are unique", why),
         },
+        with_events("I16", "Every event reaches every subscriber or is a dead letter", &|finding, users, bus| {
+            // What is on its way is the matter of I24.
+            if quiet {
+                events::nothing_lost(finding, users, bus);
+            }
+        }),
+        with_events("I17", "Effects happen once", &events::effects_once),
+        with_events("I18", "No ghost events", &events::no_ghosts),
+        with_events("I19", "Events of an order arrive in order", &|finding, _, bus| events::in_order(finding, bus)),
         with_users("I24", "The system comes to rest", &|finding, users| {
             finding.checked = users.orders.len() as u64;
             if !quiet {
                 finding.violate(|| {
                     format!(
-                        "{} task rows due, {} orders between two services",
-                        users.pending.tasks, users.pending.between
+                        "{} task rows due, {} orders between two services, {} events in outboxes, {} in queues",
+                        users.pending.tasks,
+                        users.pending.between,
+                        users.pending.events,
+                        books.bus.as_ref().map_or(0, |bus| bus.queued)
                     )
                 });
             }

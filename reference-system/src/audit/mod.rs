@@ -1,6 +1,7 @@
 //! The audit: what must hold in the stores, read straight from them, not through the services.
 
 mod books;
+mod events;
 mod history;
 pub(crate) mod invariants;
 mod money;
@@ -100,7 +101,7 @@ impl Finding {
 pub async fn audit_files(data: &Path) -> AuditReport {
     let places = Places::Files(data.to_owned());
     let as_of_ms = books::last_change(&places).await.unwrap_or_else(now_ms);
-    let books = Books::read_as_of(&places, as_of_ms).await;
+    let books = Books::read_as_of(&places, None, as_of_ms).await;
     report(&books, SlotHash::default(), None, books.is_quiet())
 }
 

@@ -5,6 +5,8 @@
 
 pub(crate) mod embedded;
 mod rabbitmq;
+pub(crate) mod relay;
+pub(crate) mod subscription;
 mod topology;
 
 use std::path::Path;
@@ -138,7 +140,6 @@ enum Taker {
 
 impl Bus {
     /// The bus as a role sees it.
-    #[expect(dead_code, reason = "the order service's own consumers come next")]
     pub(crate) fn of_role(broker: &Broker, topology: Topology, caller: &Caller, instance: &str) -> Self {
         Self(match broker {
             Broker::Embedded => {
@@ -159,6 +160,11 @@ impl Bus {
         let config =
             SystemConfig::read(&layout).map_err(|source| SystemError::File { path: layout.config(), source })?;
         Ok(Self::of_config(&config, topology))
+    }
+
+    /// The bus of a system whose broker is not one of its stores: the auditor looks into it itself.
+    pub(crate) fn beside_stores(config: &SystemConfig) -> Option<Self> {
+        (config.broker != Broker::Embedded).then(|| Self::of_config(config, Topology::of_orders()))
     }
 
     /// The bus of a system, past its registry and its links.

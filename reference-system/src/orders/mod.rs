@@ -1,6 +1,7 @@
 //! The order: its row, its life, and what each step of that life changes.
 
 pub(crate) mod change;
+pub(crate) mod event;
 pub mod lifecycle;
 pub(crate) mod plan;
 pub(crate) mod quote;

@@ -7,35 +7,78 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::json;
+use sqlx::AnyConnection;
 use tokio::time::Instant;
 
 use crate::audit::{AuditReport, Books, History, Pending, pending, report};
+use crate::bus::subscription::{Counts, Subscription};
+use crate::bus::{Bus, Message};
+use crate::config::now_ms;
 use crate::extract::Ask;
 use crate::frame::{Frame, RoleError};
 use crate::ids::SlotHash;
+use crate::orders::event::OrderEvent;
 use crate::rpc::Failure;
-use crate::store::Places;
+use crate::store::outbox::inbox_table;
+use crate::store::{Places, StoreError};
 
 /// How often the stores are asked whether they are at rest.
 const POLL: Duration = Duration::from_millis(50);
 /// The longest wait that a caller may ask for.
 const LONGEST_WAIT_MS: u64 = 300_000;
 
+/// Pause between two looks at a broker that does not tell everything.
+const SECOND_LOOK: Duration = Duration::from_millis(300);
+
+/// Repeatable. The ground truth: every event as it arrived.
+const SCHEMA: &str = concat!(
+    inbox_table!(),
+    "
+CREATE TABLE IF NOT EXISTS copies (
+  arrival IDENTITY, event_id TEXT NOT NULL, order_id BIGINT NOT NULL, version BIGINT NOT NULL,
+  message_key TEXT NOT NULL, body TEXT NOT NULL, at_ms BIGINT NOT NULL
+);
+"
+);
+
+/// The store's name.
+pub(crate) const STORE: &str = "audit";
+/// Its name in the inbox.
+pub(crate) const CONSUMER: &str = "auditor";
+
 struct Auditor {
     stores: Places,
     slot_hash: SlotHash,
+    /// A broker that is not one of the stores.
+    broker: Option<Bus>,
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
-    let auditor = Arc::new(Auditor { stores: frame.config.stores.clone(), slot_hash: frame.config.slot_hash });
+    let counts = Arc::new(Counts::default());
+    let subscription = Subscription {
+        bus: frame.bus(),
+        directory: frame.directory(),
+        store: frame.open_store(STORE, SCHEMA).await?,
+        queue: "q.audit",
+        consumer: CONSUMER,
+        effect: keep_copy,
+        counts: Arc::clone(&counts),
+    };
+    frame.tracker.spawn(subscription.run(frame.stop.clone()));
+    let auditor = Arc::new(Auditor {
+        stores: frame.config.stores.clone(),
+        slot_hash: frame.config.slot_hash,
+        broker: Bus::beside_stores(&frame.config),
+    });
     // The history of a long run is large.
     let routes = Router::new()
         .route("/audit", get(audit).post(audit_with_history))
         .layer(DefaultBodyLimit::disable())
         .with_state(auditor);
-    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
+    frame.serve(routes, Box::new(move || json!({ "copies": counts.describe() })), std::future::ready(())).await
 }
 
 #[derive(Deserialize)]
@@ -60,15 +103,45 @@ async fn audit_with_history(
     Ok(Json(auditor.audit(wait, Some(&history)).await))
 }
 
+fn keep_copy(
+    connection: &mut AnyConnection,
+    event: OrderEvent,
+    message: Message,
+) -> BoxFuture<'_, Result<(), StoreError>> {
+    Box::pin(async move {
+        sqlx::query(
+            "INSERT INTO copies (event_id, order_id, version, message_key, body, at_ms) VALUES ($1,$2,$3,$4,$5,$6)",
+        )
+        .bind(event.event_id)
+        .bind(event.order_id.0)
+        .bind(event.version)
+        .bind(message.key)
+        .bind(message.body)
+        .bind(now_ms())
+        .execute(connection)
+        .await?;
+        Ok(())
+    })
+}
+
 impl Auditor {
+    async fn is_at_rest(&self) -> bool {
+        pending(&self.stores, self.broker.as_ref()).await.is_ok_and(Pending::is_none)
+    }
+
     async fn audit(&self, wait: Wait, history: Option<&History>) -> AuditReport {
         let deadline = Instant::now() + Duration::from_millis(wait.quiesce_ms.min(LONGEST_WAIT_MS));
         loop {
             // A file that cannot be read is not at rest; the audit itself says why.
-            let at_rest = pending(&self.stores).await.is_ok_and(Pending::is_none);
+            let mut at_rest = self.is_at_rest().await;
+            if at_rest && self.broker.is_some() {
+                // It does not tell of messages that consumers hold: until the second look they are settled, or back.
+                tokio::time::sleep(SECOND_LOOK).await;
+                at_rest = self.is_at_rest().await;
+            }
             let last = Instant::now() >= deadline;
             if at_rest || last {
-                let books = Books::read(&self.stores).await;
+                let books = Books::read(&self.stores, self.broker.as_ref()).await;
                 // Something may have moved between the look and the read.
                 let quiet = at_rest && books.is_quiet();
                 if quiet || last {

@@ -19,6 +19,7 @@ use super::eps::{CouponSettlement, CouponStep, Unconfirmed};
 use super::eus::{AfterSales, Settlement, WalletStep};
 use super::ledger::Escrow;
 use super::st_u::TaskOutcome;
+use crate::bus::relay::Relay;
 use crate::config::now_ms;
 use crate::frame::{Frame, RoleError};
 use crate::ids::{GROUPS, OrderId};
@@ -47,14 +48,21 @@ const DAY_MS: i64 = 86_400_000;
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let orders = Orders { caller: frame.caller.clone(), config: Arc::clone(&frame.config) };
     let finished = Arc::new(AtomicU64::new(0));
+    let bus = frame.bus();
     for group in 0..GROUPS {
         let driver = Driver { orders: orders.clone(), group, finished: Arc::clone(&finished) };
         frame.tracker.spawn(driver.run(frame.stop.clone()));
+        let relay = Relay { caller: frame.caller.clone(), directory: frame.directory(), bus: bus.clone(), group };
+        frame.tracker.spawn(relay.run(frame.stop.clone()));
     }
     frame.tracker.spawn(sweep_orphans(orders, frame.stop.clone()));
     let describe = Box::new(move || json!({ "tasks_finished": finished.load(Ordering::Relaxed) }));
     let needs = ["st-u0", "st-u1", "st-r0", "st-r1", "eus", "ers", "eps", "pay", "ledger", "blink"];
-    frame.serve(Router::new(), describe, frame.wait_for(&needs)).await
+    let prepare = async {
+        frame.wait_for(&needs).await;
+        frame.wait_for_bus(&bus).await;
+    };
+    frame.serve(Router::new(), describe, prepare).await
 }
 
 struct Driver {

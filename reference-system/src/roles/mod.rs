@@ -11,10 +11,11 @@ pub(crate) mod eus;
 mod gw;
 mod kv;
 pub(crate) mod ledger;
-mod mq;
+pub(crate) mod mq;
 pub(crate) mod pay;
 mod reg;
 pub(crate) mod rev;
+pub(crate) mod sms;
 mod st_r;
 pub(crate) mod st_u;
 pub(crate) mod vgo;
@@ -63,6 +64,7 @@ pub(crate) async fn run(args: RoleArgs) -> Result<(), SystemError> {
         "blink" => blink::run(frame).await,
         "ledger" => ledger::run(frame).await,
         "mq" => mq::run(frame).await,
+        "sms" => sms::run(frame).await,
         "st-u0" | "st-u1" => st_u::run(frame).await,
         "st-r0" | "st-r1" => st_r::run(frame).await,
         "auditor" => auditor::run(frame).await,

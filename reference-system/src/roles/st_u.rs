@@ -13,15 +13,18 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::bus::Bus;
 use crate::config::now_ms;
 use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{OrderId, SlotHash, UserId, group, shard};
 use crate::orders::Order;
 use crate::orders::change::{Change, TaskWrite};
-use crate::rpc::Failure;
+use crate::rpc::{Budget, Directory, Failure};
+use crate::store::outbox::{self, Telling, Waiting};
 use crate::store::user_dimension::{self as rows, DueTask, Retry, SequenceBlock, order_from, select_order};
 use crate::store::{Store, StoreError};
+use crate::switches::Emit;
 
 /// A new order and the tasks that come with it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,6 +54,10 @@ struct Dimension {
     slot_hash: SlotHash,
     /// Moves whenever a write may have made a task due.
     written: watch::Sender<()>,
+    /// For the switches under which the writer itself publishes.
+    bus: Bus,
+    directory: Arc<Directory>,
+    tracker: tokio_util::task::TaskTracker,
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
@@ -65,6 +72,9 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         group: super::group_of(&service),
         slot_hash: frame.config.slot_hash,
         written: watch::Sender::new(()),
+        bus: frame.bus(),
+        directory: frame.directory(),
+        tracker: frame.tracker.clone(),
     });
     let routes = Router::new()
         .route("/orders", post(create))
@@ -74,6 +84,8 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/changes", post(change))
         .route("/tasks", get(due))
         .route("/tasks/settle", post(settle))
+        .route("/outbox", get(outbox))
+        .route("/outbox/mark", post(mark))
         .route("/sequence", post(sequence))
         .with_state(Arc::clone(&dimension));
     let describe = Box::new(move || json!({ "dimension": "user", "group": dimension.group }));
@@ -81,6 +93,31 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
 }
 
 impl Dimension {
+    /// How the bus is told of what this request changes.
+    fn telling(&self, budget: &Budget) -> Telling {
+        let emit = self.directory.in_force().emit;
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        Telling { emit, req_id: text(budget.request_id()), tag: text(budget.tag()), inline: Vec::new() }
+    }
+
+    /// Publishes what the writer itself has to publish, after the commit.
+    async fn tell(&self, told: Telling) -> Result<(), Failure> {
+        if told.inline.is_empty() {
+            return Ok(());
+        }
+        let (bus, messages) = (self.bus.clone(), told.inline);
+        let publish = async move { bus.publish(&messages, true).await };
+        if told.emit == Emit::InlineSync {
+            return publish.await.map_err(|error| Failure::unavailable("bus_away", error.to_string()));
+        }
+        self.tracker.spawn(async move {
+            if let Err(error) = publish.await {
+                tracing::warn!(%error, "events are lost");
+            }
+        });
+        Ok(())
+    }
+
     fn owns(&self, owner: u16) -> Result<(), Failure> {
         if owner == self.group {
             return Ok(());
@@ -99,14 +136,27 @@ impl Dimension {
     }
 }
 
-async fn create(State(dimension): State<Arc<Dimension>>, Body(new): Body<NewOrder>) -> Result<Json<Written>, Failure> {
+async fn create(
+    State(dimension): State<Arc<Dimension>>,
+    budget: Budget,
+    Body(new): Body<NewOrder>,
+) -> Result<Json<Written>, Failure> {
     dimension.owns(new.order.order_id.user_group())?;
     if dimension.shard_of(new.order.user_id)? != new.order.order_id.user_shard() {
         return Err(Failure::invalid("the order ID does not carry its user's slot"));
     }
-    let (order, applied) =
-        dimension.store.write(move |c| Box::pin(async move { rows::create(c, new.order, &new.tasks).await })).await?;
+    let mut telling = dimension.telling(&budget);
+    let (order, applied, told) = dimension
+        .store
+        .write(move |c| {
+            Box::pin(async move {
+                let (order, applied) = rows::create(c, new.order, &new.tasks, &mut telling).await?;
+                Ok((order, applied, telling))
+            })
+        })
+        .await?;
     dimension.written.send_replace(());
+    dimension.tell(told).await?;
     Ok(Json(Written { order, applied }))
 }
 
@@ -169,12 +219,25 @@ async fn by_request(
     }
 }
 
-async fn change(State(dimension): State<Arc<Dimension>>, Body(change): Body<Change>) -> Result<Json<Written>, Failure> {
+async fn change(
+    State(dimension): State<Arc<Dimension>>,
+    budget: Budget,
+    Body(change): Body<Change>,
+) -> Result<Json<Written>, Failure> {
     dimension.owns(change.order_id.user_group())?;
     let order_id = change.order_id;
-    let written =
-        dimension.store.write(move |c| Box::pin(async move { rows::change(c, &change, now_ms()).await })).await?;
+    let mut telling = dimension.telling(&budget);
+    let (written, told) = dimension
+        .store
+        .write(move |c| {
+            Box::pin(async move {
+                let written = rows::change(c, &change, now_ms(), &mut telling).await?;
+                Ok((written, telling))
+            })
+        })
+        .await?;
     dimension.written.send_replace(());
+    dimension.tell(told).await?;
     written
         .map(|(order, applied)| Json(Written { order, applied }))
         .ok_or_else(|| Failure::not_found(format!("there is no order {order_id}")))
@@ -207,25 +270,57 @@ async fn due(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> R
 
 async fn settle(
     State(dimension): State<Arc<Dimension>>,
+    budget: Budget,
     Body(outcome): Body<TaskOutcome>,
 ) -> Result<Json<Value>, Failure> {
     for change in &outcome.changes {
         dimension.owns(change.order_id.user_group())?;
     }
-    dimension
+    let mut telling = dimension.telling(&budget);
+    let told = dimension
         .store
         .write(move |connection| {
             Box::pin(async move {
                 for change in &outcome.changes {
                     // A change that lost its race changes nothing: the order went another way,
                     // and what that way needs has task rows of its own.
-                    rows::change(connection, change, now_ms()).await?;
+                    rows::change(connection, change, now_ms(), &mut telling).await?;
                 }
-                rows::settle_tasks(connection, &outcome.done, &outcome.retry).await
+                rows::settle_tasks(connection, &outcome.done, &outcome.retry).await?;
+                Ok(telling)
             })
         })
         .await?;
     dimension.written.send_replace(());
+    dimension.tell(told).await?;
+    Ok(Json(json!({})))
+}
+
+/// Answers as soon as an event waits to be published, at the latest after `wait_ms`.
+async fn outbox(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> Result<Json<Vec<Waiting>>, Failure> {
+    let deadline = Instant::now() + Duration::from_millis(wait.wait_ms);
+    let mut written = dimension.written.subscribe();
+    loop {
+        written.borrow_and_update();
+        let rows = outbox::waiting(dimension.store.readers(), wait.limit).await?;
+        if !rows.is_empty() || Instant::now() >= deadline {
+            return Ok(Json(rows));
+        }
+        // Either way, look again.
+        let _ = tokio::time::timeout_at(deadline, written.changed()).await;
+    }
+}
+
+#[derive(Deserialize)]
+struct Sent {
+    sent: Vec<i64>,
+}
+
+async fn mark(
+    State(dimension): State<Arc<Dimension>>,
+    Body(Sent { sent }): Body<Sent>,
+) -> Result<Json<Value>, Failure> {
+    dimension.store.write(move |c| Box::pin(async move { outbox::mark(c, &sent).await })).await?;
     Ok(Json(json!({})))
 }
 

@@ -46,6 +46,11 @@ impl Budget {
         self.carried[0].as_ref()?.to_str().ok()
     }
 
+    /// The load or fault tag, if there is one in readable text.
+    pub(crate) fn tag(&self) -> Option<&str> {
+        self.carried[1].as_ref()?.to_str().ok()
+    }
+
     /// The time left.
     pub(crate) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())

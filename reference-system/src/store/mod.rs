@@ -5,6 +5,7 @@
 //! write is answered before it is durable.
 
 pub(crate) mod merchant_dimension;
+pub(crate) mod outbox;
 mod place;
 pub(crate) mod stock;
 pub(crate) mod user_dimension;

@@ -5,6 +5,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::StoreError;
+use super::outbox::{Telling, outbox_table};
 use crate::ids::{CouponId, MAX_EPOCH, OrderId, RestaurantId, UserId};
 use crate::orders::Order;
 use crate::orders::change::{self, Change, MoneyWrite, RefundWrite, TaskKind, TaskWrite};
@@ -59,7 +60,8 @@ CREATE INDEX IF NOT EXISTS tasks_by_due ON tasks (due_at_ms);
 CREATE TABLE IF NOT EXISTS sequence (
   name TEXT PRIMARY KEY, epoch BIGINT NOT NULL, next BIGINT NOT NULL
 ) WITHOUT ROWID;
-"
+",
+    outbox_table!()
 );
 
 /// The columns of an order, for `SELECT … FROM orders o`.
@@ -164,6 +166,7 @@ pub(crate) async fn create(
     connection: &mut AnyConnection,
     order: Order,
     tasks: &[TaskWrite],
+    telling: &mut Telling,
 ) -> Result<(Order, bool), StoreError> {
     if let Some(existing) = by_request(connection, &order).await? {
         return Ok((existing, false));
@@ -171,6 +174,7 @@ pub(crate) async fn create(
     let shard = order.order_id.user_shard();
     write_order!(connection, shard, &order, "");
     write_event(connection, &order, None, Trigger::Create.event()).await?;
+    telling.note(connection, &order, None, Trigger::Create.event()).await?;
     write_tasks(connection, order.order_id, tasks).await?;
     Ok((order, true))
 }
@@ -209,6 +213,7 @@ pub(crate) async fn change(
     connection: &mut AnyConnection,
     change: &Change,
     now_ms: i64,
+    telling: &mut Telling,
 ) -> Result<Option<(Order, bool)>, StoreError> {
     let shard = change.order_id.user_shard();
     let Some(before) = by_id(&mut *connection, shard, change.order_id).await? else {
@@ -248,6 +253,7 @@ pub(crate) async fn change(
     }
     if let Some(step) = &change.step {
         write_event(connection, &after, Some(before.status), &step.event).await?;
+        telling.note(connection, &after, Some(before.status), &step.event).await?;
     }
     if let Some(payment) = &change.payment {
         write_payment(connection, payment, &after).await?;
