@@ -55,6 +55,8 @@ struct Broker {
     /// Moves whenever a message may have become free.
     freed: watch::Sender<()>,
     tracker: tokio_util::task::TaskTracker,
+    /// Nobody waits for messages of a broker that stops.
+    stop: tokio_util::sync::CancellationToken,
 }
 
 struct Hold {
@@ -73,6 +75,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         held: tokio::sync::Mutex::default(),
         freed: watch::Sender::new(()),
         tracker: frame.tracker.clone(),
+        stop: frame.stop.clone(),
     });
     let routes = Router::new()
         .route("/topology", post(declare))
@@ -245,7 +248,7 @@ async fn consume(State(broker): State<Arc<Broker>>, Body(demand): Body<Demand>) 
         freed.borrow_and_update();
         let handed = broker.hand_out(&demand).await?;
         let now = Instant::now();
-        if !handed.is_empty() || now >= deadline {
+        if !handed.is_empty() || now >= deadline || broker.stop.is_cancelled() {
             return Ok(Json(handed));
         }
         // Either way, look again.
