@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::bus::{Bus, Topology};
+use crate::bus::{Broker, Bus, Topology};
 use crate::config::{InstancePlan, Layout, SystemConfig};
 use crate::extract::Ask;
 use crate::kv::client::KvClients;
@@ -117,6 +117,10 @@ impl Frame {
 
     /// Waits until the bus has the queues of order events.
     pub(crate) async fn wait_for_bus(&self, bus: &Bus) {
+        if self.config.broker == Broker::Embedded {
+            // Calls before it is there would only teach the breaker to refuse more.
+            self.wait_for(&["mq"]).await;
+        }
         while let Err(error) = bus.declare().await {
             tracing::debug!(%error, "no bus yet");
             tokio::time::sleep(Duration::from_millis(20)).await;

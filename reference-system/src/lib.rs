@@ -7,8 +7,8 @@
 //! - [`command`]: the `system` command and the entry of every process
 //! - [`launch`]: start and stop a system; [`state`]: what the outside sees of it
 //! - `logs`: what the processes wrote
-//! - `supervisor`, `fault_proxy`, `self_test`, `process`, `config`: how the processes are planned,
-//!   started and kept alive
+//! - `supervisor`, `planning`, `ward`, `fault_proxy`, `self_test`, `process`, `config`: how the processes are
+//!   planned, started and kept alive
 //! - `frame`, `extract`, `watchdog`: what surrounds every role; `roles`: one module per role
 //! - `rpc`: how roles call each other
 //! - [`ids`], [`orders`], [`population`]: the pure middle (routing, the order's life, the seed data)
@@ -33,6 +33,7 @@ mod kv;
 pub mod launch;
 mod logs;
 pub mod orders;
+mod planning;
 pub mod population;
 mod process;
 mod roles;
@@ -44,6 +45,7 @@ mod store;
 mod supervisor;
 pub mod switches;
 pub mod switching;
+mod ward;
 mod watchdog;
 
 pub use command::{Launcher, Outcome, SystemCommand, run};

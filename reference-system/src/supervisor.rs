@@ -1,9 +1,6 @@
-//! The supervisor: plans the ports, starts every role, proves that an order goes through, keeps dead
-//! instances coming back, and takes everything down at the end.
+//! The supervisor: starts every role and server, proves that an order goes through, and takes everything down at the end.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -12,27 +9,22 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use nix::sys::signal::Signal;
 use tokio::net::TcpSocket;
-use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::bus::Broker;
 use crate::command::{RoleArgs, SuperviseArgs};
-use crate::config::{Ejection, InstancePlan, Layout, SystemConfig, Timeouts, instance_names, link_plans};
+use crate::config::{InstancePlan, Layout, SystemConfig};
 use crate::error::SystemError;
 use crate::etcd::Etcd;
 use crate::kv::{KeyValues, Purpose};
 use crate::launch::SupervisorOptions;
-use crate::orders::plan::Timers;
 use crate::rpc::caller::{exchange, http_client};
-use crate::servers::{Server, Tier};
+use crate::servers::Server;
 use crate::state::{InstanceState, LinkState, SystemState};
-use crate::store::Places;
-use crate::{fault_proxy, process, roles, self_test, servers};
+use crate::ward::Ward;
+use crate::{fault_proxy, planning, process, roles, self_test, servers};
 
-/// How long a role may take to end before it is killed.
-const GRACE: Duration = Duration::from_secs(2);
 /// How often a start looks whether all are ready.
 const READY_POLL: Duration = Duration::from_millis(15);
 
@@ -156,130 +148,10 @@ impl Life {
     }
 }
 
-/// One child process that is started again whenever it dies.
-struct Ward {
-    layout: Layout,
-    options: SupervisorOptions,
-    service: String,
-    instance: String,
-    deaths: Arc<AtomicU32>,
-    /// What asks it to end.
-    signal: Signal,
-    stop: CancellationToken,
-}
-
 impl System {
     async fn plan(layout: Layout, life: Life) -> Result<Self, SystemError> {
         let options = SupervisorOptions::read(&layout)?;
-        let mut reserved = Vec::new();
-        let mut instances = Vec::new();
-        for (service, instance) in instance_names() {
-            // The real tier has a real broker.
-            if service == "mq" && options.tier == Tier::Real {
-                continue;
-            }
-            let port = if service == "gw" { options.gateway_port.unwrap_or(0) } else { 0 };
-            let (socket, address) = reserve(port)?;
-            reserved.push(socket);
-            instances.push(InstancePlan { service, instance, address });
-        }
-        let mut links = Vec::new();
-        let mut proxy = None;
-        if options.proxy_command.is_some() {
-            let (socket, api) = reserve(0)?;
-            reserved.push(socket);
-            proxy = Some(api);
-            links = link_plans(&instances);
-            for link in &mut links {
-                let (socket, listen) = reserve(0)?;
-                reserved.push(socket);
-                link.listen = listen;
-            }
-        }
-        let mut config = SystemConfig {
-            seed: options.seed,
-            stores: Places::Files(layout.data()),
-            key_values: KeyValues::Roles([(Ipv4Addr::LOCALHOST, 0).into(); 3]),
-            servers: Vec::new(),
-            broker: Broker::default(),
-            between_nodes: BTreeMap::new(),
-            registry_store: None,
-            slot_hash: crate::ids::SlotHash::default(),
-            instances,
-            links,
-            proxy,
-            stock_per_dish: options.stock_per_dish.map(i64::from),
-            timeouts: Timeouts::default().scaled(options.timeout_scale),
-            timers: Timers {
-                unpaid_ms: options.unpaid_timeout_ms,
-                unanswered_ms: 300_000,
-                unconfirmed_ms: 1_800_000,
-                charge_again_ms: 3_000,
-                after_sales_ms: 7 * 86_400_000,
-                settle_accepted_ms: None,
-            },
-            ejection: Ejection::default(),
-            lease_ms: 3_000,
-            callback_delay_ms: 30,
-            task_round_ms: 25,
-        };
-        if options.tier == Tier::Real {
-            config.stores = match &options.postgres {
-                Some(server) => Places::Postgres(server.trim_end_matches('/').to_owned()),
-                None => {
-                    let server = Server::Postgres;
-                    server.set_up(&layout, &[]).await?;
-                    let address = plan_server(server, 1, &mut config.servers, &mut reserved)?;
-                    Places::Postgres(servers::postgres_url(&layout, address)?)
-                }
-            };
-            config.registry_store = Some(match &options.etcd {
-                Some(server) => server.trim_end_matches('/').to_owned(),
-                None => {
-                    Server::Etcd.set_up(&layout, &[]).await?;
-                    servers::etcd_url(plan_server(Server::Etcd, 1, &mut config.servers, &mut reserved)?)
-                }
-            });
-            config.broker = match &options.rabbitmq {
-                Some(node) => Broker::RabbitMq(vec![node.trim_end_matches('/').to_owned()]),
-                None => {
-                    plan_server(Server::Epmd, 1, &mut config.servers, &mut reserved)?;
-                    let mut nodes = Vec::new();
-                    for number in 1..=options.rabbitmq_nodes {
-                        plan_server(Server::RabbitMq, number, &mut nodes, &mut reserved)?;
-                        let (socket, between) = reserve(0)?;
-                        reserved.push(socket);
-                        config.between_nodes.insert(format!("{}-{number}", Server::RabbitMq.service()), between.port());
-                    }
-                    Server::RabbitMq.set_up(&layout, &nodes).await?;
-                    let urls = nodes.iter().map(|plan| servers::rabbitmq_url(&layout, plan.address));
-                    let urls = urls.collect::<Result<_, _>>()?;
-                    config.servers.extend(nodes);
-                    Broker::RabbitMq(urls)
-                }
-            };
-        }
-        config.key_values = match (&options.redis, options.tier) {
-            (Some(server), Tier::Real) => servers::shared_redis(&layout, server)?,
-            (_, tier) => {
-                let mut addresses = [(Ipv4Addr::LOCALHOST, 0).into(); 3];
-                for (address, purpose) in addresses.iter_mut().zip(Purpose::ALL) {
-                    if tier == Tier::Real {
-                        let server = Server::Redis(purpose);
-                        server.set_up(&layout, &[]).await?;
-                        *address = plan_server(server, 1, &mut config.servers, &mut reserved)?;
-                    } else {
-                        let (socket, role) = reserve(0)?;
-                        reserved.push(socket);
-                        *address = role;
-                    }
-                }
-                match tier {
-                    Tier::Embedded => KeyValues::Roles(addresses),
-                    Tier::Real => KeyValues::Servers(addresses),
-                }
-            }
-        };
+        let (config, reserved) = planning::plan(&layout, &options).await?;
         let text = serde_json::to_vec_pretty(&config)
             .map_err(|error| SystemError::File { path: layout.config(), source: error.into() })?;
         // It may hold the password of a database.
@@ -460,113 +332,6 @@ impl System {
                     proxy: link.name(),
                 })
                 .collect(),
-        }
-    }
-}
-
-/// Reserves an address for a server and puts it down.
-fn plan_server(
-    server: Server,
-    number: u16,
-    plans: &mut Vec<InstancePlan>,
-    reserved: &mut Vec<TcpSocket>,
-) -> Result<SocketAddr, SystemError> {
-    let (socket, address) = reserve(0)?;
-    reserved.push(socket);
-    let service = server.service().to_owned();
-    plans.push(InstancePlan { instance: format!("{service}-{number}"), service, address });
-    Ok(address)
-}
-
-/// Binds a port without listening: connections to it are refused, nobody else is given it, and the
-/// role that is meant to may bind it beside us.
-fn reserve(port: u16) -> Result<(TcpSocket, SocketAddr), SystemError> {
-    let bind = || {
-        let socket = TcpSocket::new_v4()?;
-        if port != 0 {
-            socket.set_reuseaddr(true)?;
-        }
-        socket.bind((Ipv4Addr::LOCALHOST, port).into())?;
-        // Only now, so that port 0 gave a port that nobody else has.
-        socket.set_reuseaddr(true)?;
-        let address = socket.local_addr()?;
-        Ok((socket, address))
-    };
-    bind().map_err(|source| SystemError::Port { port, source })
-}
-
-impl Ward {
-    async fn keep_alive(self) {
-        let pid_file = self.layout.pid_file(&self.instance);
-        let restarts = self.layout.restarts(&self.instance);
-        process::remove(&restarts);
-        while !self.stop.is_cancelled() {
-            match self.spawn() {
-                Ok(mut child) => {
-                    if let Some(pid) = child.id()
-                        && let Err(error) = process::write_whole(&pid_file, format!("{pid}\n").as_bytes())
-                    {
-                        tracing::error!(%error, "no pid file");
-                    }
-                    let died = tokio::select! {
-                        died = child.wait() => Some(died),
-                        () = self.stop.cancelled() => None,
-                    };
-                    match died {
-                        Some(Ok(status)) => {
-                            tracing::warn!(instance = self.instance, %status, "died");
-                        }
-                        Some(Err(error)) => {
-                            tracing::error!(instance = self.instance, %error, "was lost");
-                        }
-                        None => self.end(&mut child).await,
-                    }
-                    process::remove(&pid_file);
-                }
-                Err(error) => tracing::error!(%error, "did not start"),
-            }
-            let deaths = self.deaths.fetch_add(1, Ordering::Relaxed) + 1;
-            if !self.stop.is_cancelled()
-                && let Err(error) = process::write_whole(&restarts, format!("{deaths}\n").as_bytes())
-            {
-                tracing::warn!(%error, "a restart is not counted");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(self.options.respawn_after_ms)) => {}
-                () = self.stop.cancelled() => {}
-            }
-        }
-    }
-
-    fn spawn(&self) -> Result<Child, SystemError> {
-        let path = self.layout.log(&self.instance);
-        let failed = |source| SystemError::File { path: path.clone(), source };
-        let log = std::fs::File::options().create(true).append(true).open(&path).map_err(failed)?;
-        let errors = log.try_clone().map_err(failed)?;
-        Command::new(&self.options.launcher.program)
-            .args(&self.options.launcher.prefix)
-            .args(["role", &self.service, "--instance", &self.instance])
-            .args(["--parent", &std::process::id().to_string()])
-            .arg("--dir")
-            .arg(self.layout.root())
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|source| SystemError::Process { what: format!("start {}", self.instance), source })
-    }
-
-    /// Asks the child to end, and kills it when it does not.
-    async fn end(&self, child: &mut Child) {
-        if let Some(pid) = child.id() {
-            process::send(pid, self.signal);
-        }
-        if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
-            tracing::warn!(instance = self.instance, "did not end in time and is killed");
-            if let Err(error) = child.kill().await {
-                tracing::error!(instance = self.instance, %error, "cannot be killed");
-            }
         }
     }
 }

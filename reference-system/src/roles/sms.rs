@@ -52,9 +52,12 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         counts: Arc::clone(&counts),
     };
     let bus = subscription.bus.clone();
-    frame.tracker.spawn(subscription.run(frame.stop.clone()));
     let routes = Router::new().route("/send", post(send)).with_state(store);
-    frame.serve(routes, Box::new(move || counts.describe()), frame.wait_for_bus(&bus)).await
+    let prepare = async {
+        frame.wait_for_bus(&bus).await;
+        frame.tracker.spawn(subscription.run(frame.stop.clone()));
+    };
+    frame.serve(routes, Box::new(move || counts.describe()), prepare).await
 }
 
 /// Who is told of an event.
