@@ -2,28 +2,10 @@
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use bytes::Bytes;
-use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use crate::rpc::{Budget, Failure};
-
-/// A body as it came.
-pub(crate) struct Raw(pub(crate) Bytes);
-
-impl<S: Send + Sync> FromRequest<S> for Raw {
-    type Rejection = Failure;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let bytes = Bytes::from_request(request, state).await;
-        bytes.map(Self).map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is larger than 2 MiB")
-            }
-            _ => Failure::invalid(rejection.body_text()),
-        })
-    }
-}
 
 /// A JSON body.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -32,7 +14,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let Raw(bytes) = Raw::from_request(request, state).await?;
+        let bytes =
+            Bytes::from_request(request, state).await.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
         serde_json::from_slice(&bytes)
             .map(Self)
             .map_err(|error| Failure::invalid(format!("the body does not fit: {error}")))

@@ -39,6 +39,8 @@ use crate::{switches, watchdog};
 
 /// How long requests under way may take after the role was told to stop.
 const DRAIN: Duration = Duration::from_millis(500);
+/// The most bytes of a request.
+const LARGEST_BODY: usize = 2 << 20;
 /// How long a start waits for the registry to tell the switches.
 const SWITCHES_WITHIN: Duration = Duration::from_millis(500);
 /// How long the registry may hold a watch.
@@ -143,6 +145,8 @@ impl Frame {
         let shared = Arc::new(Shared {
             ready: ready.subscribe(),
             warm: AtomicBool::new(false),
+            // The history of a long run is large.
+            largest_body: if self.plan.service == "auditor" { usize::MAX } else { LARGEST_BODY },
             workers: SystemConfig::workers_of(&self.plan.service).map(Semaphore::new),
             caller: self.caller.clone(),
             most: self.config.budget_of(&self.plan.service),
@@ -301,6 +305,8 @@ struct Shared {
     ready: watch::Receiver<bool>,
     /// Whether it has been ready: until then it cannot serve, however it was found.
     warm: AtomicBool,
+    /// The most bytes of a request.
+    largest_body: usize,
     /// How many requests it serves at the same time.
     workers: Option<Semaphore>,
     caller: Caller,
@@ -377,6 +383,14 @@ async fn bound_and_count(State(shared): State<Arc<Shared>>, mut request: Request
     request.extensions_mut().insert(budget);
     let hard = shared.directory.in_force().hard_timeout;
     let served = async {
+        // All of it, whether or not its handler looks: a connection with something unread is closed under the next
+        // request on it.
+        let (parts, body) = request.into_parts();
+        let Ok(body) = axum::body::to_bytes(body, shared.largest_body).await else {
+            return Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is larger than 2 MiB")
+                .into_response();
+        };
+        let request = Request::from_parts(parts, body.into());
         // Held until the answer is there, or until the request is cut off.
         let _permit = match &shared.workers {
             Some(workers) => workers.acquire().await.ok(),

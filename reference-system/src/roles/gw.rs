@@ -9,7 +9,6 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Uri};
 use serde_json::json;
 
-use crate::extract::Raw;
 use crate::frame::{Frame, RoleError};
 use crate::rpc::{Budget, Caller, Failure};
 
@@ -59,7 +58,7 @@ fn read(service: &'static str) -> MethodRouter<Caller> {
 }
 
 fn write(service: &'static str) -> MethodRouter<Caller> {
-    post(move |caller: State<Caller>, budget: Budget, uri: Uri, Raw(body): Raw| async move {
+    post(move |caller: State<Caller>, budget: Budget, uri: Uri, body: Bytes| async move {
         forward(caller, service, Method::POST, budget, uri, body).await
     })
 }
