@@ -76,9 +76,10 @@ impl Finding {
         }
     }
 
-    /// The number in its name, by which findings are listed.
-    fn number(&self) -> u32 {
-        self.id.trim_start_matches(char::is_alphabetic).parse().unwrap_or(u32::MAX)
+    /// By which findings are listed: cross sums after invariants, each by number.
+    fn place(&self) -> (bool, u32) {
+        let number = self.id.trim_start_matches(char::is_alphabetic).parse();
+        (!self.id.starts_with('I'), number.unwrap_or(u32::MAX))
     }
 
     fn violate(&mut self, example: impl FnOnce() -> String) {
@@ -111,7 +112,7 @@ pub(crate) fn report(books: &Books, slot_hash: SlotHash, history: Option<&Histor
     if let Some(history) = history {
         invariants.extend(history::check(books, history));
     }
-    invariants.sort_by_key(Finding::number);
+    invariants.sort_by_key(Finding::place);
     AuditReport {
         verdict: invariants.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Unknown),
         quiet,
