@@ -179,7 +179,7 @@ async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
     let clean = reference_system::audit::audit_files(&data).await;
     assert_eq!(clean.verdict, Verdict::Valid, "{clean:#?}");
     let corruptions: &[(&str, &[&str], &str)] = &[
-        ("st-r?", &["C2", "I5"], "DELETE FROM orders"),
+        ("st-r?", &["I5", "C2"], "DELETE FROM orders"),
         ("st-r?", &["I5"], "UPDATE orders SET version = version - 1"),
         ("st-r?", &["I4"], "UPDATE orders SET shard = (shard + 1) % 120"),
         ("st-r?", &["I15"], "UPDATE orders SET number = 1 WHERE number IS NOT NULL"),
@@ -190,7 +190,7 @@ async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
             &["I6", "I7"],
             "INSERT INTO events SELECT shard, order_id, version + 1, -1, 2, 'accepted', 0 FROM orders WHERE status = -1",
         ),
-        ("st-u?", &["C3", "I10", "I11"], "DELETE FROM refunds"),
+        ("st-u?", &["I10", "I11", "C3"], "DELETE FROM refunds"),
         ("st-u?", &["I26"], "UPDATE orders SET items_fen = items_fen + 1"),
         (
             "eus",

@@ -92,17 +92,20 @@ pub(super) fn set_up(layout: &Layout, nodes: &[InstancePlan]) -> Result<(), Syst
     Ok(())
 }
 
-/// What a node is told. The others join the first one, as soon as it is there; later they know each other.
+/// What a node is told. The others join the first one, as soon as it is there; later they know each other. The first
+/// has no list: a joining node holds the lock over all nodes of its list while it waits, and would keep out the very
+/// node that it waits for.
 fn settings_of(plan: &InstancePlan, first: &str, password: &str) -> String {
     let mut text = format!(
         "listeners.tcp.1 = {}\ndefault_user = {USER}\ndefault_pass = {password}\nlog.file = false\nlog.console = true\n\
          log.console.level = warning\ncluster_formation.peer_discovery_backend = classic_config\n\
-         cluster_formation.discovery_retry_limit = 120\ncluster_formation.classic_config.nodes.1 = {}\n",
+         cluster_formation.discovery_retry_limit = 120\n",
         plan.address,
-        node(first),
     );
     if plan.instance != first {
-        text.push_str(&format!("cluster_formation.classic_config.nodes.2 = {}\n", node(&plan.instance)));
+        for (n, member) in [first, &plan.instance].into_iter().enumerate() {
+            text.push_str(&format!("cluster_formation.classic_config.nodes.{} = {}\n", n + 1, node(member)));
+        }
     }
     text
 }
