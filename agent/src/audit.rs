@@ -1,6 +1,5 @@
 //! Audits: asks the target about its business invariants once it has gone quiet.
 
-use std::path::Path;
 use std::time::Duration;
 
 use kennel_model::protocol::{AuditReport, AuditVerdict, InvariantReport};
@@ -8,6 +7,7 @@ use kennel_model::target::AuditEndpoint;
 use serde::Deserialize;
 
 use crate::boundary::Boundary;
+use crate::history::History;
 
 /// How long an audit may take, the target's own quiescence included.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(120);
@@ -22,7 +22,7 @@ struct Answer {
 
 /// Asks one audit endpoint, handing it the history of the load's writes if it wants that. Whatever goes wrong makes the
 /// verdict `unknown`, never `valid`.
-pub async fn ask(audit: &AuditEndpoint, boundary: &Boundary, history: Option<&Path>) -> AuditReport {
+pub(crate) async fn ask(audit: &AuditEndpoint, boundary: &Boundary, history: Option<&History>) -> AuditReport {
     let unknown = |problem: String| AuditReport {
         name: audit.name.clone(),
         verdict: AuditVerdict::Unknown,
@@ -35,11 +35,9 @@ pub async fn ask(audit: &AuditEndpoint, boundary: &Boundary, history: Option<&Pa
     };
     let request = match history {
         None => client.get(url),
-        Some(file) => match tokio::fs::read(file).await {
+        Some(history) => match history.lines() {
             Ok(lines) => client.post(url).header("content-type", "application/x-ndjson").body(lines),
-            Err(error) => {
-                return unknown(format!("the history of writes, {}, cannot be read: {error}", file.display()));
-            }
+            Err(error) => return unknown(format!("the history of writes cannot be read: {error}")),
         },
     };
     let answer = match request.send().await {

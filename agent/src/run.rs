@@ -8,7 +8,7 @@ use std::time::Duration;
 use kennel_model::fault::{Fault, FaultState};
 use kennel_model::protocol::{Assignment, FaultReport, FromAgent};
 use kennel_model::run::RunId;
-use kennel_model::target::{AuditHistory, Target};
+use kennel_model::target::Target;
 use kennel_proxy::{FaultProxy, ProxySpec, ProxyUpdate};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -19,10 +19,11 @@ use uuid::Uuid;
 use crate::audit;
 use crate::boundary::Boundary;
 use crate::faults::{self, Injection, Surroundings};
+use crate::history::History;
 use crate::journal::{self, Journal};
 use crate::load::LoadWorker;
 use crate::timeline::{Claim, conflicts};
-use crate::worker::{HistoryFile, WorkerAssignment, WorkerReport};
+use crate::worker::{WorkerAssignment, WorkerReport};
 
 /// What the controller may tell a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +68,7 @@ impl Host {
 struct Prepared {
     boundary: Boundary,
     worker: LoadWorker,
+    history: Option<History>,
     warnings: Vec<String>,
 }
 
@@ -78,16 +80,7 @@ enum LoadEnd {
 }
 
 /// Conducts a run from its preparation to its release.
-pub(crate) async fn conduct(assignment: Assignment, host: Host, orders: mpsc::Receiver<Order>) {
-    let history = wanted_history(&assignment).map(|_| history_file(&host, assignment.run));
-    live(assignment, host, orders).await;
-    if let Some(history) = history {
-        // It may not be there: the run may have been refused.
-        let _ = std::fs::remove_file(history);
-    }
-}
-
-async fn live(assignment: Assignment, host: Host, mut orders: mpsc::Receiver<Order>) {
+pub(crate) async fn conduct(assignment: Assignment, host: Host, mut orders: mpsc::Receiver<Order>) {
     let run = assignment.run;
     let preparing = tokio::select! {
         preparing = prepare(&assignment, &host) => preparing,
@@ -123,7 +116,7 @@ async fn live(assignment: Assignment, host: Host, mut orders: mpsc::Receiver<Ord
     };
     match asked {
         Some(Order::Audit) => tokio::select! {
-            () = audits(&assignment, &host, &prepared.boundary) => {}
+            () = audits(&assignment, &host, &prepared) => {}
             () = told_to_stop(&host, &mut orders) => tell(&host, FromAgent::Halted { run, took_ms: 0 }).await,
         },
         Some(Order::Halt) => tell(&host, FromAgent::Halted { run, took_ms: 0 }).await,
@@ -185,12 +178,7 @@ async fn prepare(assignment: &Assignment, host: &Host) -> Result<Prepared, Strin
     if !conflicts.is_empty() {
         return Err(conflicts.join("; "));
     }
-    let history = wanted_history(assignment)
-        .map(|wanted| HistoryFile { path: history_file(host, assignment.run).display().to_string(), wanted });
-    if history.is_some() {
-        let directory = &host.raw_logs;
-        std::fs::create_dir_all(directory).map_err(|e| format!("cannot make {}: {e}", directory.display()))?;
-    }
+    let history = History::create(&host.raw_logs, assignment)?;
     let worker = WorkerAssignment {
         run: assignment.run,
         agent: host.agent.clone(),
@@ -202,26 +190,13 @@ async fn prepare(assignment: &Assignment, host: &Host) -> Result<Prepared, Strin
             Some(name) => Some(raw_log(&host.raw_logs, name)?),
             None => None,
         },
-        history,
+        history: history.as_ref().map(History::for_worker),
     };
-    let worker = LoadWorker::prepare(&host.worker_command, &worker).await.map_err(|e| e.to_string())?;
+    let worker = LoadWorker::prepare(&host.worker_command, &worker).await;
+    history.iter().for_each(History::forget_name);
+    let worker = worker.map_err(|e| e.to_string())?;
     let warnings = unhealthy(target, &boundary).await;
-    Ok(Prepared { boundary, worker, warnings })
-}
-
-/// What the audits of a run want to know of its writes. Several want what any of them does.
-fn wanted_history(assignment: &Assignment) -> Option<AuditHistory> {
-    let experiment = assignment.experiment.experiment();
-    let audits = assignment.experiment.target().audits.iter().filter(|audit| experiment.audits.contains(&audit.name));
-    audits.filter_map(|audit| audit.history.clone()).reduce(|mut all, one| {
-        all.answer.extend(one.answer);
-        all
-    })
-}
-
-/// The history of a run's writes, for as long as the run is here.
-fn history_file(host: &Host, run: RunId) -> PathBuf {
-    host.raw_logs.join(format!("{run}.history.jsonl"))
+    Ok(Prepared { boundary, worker, history, warnings })
 }
 
 /// The file of a raw log: a plain name in the agent's own directory, because whoever reaches the API names it.
@@ -389,13 +364,13 @@ async fn under_load(
     end
 }
 
-async fn audits(assignment: &Assignment, host: &Host, boundary: &Boundary) {
+async fn audits(assignment: &Assignment, host: &Host, prepared: &Prepared) {
     let target = assignment.experiment.target();
     let mut reports = Vec::new();
     for name in &assignment.experiment.experiment().audits {
         if let Some(declared) = target.audits.iter().find(|audit| audit.name == *name) {
-            let history = declared.history.as_ref().map(|_| history_file(host, assignment.run));
-            reports.push(audit::ask(declared, boundary, history.as_deref()).await);
+            let history = prepared.history.as_ref().filter(|_| declared.history.is_some());
+            reports.push(audit::ask(declared, &prepared.boundary, history).await);
         }
     }
     tell(host, FromAgent::Audited { run: assignment.run, audits: reports }).await;

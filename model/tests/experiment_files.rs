@@ -220,6 +220,26 @@ fn names_stand_once_in_a_target() {
 }
 
 #[test]
+fn audits_want_their_history_under_one_header() {
+    let audit = |name: &str, header: &str| {
+        format!("{{name: {name}, url: 'http://127.0.0.1:9/{name}', history: {{key_header: '{header}'}}}}, ")
+    };
+    let with = |audits: &[String]| TARGET.replace("audits: [", &format!("audits: [{}", audits.concat()));
+    let same = with(&[audit("a", "X-Req-Id"), audit("b", "x-req-id")]);
+    parse_target("t.yaml", &same).unwrap();
+    let wrong = with(&[audit("a", "x-req-id"), audit("b", "x-key"), audit("c", "x key")]);
+    let found = parse_target("t.yaml", &wrong).unwrap_err().to_string();
+    for expected in [
+        "audits[1].history.key_header: `x-key` is not the header that another audit of the target names; \
+         expected `x-req-id`, as there",
+        "audits[2].history.key_header: `x key` is not the name of a header",
+    ] {
+        assert!(found.contains(expected), "missing: {expected}\nin:\n{found}");
+    }
+    assert_eq!(found.lines().count(), 2, "{found}");
+}
+
+#[test]
 fn faults_on_the_same_thing_must_not_overlap() {
     let second = |kind: &str, start: &str| {
         let (name, rest) = match kind {

@@ -7,6 +7,25 @@ use super::rules::names;
 use crate::document::Problem;
 use crate::target::Target;
 
+/// A load notes its writes once, for all audits that want them: under one header, which must be one.
+fn key_headers(target: &Target, path: &str, problems: &mut Vec<Problem>) {
+    let wanted = target.audits.iter().enumerate().filter_map(|(at, audit)| Some((at, audit.history.as_ref()?)));
+    let mut first: Option<&str> = None;
+    for (at, history) in wanted {
+        let header = history.key_header.as_str();
+        let field = format!("{path}/audits/{at}/history/key_header");
+        let is_name = header.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c));
+        let before = *first.get_or_insert(header);
+        if !is_name {
+            let found = format!("`{header}` is not the name of a header");
+            problems.push(Problem::new(field, found, "a name such as idempotency-key"));
+        } else if !before.eq_ignore_ascii_case(header) {
+            let found = format!("`{header}` is not the header that another audit of the target names");
+            problems.push(Problem::new(field, found, format!("`{before}`, as there")));
+        }
+    }
+}
+
 /// Checks a target's own rules; `path` is where it stands in the document.
 pub(crate) fn check_target(target: &Target, path: &str, problems: &mut Vec<Problem>) {
     let rules = target.host_rules();
@@ -45,6 +64,7 @@ pub(crate) fn check_target(target: &Target, path: &str, problems: &mut Vec<Probl
             url(format!("{path}/links/{at}/listen"), &format!("http://{}", link.listen));
         }
     }
+    key_headers(target, path, problems);
     for (s, service) in target.services.iter().enumerate() {
         for (i, instance) in service.instances.iter().enumerate() {
             if let Some(process) = &instance.process
