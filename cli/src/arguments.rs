@@ -161,7 +161,7 @@ pub(crate) enum Command {
     /// The reference order system: up, down, status, logs, switch, audit
     System {
         #[command(subcommand)]
-        command: SystemArguments,
+        command: SystemCommand,
     },
     /// Serve the fault proxy alone, with the HTTP API of Toxiproxy 2.x
     Proxy {
@@ -352,138 +352,6 @@ fn parameter(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("`{text}` is no `name=value`")),
-    }
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SystemArguments {
-    /// Start the order system in the background and declare it as target `reference-system`
-    Up {
-        /// Where its data, logs and pid files live [default: reference-system in the data directory]
-        #[arg(long)]
-        dir: Option<PathBuf>,
-        /// The seed of users, restaurants, dishes and coupons
-        #[arg(long, default_value_t = reference_system::launch::DEFAULT_SEED)]
-        seed: u64,
-        /// How long a dead process stays dead (3s, 500ms)
-        #[arg(long, default_value = "3s")]
-        respawn_after: kennel_model::units::Span,
-        /// The gateway's port; any free one by default
-        #[arg(long)]
-        gateway_port: Option<u16>,
-        /// What rows are kept on: files of its own, or an installed PostgreSQL that starts and stops with the system
-        #[arg(long, value_enum, default_value_t)]
-        tier: reference_system::Tier,
-        /// A running PostgreSQL to use instead (postgres://ROLE:PASSWORD@HOST:PORT); the role makes databases order_…
-        #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_POSTGRES", hide_env_values = true)]
-        postgres: Option<String>,
-        /// How many of each dish there are at first; about a million if not given
-        #[arg(long, value_name = "COUNT")]
-        stock: Option<u32>,
-        /// A running RabbitMQ to use instead of nodes of its own (amqp://USER:PASSWORD@HOST:PORT)
-        #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_RABBITMQ", hide_env_values = true)]
-        rabbitmq: Option<String>,
-        /// A running etcd to use instead (http://HOST:PORT)
-        #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_ETCD")]
-        etcd: Option<String>,
-        /// A running Redis to use instead (redis://:PASSWORD@HOST:PORT), of which the databases 0, 1 and 2 are used
-        #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_REDIS", hide_env_values = true)]
-        redis: Option<String>,
-        /// How many RabbitMQ nodes the real tier starts, as one cluster
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
-        rabbitmq_nodes: u16,
-        /// Print the state as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Stop the order system
-    Down {
-        /// The directory given to `up`
-        #[arg(long)]
-        dir: Option<PathBuf>,
-        /// Print the result as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Tell how each process of the order system is doing
-    Status {
-        /// The directory given to `up`
-        #[arg(long)]
-        dir: Option<PathBuf>,
-        /// Print the status as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show the switches of the order system, or set one: which design runs, the fixed one or a historic flaw
-    Switch {
-        /// One switch; all by default
-        name: Option<String>,
-        /// What to set it to
-        #[arg(requires = "name", conflicts_with = "reset")]
-        value: Option<String>,
-        /// Set it at this instance only
-        #[arg(long, requires = "name")]
-        instance: Option<String>,
-        /// Set it back to its default
-        #[arg(long, requires = "name")]
-        reset: bool,
-        /// The directory given to `up`
-        #[arg(long)]
-        dir: Option<PathBuf>,
-        /// Print as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Check the invariants of the order system's rows; exit 0 valid, 1 invalid, 3 unknown
-    Audit {
-        /// The directory given to `up`
-        #[arg(long)]
-        dir: Option<PathBuf>,
-        /// The record of a load's writes, one JSON object per line: checks also that what was acknowledged is there
-        #[arg(long, value_name = "FILE")]
-        history: Option<PathBuf>,
-        /// How long to wait until the system is at rest
-        #[arg(long, default_value = "30s")]
-        wait: kennel_model::units::Span,
-        /// Print the report as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print what the processes of the order system wrote
-    Logs {
-        /// One instance, for example `eos-c-1`; all by default
-        instance: Option<String>,
-        /// The directory given to `up`
-        #[arg(long)]
-        dir: Option<PathBuf>,
-        /// How many lines of each
-        #[arg(long, short = 'n', default_value_t = 20)]
-        tail: usize,
-        /// Go on printing what is added, until Ctrl-C
-        #[arg(long, short)]
-        follow: bool,
-    },
-    #[command(flatten)]
-    Process(SystemProcess),
-}
-
-/// The processes of the system itself.
-#[derive(Debug, Subcommand)]
-pub(crate) enum SystemProcess {
-    /// Keep the processes of a system alive
-    #[command(hide = true)]
-    Supervise(reference_system::command::SuperviseArgs),
-    /// Be one process of a system
-    #[command(hide = true)]
-    Role(reference_system::command::RoleArgs),
-}
-
-impl From<SystemProcess> for SystemCommand {
-    fn from(process: SystemProcess) -> Self {
-        match process {
-            SystemProcess::Supervise(arguments) => Self::Supervise(arguments),
-            SystemProcess::Role(arguments) => Self::Role(arguments),
-        }
     }
 }
 

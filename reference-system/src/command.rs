@@ -2,17 +2,17 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
+use crate::arguments::{AuditArgs, DownArgs, LogsArgs, RoleArgs, StatusArgs, SuperviseArgs, SwitchArgs, UpArgs};
 use crate::audit::{AuditReport, Verdict};
 use crate::error::SystemError;
 use crate::launch::{self, SystemOptions};
 use crate::process;
-use crate::servers::{Server, Tier};
+use crate::servers::Server;
 use crate::state::{SystemState, SystemStatus};
 use crate::switching::SwitchList;
 use crate::{auditing, logs, roles, supervisor, switching};
@@ -23,7 +23,7 @@ pub enum SystemCommand {
     /// Start the order system in the background and wait until an order has gone through it
     Up(UpArgs),
     /// Stop the order system of a directory
-    Down(DirArgs),
+    Down(DownArgs),
     /// Tell how each process of an order system is doing
     Status(StatusArgs),
     /// Print what the processes of an order system wrote
@@ -38,156 +38,6 @@ pub enum SystemCommand {
     /// Be one process of a system
     #[command(hide = true)]
     Role(RoleArgs),
-}
-
-/// Arguments of `system up`.
-#[derive(Debug, Clone, Args)]
-pub struct UpArgs {
-    /// Where its data, logs and pid files live
-    #[arg(long)]
-    pub dir: PathBuf,
-    /// The seed of users, restaurants, dishes and coupons
-    #[arg(long, default_value_t = launch::DEFAULT_SEED)]
-    pub seed: u64,
-    /// How long a dead process stays dead (for example 3s, 500ms)
-    #[arg(long, default_value = "3s", value_parser = parse_duration)]
-    pub respawn_after: Duration,
-    /// A server with the Toxiproxy API to put between the services (for example "kennel proxy")
-    #[arg(long)]
-    pub toxiproxy_command: Option<String>,
-    /// The gateway's port; any free one by default
-    #[arg(long)]
-    pub gateway_port: Option<u16>,
-    /// What rows are kept on: SQLite files, or an installed PostgreSQL that is started with the system
-    #[arg(long, value_enum, default_value_t)]
-    pub tier: Tier,
-    /// A running PostgreSQL to use instead (for example "postgres://user:password@127.0.0.1:5432"); its role must be
-    /// allowed to make databases, which are called order_…
-    #[arg(long)]
-    pub postgres: Option<String>,
-    /// How many of each dish there are at first; about a million, by the seed, if not given
-    #[arg(long)]
-    pub stock: Option<u32>,
-    /// A running RabbitMQ to use instead (for example "amqp://user:password@127.0.0.1:5672")
-    #[arg(long)]
-    pub rabbitmq: Option<String>,
-    /// A running etcd to use instead (for example "http://127.0.0.1:2379")
-    #[arg(long)]
-    pub etcd: Option<String>,
-    /// A running Redis to use instead (for example "redis://:password@127.0.0.1:6379"), of which the databases 0, 1 and 2
-    /// are used
-    #[arg(long)]
-    pub redis: Option<String>,
-    /// How many RabbitMQ nodes the real tier starts, as one cluster
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
-    pub rabbitmq_nodes: u16,
-    /// Print the state as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `system down`.
-#[derive(Debug, Clone, Args)]
-pub struct DirArgs {
-    /// The directory given to `system up`
-    #[arg(long)]
-    pub dir: PathBuf,
-}
-
-/// Arguments of `system status`.
-#[derive(Debug, Clone, Args)]
-pub struct StatusArgs {
-    /// The directory given to `system up`
-    #[arg(long)]
-    pub dir: PathBuf,
-    /// Print the status as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `system logs`.
-#[derive(Debug, Clone, Args)]
-pub struct LogsArgs {
-    /// One instance, for example `eos-c-1`; all by default
-    pub instance: Option<String>,
-    /// The directory given to `system up`
-    #[arg(long)]
-    pub dir: PathBuf,
-    /// How many lines of each
-    #[arg(long, short = 'n', default_value_t = 20)]
-    pub tail: usize,
-    /// Go on printing what is added
-    #[arg(long, short)]
-    pub follow: bool,
-}
-
-/// Arguments of `system switch`.
-#[derive(Debug, Clone, Args)]
-pub struct SwitchArgs {
-    /// One switch; all by default
-    pub name: Option<String>,
-    /// What to set it to
-    #[arg(requires = "name", conflicts_with = "reset")]
-    pub value: Option<String>,
-    /// Set it at this instance only
-    #[arg(long, requires = "name")]
-    pub instance: Option<String>,
-    /// Set it back to its default
-    #[arg(long, requires = "name")]
-    pub reset: bool,
-    /// The directory given to `system up`
-    #[arg(long)]
-    pub dir: PathBuf,
-    /// Print as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `system audit`.
-#[derive(Debug, Clone, Args)]
-pub struct AuditArgs {
-    /// The directory given to `system up`
-    #[arg(long)]
-    pub dir: PathBuf,
-    /// The record of a load's writes, one JSON object per line: checks also that what was acknowledged is there
-    #[arg(long)]
-    pub history: Option<PathBuf>,
-    /// How long to wait until the system is at rest
-    #[arg(long, default_value = "30s", value_parser = parse_duration)]
-    pub wait: Duration,
-    /// Print the report as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of the supervisor's process.
-#[derive(Debug, Clone, Args)]
-pub struct SuperviseArgs {
-    /// The system's directory
-    #[arg(long)]
-    pub dir: PathBuf,
-    /// Stop everything when standard input ends
-    #[arg(long)]
-    pub lifeline: bool,
-    /// Leave the session of the process that started it
-    #[arg(long)]
-    pub detached: bool,
-}
-
-/// Arguments of a role's process.
-#[derive(Debug, Clone, Args)]
-pub struct RoleArgs {
-    /// The role
-    pub service: String,
-    /// The instance's name
-    #[arg(long)]
-    pub instance: String,
-    /// The system's directory
-    #[arg(long)]
-    pub dir: PathBuf,
-    /// The supervisor's process
-    #[arg(long)]
-    pub parent: u32,
 }
 
 /// How a process of the system is started: a program and the arguments before `supervise` or
@@ -227,6 +77,8 @@ pub enum Outcome {
     Down {
         /// Its directory.
         dir: PathBuf,
+        /// Whether to show it as JSON.
+        json: bool,
     },
     /// How the system is doing.
     Status {
@@ -260,7 +112,10 @@ impl fmt::Display for Outcome {
         match self {
             Self::Up { state, json: true } => as_json(f, serde_json::to_string_pretty(state)),
             Self::Up { state, json: false } => write!(f, "ready\n{state}"),
-            Self::Down { dir } => write!(f, "the system in {} is down", dir.display()),
+            Self::Down { dir, json: true } => {
+                as_json(f, serde_json::to_string_pretty(&serde_json::json!({ "dir": dir, "down": true })))
+            }
+            Self::Down { dir, json: false } => write!(f, "the system in {} is down", dir.display()),
             Self::Status { status, json: true } => as_json(f, serde_json::to_string_pretty(status)),
             Self::Status { status, json: false } => status.fmt(f),
             Self::Switches { switches, json: true } => as_json(f, serde_json::to_string_pretty(switches)),
@@ -288,12 +143,13 @@ impl Outcome {
 }
 
 /// Runs a command to its end. Blocks the thread and makes its own single-threaded runtime, so call
-/// it outside of any other. `launcher` says how further processes of the system are started.
+/// it outside of any other. `launcher` says how further processes of the system are started, `own` which directory is
+/// meant when the command names none.
 ///
 /// # Errors
 ///
 /// Any [`SystemError`]; its message is meant for the user.
-pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, SystemError> {
+pub fn run(command: SystemCommand, launcher: Launcher, own: Option<&Path>) -> Result<Outcome, SystemError> {
     if let SystemCommand::Role(args) = &command
         && args.service == roles::PROXY
     {
@@ -311,56 +167,45 @@ pub fn run(command: SystemCommand, launcher: Launcher) -> Result<Outcome, System
     runtime.block_on(async {
         match command {
             SystemCommand::Up(args) => {
-                let json = args.json;
                 let options = SystemOptions {
                     seed: args.seed,
                     respawn_after: args.respawn_after,
+                    tier: args.tier(),
                     toxiproxy_command: args.toxiproxy_command,
                     gateway_port: args.gateway_port,
-                    tier: if args.postgres.is_some()
-                        || args.rabbitmq.is_some()
-                        || args.etcd.is_some()
-                        || args.redis.is_some()
-                    {
-                        Tier::Real
-                    } else {
-                        args.tier
-                    },
-                    postgres: args.postgres,
+                    servers: args.servers,
                     stock_per_dish: args.stock,
-                    rabbitmq: args.rabbitmq,
-                    etcd: args.etcd,
-                    redis: args.redis,
-                    rabbitmq_nodes: args.rabbitmq_nodes,
-                    ..SystemOptions::new(args.dir, launcher)
+                    ..SystemOptions::new(args.place.or(own)?, launcher)
                 };
-                Ok(Outcome::Up { state: launch::up(options).await?, json })
+                Ok(Outcome::Up { state: launch::up(options).await?, json: args.json })
             }
             SystemCommand::Down(args) => {
-                launch::down(&args.dir).await?;
-                Ok(Outcome::Down { dir: args.dir })
+                let dir = args.place.or(own)?;
+                launch::down(&dir).await?;
+                Ok(Outcome::Down { dir, json: args.json })
             }
             SystemCommand::Status(args) => {
-                Ok(Outcome::Status { status: launch::status(&args.dir).await?, json: args.json })
+                Ok(Outcome::Status { status: launch::status(&args.place.or(own)?).await?, json: args.json })
             }
             SystemCommand::Logs(args) => {
                 let mut out = std::io::stdout();
-                logs::write(&args.dir, args.instance.as_deref(), args.tail, args.follow, &mut out).await?;
+                logs::write(&args.place.or(own)?, args.instance.as_deref(), args.tail, args.follow, &mut out).await?;
                 Ok(Outcome::Ended)
             }
             SystemCommand::Switch(args) => {
+                let dir = args.place.or(own)?;
                 let switches = match args.name {
                     Some(name) if args.value.is_some() || args.reset => {
                         let wanted = switching::Wanted { name, value: args.value, instance: args.instance };
-                        switching::set(&args.dir, &wanted).await?
+                        switching::set(&dir, &wanted).await?
                     }
-                    Some(name) => switching::read(&args.dir, &name).await?,
-                    None => switching::list(&args.dir).await?,
+                    Some(name) => switching::read(&dir, &name).await?,
+                    None => switching::list(&dir).await?,
                 };
                 Ok(Outcome::Switches { switches, json: args.json })
             }
             SystemCommand::Audit(args) => {
-                let report = auditing::audit(&args.dir, args.history.as_deref(), args.wait).await?;
+                let report = auditing::audit(&args.place.or(own)?, args.history.as_deref(), args.wait).await?;
                 Ok(Outcome::Audit { report, json: args.json })
             }
             SystemCommand::Supervise(args) => {
@@ -384,30 +229,4 @@ fn process_log() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     // The embedding command may have set up its own.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).try_init();
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("\"{text}\" is no duration; write for example 3s or 500ms");
-    let (number, milliseconds) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
-        (Some(number), _) => (number, 1),
-        (None, Some(number)) => (number, 1_000),
-        (None, None) => return Err(wrong()),
-    };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    Ok(Duration::from_millis(number.saturating_mul(milliseconds)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_a_unit() {
-        assert_eq!(parse_duration("3s"), Ok(Duration::from_secs(3)));
-        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
-        for wrong in ["3", "s", "-1s", "1.5s", "soon"] {
-            let message = parse_duration(wrong).unwrap_err();
-            assert_eq!(message, format!("\"{wrong}\" is no duration; write for example 3s or 500ms"));
-        }
-    }
 }

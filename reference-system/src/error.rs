@@ -20,6 +20,9 @@ pub enum SystemError {
         /// The directory.
         dir: PathBuf,
     },
+    /// A command that names no directory, in a program that has none of its own.
+    #[error("which system? name its directory with --dir")]
+    NoDirectory,
     /// The system has no log of that name.
     #[error("there is no log of {wanted} in {}{}", .dir.display(), one_of(.known))]
     NoLog {

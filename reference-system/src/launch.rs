@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
 
+use crate::arguments::ServerOptions;
 use crate::command::Launcher;
 use crate::config::{Layout, SystemConfig};
 use crate::error::SystemError;
@@ -42,16 +43,8 @@ pub struct SystemOptions {
     pub toxiproxy_command: Option<String>,
     /// What rows are kept on.
     pub tier: Tier,
-    /// A running PostgreSQL to use in the real tier, instead of one that the system starts.
-    pub postgres: Option<String>,
-    /// How many RabbitMQ nodes the real tier starts, as one cluster.
-    pub rabbitmq_nodes: u16,
-    /// A running RabbitMQ to use in the real tier, instead of nodes that the system starts.
-    pub rabbitmq: Option<String>,
-    /// A running Redis to use in the real tier, instead of those that the system starts.
-    pub redis: Option<String>,
-    /// A running etcd to use in the real tier, instead of one that the system starts.
-    pub etcd: Option<String>,
+    /// The servers of the real tier.
+    pub servers: ServerOptions,
     /// The gateway's port; any free one if `None`.
     pub gateway_port: Option<u16>,
     /// How many of each dish there are at first; by the seed if `None`, which is more than any load orders.
@@ -75,11 +68,7 @@ impl SystemOptions {
             respawn_after: Duration::from_secs(3),
             toxiproxy_command: None,
             tier: Tier::default(),
-            postgres: None,
-            rabbitmq_nodes: 3,
-            rabbitmq: None,
-            etcd: None,
-            redis: None,
+            servers: ServerOptions::default(),
             gateway_port: None,
             stock_per_dish: None,
             unpaid_timeout: Duration::from_secs(15 * 60),
@@ -97,12 +86,7 @@ pub(crate) struct SupervisorOptions {
     pub(crate) respawn_after_ms: u64,
     pub(crate) proxy_command: Option<Vec<String>>,
     pub(crate) tier: Tier,
-    pub(crate) postgres: Option<String>,
-    pub(crate) rabbitmq_nodes: u16,
-    pub(crate) rabbitmq: Option<String>,
-    pub(crate) etcd: Option<String>,
-    #[serde(default)]
-    pub(crate) redis: Option<String>,
+    pub(crate) servers: ServerOptions,
     pub(crate) gateway_port: Option<u16>,
     #[serde(default)]
     pub(crate) stock_per_dish: Option<u32>,
@@ -122,11 +106,7 @@ impl SupervisorOptions {
                 .as_ref()
                 .map(|command| command.split_whitespace().map(str::to_owned).collect()),
             tier: options.tier,
-            postgres: options.postgres.clone(),
-            rabbitmq_nodes: options.rabbitmq_nodes.clamp(1, 9),
-            rabbitmq: options.rabbitmq.clone(),
-            etcd: options.etcd.clone(),
-            redis: options.redis.clone(),
+            servers: options.servers.clone(),
             gateway_port: options.gateway_port,
             stock_per_dish: options.stock_per_dish,
             unpaid_timeout_ms: options.unpaid_timeout.as_millis() as i64,

@@ -4,7 +4,7 @@
 //! A request flows gateway → order pool → users, restaurants, marketing, payment → store; task rows
 //! carry each change on to the merchant dimension.
 //!
-//! - [`command`]: the `system` command and the entry of every process
+//! - [`command`]: the `system` command and the entry of every process; [`arguments`]: what it is told
 //! - [`launch`]: start and stop a system; [`state`]: what the outside sees of it
 //! - `logs`: what the processes wrote
 //! - `supervisor`, `planning`, `ward`, `fault_proxy`, `self_test`, `process`, `config`: how the processes are
@@ -18,6 +18,7 @@
 //! - `store`: the rows, in files or in PostgreSQL; [`audit`]: their invariants; [`auditing`]: asking for them
 //! - `servers`: the real servers of the real tier
 
+pub mod arguments;
 pub mod audit;
 pub mod auditing;
 pub mod bus;
@@ -48,6 +49,7 @@ pub mod switching;
 mod ward;
 mod watchdog;
 
+pub use arguments::ServerOptions;
 pub use command::{Launcher, Outcome, SystemCommand, run};
 pub use error::SystemError;
 pub use launch::{RunningSystem, SystemOptions, start};

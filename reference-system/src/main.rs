@@ -14,7 +14,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ended = Launcher::current_program(Vec::<String>::new()).and_then(|launcher| run(arguments.command, launcher));
+    let ended =
+        Launcher::current_program(Vec::<String>::new()).and_then(|launcher| run(arguments.command, launcher, None));
     match ended {
         Ok(Outcome::Ended) => ExitCode::SUCCESS,
         Ok(outcome) => {

@@ -99,7 +99,7 @@ impl Planner<'_> {
     }
 
     async fn stores(&mut self) -> Result<Places, SystemError> {
-        match (self.options.tier, &self.options.postgres) {
+        match (self.options.tier, &self.options.servers.postgres) {
             (Tier::Embedded, _) => Ok(Places::Files(self.layout.data())),
             (Tier::Real, Some(server)) => Ok(Places::Postgres(server.trim_end_matches('/').to_owned())),
             (Tier::Real, None) => {
@@ -110,7 +110,7 @@ impl Planner<'_> {
     }
 
     async fn registry_store(&mut self) -> Result<Option<String>, SystemError> {
-        match (self.options.tier, &self.options.etcd) {
+        match (self.options.tier, &self.options.servers.etcd) {
             (Tier::Embedded, _) => Ok(None),
             (Tier::Real, Some(server)) => Ok(Some(server.trim_end_matches('/').to_owned())),
             (Tier::Real, None) => Ok(Some(servers::etcd_url(self.server(Server::Etcd).await?))),
@@ -120,14 +120,14 @@ impl Planner<'_> {
     /// The broker, and the port at which each node of its cluster talks to the others.
     async fn broker(&mut self) -> Result<(Broker, BTreeMap<String, u16>), SystemError> {
         let mut between = BTreeMap::new();
-        match (self.options.tier, &self.options.rabbitmq) {
+        match (self.options.tier, &self.options.servers.rabbitmq) {
             (Tier::Embedded, _) => Ok((Broker::default(), between)),
             (Tier::Real, Some(node)) => Ok((Broker::RabbitMq(vec![node.trim_end_matches('/').to_owned()]), between)),
             (Tier::Real, None) => {
                 let mapper = self.instance(Server::Epmd, 1)?;
                 self.servers.push(mapper);
                 let mut nodes = Vec::new();
-                for number in 1..=self.options.rabbitmq_nodes {
+                for number in 1..=self.options.servers.rabbitmq_nodes {
                     let node = self.instance(Server::RabbitMq, number)?;
                     between.insert(node.instance.clone(), self.reserve(0)?.port());
                     nodes.push(node);
@@ -142,7 +142,7 @@ impl Planner<'_> {
     }
 
     async fn key_values(&mut self) -> Result<KeyValues, SystemError> {
-        if let (Tier::Real, Some(server)) = (self.options.tier, &self.options.redis) {
+        if let (Tier::Real, Some(server)) = (self.options.tier, &self.options.servers.redis) {
             return servers::shared_redis(self.layout, server);
         }
         let mut addresses = [(Ipv4Addr::LOCALHOST, 0).into(); 3];

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::command::{RoleArgs, SuperviseArgs};
+use crate::arguments::{RoleArgs, SuperviseArgs};
 use crate::config::{InstancePlan, Layout, SystemConfig};
 use crate::error::SystemError;
 use crate::etcd::Etcd;

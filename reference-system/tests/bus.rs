@@ -201,8 +201,7 @@ async fn a_requeued_message_comes_again_at_once_and_never_dies(tier: Tier) {
 async fn a_cluster_of_three_goes_on_without_any_one_of_its_nodes_and_leaves_nothing_behind() {
     let world = World::start_with(|options| {
         options.tier = Tier::Real;
-        options.rabbitmq_nodes = 3;
-        options.ready_within = Duration::from_secs(120);
+        options.servers.rabbitmq_nodes = 3;
     })
     .await;
     let bus = bus(&world).await;

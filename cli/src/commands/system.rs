@@ -1,20 +1,18 @@
 //! `kennel system`: the reference order system, and its declaration as a target.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use kennel_model::target::Target;
-use reference_system::command::{AuditArgs, DirArgs, LogsArgs, StatusArgs, SwitchArgs, UpArgs};
 use reference_system::{Launcher, Outcome, SystemCommand, SystemError, SystemState, Tier};
 
-use crate::arguments::SystemArguments;
 use crate::failure::Failure;
-use crate::output::{print, print_json};
+use crate::output::print;
 use crate::places::{DataArgument, Places};
 use crate::reference_target::{self, NAME};
 
 /// Runs the command on a runtime of the reference system's own choosing.
-pub(crate) fn run(command: SystemArguments, data: &DataArgument) -> ExitCode {
+pub(crate) fn run(command: SystemCommand, data: &DataArgument) -> ExitCode {
     match try_run(command, data) {
         Ok(code) => code,
         Err(failure) => failure.tell(),
@@ -33,75 +31,26 @@ pub(crate) fn launcher() -> Result<Launcher, Failure> {
     Launcher::current_program(["system"]).map_err(|e| Failure::could_not_run(e.to_string()))
 }
 
-fn try_run(command: SystemArguments, data: &DataArgument) -> Result<ExitCode, Failure> {
-    let command = match command {
-        SystemArguments::Process(process) => {
-            return reference_system::run(process.into(), launcher()?)
-                .map(|_| ExitCode::SUCCESS)
-                .map_err(|e| Failure::could_not_run(e.to_string()));
-        }
-        other => other,
-    };
+fn try_run(mut command: SystemCommand, data: &DataArgument) -> Result<ExitCode, Failure> {
+    if let SystemCommand::Supervise(_) | SystemCommand::Role(_) = command {
+        let ended = reference_system::run(command, launcher()?, None);
+        return ended.map(|_| ExitCode::SUCCESS).map_err(|e| Failure::could_not_run(e.to_string()));
+    }
     let places = data.places().map_err(|problem| Failure::bad_input(problem, Vec::new()))?;
-    let dir_or_own = |dir: Option<PathBuf>| dir.unwrap_or_else(|| places.reference_system());
-    let asked = match &command {
-        SystemArguments::Up { seed, tier, postgres, rabbitmq, etcd, redis, json, .. } => {
-            let tier = if postgres.is_some() || rabbitmq.is_some() || etcd.is_some() || redis.is_some() {
-                Tier::Real
-            } else {
-                *tier
-            };
-            Asked::Up { seed: *seed, tier, json: *json }
+    let asked = match &mut command {
+        SystemCommand::Up(args) => {
+            if args.toxiproxy_command.is_none() {
+                args.toxiproxy_command = Some(proxy_command()?);
+            }
+            Asked::Up { seed: args.seed, tier: args.tier(), json: args.json }
         }
-        SystemArguments::Down { json, .. } => Asked::Down { json: *json },
-        _ => Asked::Status,
+        SystemCommand::Down(args) => Asked::Down { json: args.json },
+        _ => Asked::Other,
     };
-    let command = match command {
-        SystemArguments::Up {
-            dir,
-            seed,
-            respawn_after,
-            gateway_port,
-            tier,
-            postgres,
-            rabbitmq,
-            etcd,
-            redis,
-            rabbitmq_nodes,
-            stock,
-            json,
-        } => SystemCommand::Up(UpArgs {
-            dir: dir_or_own(dir),
-            seed,
-            respawn_after: respawn_after.get(),
-            toxiproxy_command: Some(proxy_command()?),
-            gateway_port,
-            tier,
-            postgres,
-            rabbitmq,
-            etcd,
-            redis,
-            rabbitmq_nodes,
-            stock,
-            json,
-        }),
-        SystemArguments::Down { dir, .. } => SystemCommand::Down(DirArgs { dir: dir_or_own(dir) }),
-        SystemArguments::Status { dir, json } => SystemCommand::Status(StatusArgs { dir: dir_or_own(dir), json }),
-        SystemArguments::Logs { instance, dir, tail, follow } => {
-            SystemCommand::Logs(LogsArgs { instance, dir: dir_or_own(dir), tail, follow })
-        }
-        SystemArguments::Switch { name, value, instance, reset, dir, json } => {
-            SystemCommand::Switch(SwitchArgs { name, value, instance, reset, dir: dir_or_own(dir), json })
-        }
-        SystemArguments::Audit { dir, history, wait, json } => {
-            SystemCommand::Audit(AuditArgs { dir: dir_or_own(dir), history, wait: wait.get(), json })
-        }
-        SystemArguments::Process(_) => return Ok(ExitCode::SUCCESS),
-    };
-    let ran = reference_system::run(command, launcher()?);
+    let ran = reference_system::run(command, launcher()?, Some(&places.reference_system()));
     let outcome = match (ran, asked) {
         // Asked for what is already so: no error, as with other tools that bring systems up and down.
-        (Err(SystemError::NoSystem { dir }), Asked::Down { .. }) => Outcome::Down { dir },
+        (Err(SystemError::NoSystem { dir }), Asked::Down { json }) => Outcome::Down { dir, json },
         (Err(SystemError::DirectoryInUse { dir }), Asked::Up { seed, tier, json }) => match running(&dir) {
             Some(state) if state.seed == seed && state.tier == tier => Outcome::Up { state, json },
             _ => return Err(Failure::could_not_run(SystemError::DirectoryInUse { dir }.to_string())),
@@ -111,20 +60,14 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<ExitCode, Fa
         }
         (ran, _) => ran.map_err(|e| Failure::could_not_run(e.to_string()))?,
     };
-    match (&outcome, asked) {
-        (Outcome::Up { state, json }, _) => {
+    match &outcome {
+        Outcome::Up { state, json } => {
             declare(&places, state)?;
             if !json {
                 print(&format!("declared as target `{NAME}` in {}", places.target(NAME).display()));
             }
         }
-        (Outcome::Down { dir }, Asked::Down { json }) => {
-            withdraw(&places, dir);
-            if json {
-                print_json(&serde_json::json!({ "dir": dir, "down": true }));
-                return Ok(ExitCode::SUCCESS);
-            }
-        }
+        Outcome::Down { dir, .. } => withdraw(&places, dir),
         _ => {}
     }
     if !matches!(outcome, Outcome::Ended) {
@@ -138,7 +81,7 @@ fn try_run(command: SystemArguments, data: &DataArgument) -> Result<ExitCode, Fa
 enum Asked {
     Up { seed: u64, tier: Tier, json: bool },
     Down { json: bool },
-    Status,
+    Other,
 }
 
 /// The state of a system that runs in a directory.

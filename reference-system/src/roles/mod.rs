@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::command::RoleArgs;
+use crate::arguments::RoleArgs;
 use crate::config::{Layout, SystemConfig};
 use crate::error::SystemError;
 use crate::frame::Frame;

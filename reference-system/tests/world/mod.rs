@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use reference_system::audit::{AuditReport, Verdict};
 use reference_system::switching::{self, Wanted};
-use reference_system::{Launcher, RunningSystem, SystemOptions, Tier, start};
+use reference_system::{Launcher, RunningSystem, ServerOptions, SystemOptions, Tier, start};
 use serde_json::{Value, json};
 
 /// Makes two tests of each function that takes a [`Tier`]: the same must hold on files and on real servers.
@@ -53,7 +53,7 @@ pub fn options(dir: PathBuf) -> SystemOptions {
         // The machine runs other tests beside this one.
         timeout_scale: 5,
         // A cluster of three has tests of its own.
-        rabbitmq_nodes: 1,
+        servers: ServerOptions { rabbitmq_nodes: 1, ..ServerOptions::default() },
         ..SystemOptions::new(dir, launcher())
     }
 }

@@ -1,0 +1,228 @@
+//! The arguments of the `system` command, for every program that has one.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::error::SystemError;
+use crate::launch::DEFAULT_SEED;
+use crate::servers::Tier;
+
+/// How many RabbitMQ nodes the real tier has, unless told otherwise.
+const RABBITMQ_NODES: u16 = 3;
+
+/// Which system a command is about.
+#[derive(Debug, Clone, Args)]
+pub struct SystemDirectory {
+    /// Where the system's data, logs and pid files live [default: reference-system in Kennel's data directory]
+    #[arg(long = "dir", value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+impl SystemDirectory {
+    pub(crate) fn or(self, own: Option<&Path>) -> Result<PathBuf, SystemError> {
+        self.dir.or_else(|| own.map(Path::to_owned)).ok_or(SystemError::NoDirectory)
+    }
+}
+
+/// Arguments of `system up`.
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    pub(crate) place: SystemDirectory,
+    /// The seed of users, restaurants, dishes and coupons
+    #[arg(long, default_value_t = DEFAULT_SEED)]
+    pub seed: u64,
+    /// How long a dead process stays dead (3s, 500ms)
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = parse_duration)]
+    pub respawn_after: Duration,
+    /// The command of a server with the Toxiproxy API to put between the services [default: Kennel's own fault proxy]
+    #[arg(long, value_name = "COMMAND")]
+    pub toxiproxy_command: Option<String>,
+    /// The gateway's port; any free one by default
+    #[arg(long)]
+    pub gateway_port: Option<u16>,
+    /// What everything is kept on: files of its own, or installed servers that start and stop with the system
+    #[arg(long, value_enum, default_value_t)]
+    tier: Tier,
+    #[command(flatten)]
+    pub(crate) servers: ServerOptions,
+    /// How many of each dish there are at first; about a million if not given
+    #[arg(long, value_name = "COUNT")]
+    pub stock: Option<u32>,
+    /// Print the state as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl UpArgs {
+    /// What was asked for: an address of a server asks for the real tier.
+    #[must_use]
+    pub fn tier(&self) -> Tier {
+        if self.servers.names_any() { Tier::Real } else { self.tier }
+    }
+}
+
+/// The servers of the real tier: which run already, and how many of our own.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct ServerOptions {
+    /// A running PostgreSQL to use instead of one of its own (postgres://ROLE:PASSWORD@HOST:PORT); the role makes
+    /// databases order_…
+    #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_POSTGRES", hide_env_values = true)]
+    pub postgres: Option<String>,
+    /// A running RabbitMQ to use instead of nodes of its own (amqp://USER:PASSWORD@HOST:PORT)
+    #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_RABBITMQ", hide_env_values = true)]
+    pub rabbitmq: Option<String>,
+    /// A running etcd to use instead of one of its own (http://HOST:PORT)
+    #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_ETCD")]
+    pub etcd: Option<String>,
+    /// A running Redis to use instead of three of its own (redis://:PASSWORD@HOST:PORT), of which the databases 0, 1 and
+    /// 2 are used
+    #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_REDIS", hide_env_values = true)]
+    pub redis: Option<String>,
+    /// How many RabbitMQ nodes the real tier starts, as one cluster
+    #[arg(long, default_value_t = RABBITMQ_NODES, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub rabbitmq_nodes: u16,
+}
+
+impl ServerOptions {
+    fn names_any(&self) -> bool {
+        [&self.postgres, &self.rabbitmq, &self.etcd, &self.redis].into_iter().any(Option::is_some)
+    }
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self { postgres: None, rabbitmq: None, etcd: None, redis: None, rabbitmq_nodes: RABBITMQ_NODES }
+    }
+}
+
+/// Arguments of `system down`.
+#[derive(Debug, Clone, Args)]
+pub struct DownArgs {
+    #[command(flatten)]
+    pub(crate) place: SystemDirectory,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `system status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) place: SystemDirectory,
+    /// Print the status as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `system logs`.
+#[derive(Debug, Clone, Args)]
+pub struct LogsArgs {
+    /// One instance, for example `eos-c-1`; all by default
+    pub instance: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: SystemDirectory,
+    /// How many lines of each
+    #[arg(long, short = 'n', default_value_t = 20)]
+    pub tail: usize,
+    /// Go on printing what is added, until Ctrl-C
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
+/// Arguments of `system switch`.
+#[derive(Debug, Clone, Args)]
+pub struct SwitchArgs {
+    /// One switch; all by default
+    pub name: Option<String>,
+    /// What to set it to
+    #[arg(requires = "name", conflicts_with = "reset")]
+    pub value: Option<String>,
+    /// Set it at this instance only
+    #[arg(long, requires = "name")]
+    pub instance: Option<String>,
+    /// Set it back to its default
+    #[arg(long, requires = "name")]
+    pub reset: bool,
+    #[command(flatten)]
+    pub(crate) place: SystemDirectory,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `system audit`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditArgs {
+    #[command(flatten)]
+    pub(crate) place: SystemDirectory,
+    /// The record of a load's writes, one JSON object per line: checks also that what was acknowledged is there
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// How long to wait until the system is at rest
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    pub wait: Duration,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of the supervisor's process.
+#[derive(Debug, Clone, Args)]
+pub struct SuperviseArgs {
+    /// The system's directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Stop everything when standard input ends
+    #[arg(long)]
+    pub lifeline: bool,
+    /// Leave the session of the process that started it
+    #[arg(long)]
+    pub detached: bool,
+}
+
+/// Arguments of a role's process.
+#[derive(Debug, Clone, Args)]
+pub struct RoleArgs {
+    /// The role
+    pub service: String,
+    /// The instance's name
+    #[arg(long)]
+    pub instance: String,
+    /// The system's directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// The supervisor's process
+    #[arg(long)]
+    pub parent: u32,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("\"{text}\" is no duration; write for example 3s or 500ms");
+    let (number, milliseconds) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => (number, 1),
+        (None, Some(number)) => (number, 1_000),
+        (None, None) => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    Ok(Duration::from_millis(number.saturating_mul(milliseconds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(parse_duration("3s"), Ok(Duration::from_secs(3)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        for wrong in ["3", "s", "-1s", "1.5s", "soon"] {
+            let message = parse_duration(wrong).unwrap_err();
+            assert_eq!(message, format!("\"{wrong}\" is no duration; write for example 3s or 500ms"));
+        }
+    }
+}
