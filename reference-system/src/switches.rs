@@ -65,6 +65,13 @@ pub const SWITCHES: &[Switch] = &[
         meaning: "how many unsettled messages a consumer holds",
     },
     Switch {
+        name: "dim.write",
+        values: &["fire_forget", "both_sync", "task"],
+        default: "task",
+        meaning: "how a change of an order reaches its merchant: in the background and once, before the answer, or by a \
+                  task row that is committed with it and tried until it succeeds",
+    },
+    Switch {
         name: "kv.maxmem",
         values: &["4mb", "16mb", "64mb"],
         default: "64mb",
@@ -321,6 +328,17 @@ pub(crate) enum Emit {
     Outbox,
 }
 
+/// How a change of an order reaches the merchant dimension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DimensionWrite {
+    /// In the background, once.
+    FireForget,
+    /// Before the answer, once.
+    BothSync,
+    /// By a task row.
+    Task,
+}
+
 /// What becomes of a message that cannot be handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnError {
@@ -357,6 +375,7 @@ pub(crate) struct InForce {
     pub(crate) confirm: bool,
     pub(crate) taking: Taking,
     pub(crate) on_error: OnError,
+    pub(crate) dimension_write: DimensionWrite,
 }
 
 impl InForce {
@@ -418,6 +437,11 @@ impl InForce {
                 "requeue" => OnError::Requeue,
                 "ack_drop" => OnError::Drop,
                 _ => OnError::RetryThenDead,
+            },
+            dimension_write: match of("dim.write") {
+                "fire_forget" => DimensionWrite::FireForget,
+                "both_sync" => DimensionWrite::BothSync,
+                _ => DimensionWrite::Task,
             },
             breaker_window: match of("breaker") {
                 "off" => None,

@@ -3,6 +3,7 @@
 pub(crate) mod change;
 pub(crate) mod event;
 pub mod lifecycle;
+pub(crate) mod merchant_copy;
 pub(crate) mod plan;
 pub(crate) mod quote;
 pub(crate) mod sequence;

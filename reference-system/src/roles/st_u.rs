@@ -20,6 +20,7 @@ use crate::frame::{Frame, RoleError};
 use crate::ids::{OrderId, SlotHash, UserId, group, shard};
 use crate::orders::Order;
 use crate::orders::change::{Change, TaskWrite};
+use crate::orders::merchant_copy::{self, MerchantCopies};
 use crate::rpc::{Budget, Directory, Failure};
 use crate::store::outbox::{self, Telling, Waiting};
 use crate::store::user_dimension::{self as rows, DueTask, Retry, SequenceBlock, order_from, select_order};
@@ -58,6 +59,7 @@ struct Dimension {
     bus: Bus,
     directory: Arc<Directory>,
     tracker: tokio_util::task::TaskTracker,
+    copies: MerchantCopies,
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
@@ -75,6 +77,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         bus: frame.bus(),
         directory: frame.directory(),
         tracker: frame.tracker.clone(),
+        copies: MerchantCopies { caller: frame.caller.clone(), tracker: frame.tracker.clone() },
     });
     let routes = Router::new()
         .route("/orders", post(create))
@@ -139,12 +142,14 @@ impl Dimension {
 async fn create(
     State(dimension): State<Arc<Dimension>>,
     budget: Budget,
-    Body(new): Body<NewOrder>,
+    Body(mut new): Body<NewOrder>,
 ) -> Result<Json<Written>, Failure> {
     dimension.owns(new.order.order_id.user_group())?;
     if dimension.shard_of(new.order.user_id)? != new.order.order_id.user_shard() {
         return Err(Failure::invalid("the order ID does not carry its user's slot"));
     }
+    let way = dimension.copies.way();
+    merchant_copy::tasks_of(way, &mut new.tasks);
     let mut telling = dimension.telling(&budget);
     let (order, applied, told) = dimension
         .store
@@ -157,6 +162,8 @@ async fn create(
         .await?;
     dimension.written.send_replace(());
     dimension.tell(told).await?;
+    let copied = if applied { vec![order.clone()] } else { Vec::new() };
+    dimension.copies.write(way, copied, &budget).await?;
     Ok(Json(Written { order, applied }))
 }
 
@@ -222,10 +229,12 @@ async fn by_request(
 async fn change(
     State(dimension): State<Arc<Dimension>>,
     budget: Budget,
-    Body(change): Body<Change>,
+    Body(mut change): Body<Change>,
 ) -> Result<Json<Written>, Failure> {
     dimension.owns(change.order_id.user_group())?;
     let order_id = change.order_id;
+    let way = dimension.copies.way();
+    merchant_copy::tasks_of(way, &mut change.tasks);
     let mut telling = dimension.telling(&budget);
     let (written, told) = dimension
         .store
@@ -238,6 +247,8 @@ async fn change(
         .await?;
     dimension.written.send_replace(());
     dimension.tell(told).await?;
+    let copied = written.iter().filter(|(_, applied)| *applied).map(|(order, _)| order.clone()).collect();
+    dimension.copies.write(way, copied, &budget).await?;
     written
         .map(|(order, applied)| Json(Written { order, applied }))
         .ok_or_else(|| Failure::not_found(format!("there is no order {order_id}")))
@@ -271,28 +282,33 @@ async fn due(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> R
 async fn settle(
     State(dimension): State<Arc<Dimension>>,
     budget: Budget,
-    Body(outcome): Body<TaskOutcome>,
+    Body(mut outcome): Body<TaskOutcome>,
 ) -> Result<Json<Value>, Failure> {
-    for change in &outcome.changes {
+    let way = dimension.copies.way();
+    for change in &mut outcome.changes {
         dimension.owns(change.order_id.user_group())?;
+        merchant_copy::tasks_of(way, &mut change.tasks);
     }
     let mut telling = dimension.telling(&budget);
-    let told = dimension
+    let (changed, told) = dimension
         .store
         .write(move |connection| {
             Box::pin(async move {
+                let mut changed = Vec::new();
                 for change in &outcome.changes {
                     // A change that lost its race changes nothing: the order went another way,
                     // and what that way needs has task rows of its own.
-                    rows::change(connection, change, now_ms(), &mut telling).await?;
+                    let written = rows::change(connection, change, now_ms(), &mut telling).await?;
+                    changed.extend(written.filter(|(_, applied)| *applied).map(|(order, _)| order));
                 }
                 rows::settle_tasks(connection, &outcome.done, &outcome.retry).await?;
-                Ok(telling)
+                Ok((changed, telling))
             })
         })
         .await?;
     dimension.written.send_replace(());
     dimension.tell(told).await?;
+    dimension.copies.write(way, changed, &budget).await?;
     Ok(Json(json!({})))
 }
 
