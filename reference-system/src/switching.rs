@@ -132,6 +132,9 @@ impl fmt::Display for SwitchList {
                 writeln!(f, "    {instance} = {value}")?;
             }
             write!(f, "    {}; or: {}", switch.meaning, others.join(", "))?;
+            if !switch.labs.is_empty() {
+                write!(f, "; turned in {}", switch.labs.join(", "))?;
+            }
         }
         Ok(())
     }

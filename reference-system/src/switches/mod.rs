@@ -1,15 +1,14 @@
 //! The switches of the system: which design runs, the fixed one or one of the historic flaws. The registry keeps their
 //! values, every instance watches them, and tells in its metrics which value is in force there.
 
+mod in_force;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bus::Taking;
-use crate::kv::Purpose;
-use crate::kv::keyspace::Policy;
+pub(crate) use in_force::{Callbacks, Choice, ConnectRetry, DimensionWrite, Emit, InForce, OnError};
 
 /// A switch. Every default is the fixed design.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -22,6 +21,8 @@ pub struct Switch {
     pub default: &'static str,
     /// What it decides.
     pub meaning: &'static str,
+    /// The labs (historic incidents) in which it is turned.
+    pub labs: &'static [&'static str],
 }
 
 /// Every switch, by name.
@@ -31,12 +32,14 @@ pub const SWITCHES: &[Switch] = &[
         values: &["off", "window400", "window10"],
         default: "window10",
         meaning: "over how many seconds a caller looks back before it refuses calls to a failing service at once",
+        labs: &["L03", "L16"],
     },
     Switch {
         name: "bus.confirm",
         values: &["off", "on"],
         default: "on",
         meaning: "whether an event counts as published only when the broker has confirmed it",
+        labs: &["L09"],
     },
     Switch {
         name: "bus.emit",
@@ -44,12 +47,14 @@ pub const SWITCHES: &[Switch] = &[
         default: "outbox",
         meaning: "who publishes an event: nobody, its writer after the commit, the same before it answers, or a relay \
                   that reads what was committed with the change",
+        labs: &["L09", "L10"],
     },
     Switch {
         name: "consumer.mode",
         values: &["poll_get", "consume"],
         default: "consume",
         meaning: "whether consumers ask for one message after the other, or have them sent",
+        labs: &["L10"],
     },
     Switch {
         name: "consumer.on_error",
@@ -57,12 +62,14 @@ pub const SWITCHES: &[Switch] = &[
         default: "retry_dlq",
         meaning: "what becomes of a message that a consumer cannot handle: handed out again at once, dropped, or \
                   tried again after 1, 5 and 30 s and kept as a dead letter then",
+        labs: &["L11"],
     },
     Switch {
         name: "consumer.prefetch",
         values: &["1", "50"],
         default: "50",
         meaning: "how many unsettled messages a consumer holds",
+        labs: &["L10"],
     },
     Switch {
         name: "dim.write",
@@ -70,96 +77,112 @@ pub const SWITCHES: &[Switch] = &[
         default: "task",
         meaning: "how a change of an order reaches its merchant: in the background and once, before the answer, or by a \
                   task row that is committed with it and tried until it succeeds",
+        labs: &["L08"],
     },
     Switch {
         name: "kv.maxmem",
         values: &["4mb", "16mb", "64mb"],
         default: "64mb",
         meaning: "how much memory a key-value server may use",
+        labs: &["L04", "L05"],
     },
     Switch {
         name: "kv.policy",
         values: &["noeviction", "lru", "by_purpose"],
         default: "by_purpose",
         meaning: "what a full key-value server does: refuse writes, drop what was not used for long, or drop only caches",
+        labs: &["L05"],
     },
     Switch {
         name: "lb",
         values: &["rr", "p2c_ewma"],
         default: "p2c_ewma",
         meaning: "how a caller chooses an instance: in turn, or the less busy and quicker one of two",
+        labs: &["L01", "L12"],
     },
     Switch {
         name: "lb.connect_retry",
         values: &["off", "reads", "all"],
         default: "reads",
         meaning: "which calls are tried once more on another instance when a connection is refused",
+        labs: &["L01"],
     },
     Switch {
         name: "lb.eject",
         values: &["off", "on"],
         default: "on",
         meaning: "whether an instance that failed several times in a row is left alone for a while",
+        labs: &["L01"],
     },
     Switch {
         name: "pay.callback",
         values: &["prompt", "late", "doubled", "lost"],
         default: "prompt",
         meaning: "how the payment service calls back: at once, after six seconds, twice, or only when asked again",
+        labs: &["L20"],
     },
     Switch {
         name: "pay.outcome",
         values: &["succeed", "some_fail"],
         default: "succeed",
         meaning: "whether every payment succeeds, or a quarter of them fails, always the same ones",
+        labs: &[],
     },
     Switch {
         name: "reg.client_cache",
         values: &["off", "on"],
         default: "on",
         meaning: "whether callers go on with the list they knew when the registry has lost its own",
+        labs: &["L01"],
     },
     Switch {
         name: "reg.lease_ms",
         values: &["0", "30000", "3000"],
         default: "3000",
         meaning: "how long a registration outlives its instance; 0: until somebody removes it",
+        labs: &["L01"],
     },
     Switch {
         name: "reg.register_at",
         values: &["listen", "ready"],
         default: "ready",
         meaning: "whether an instance registers as soon as it listens, or when it can serve",
+        labs: &["L01"],
     },
     Switch {
         name: "reg.stop",
         values: &["abrupt", "drain"],
         default: "drain",
         meaning: "whether an instance that is told to stop takes its registration back first",
+        labs: &["L01"],
     },
     Switch {
         name: "rpc.bulkhead",
         values: &["shared", "per_dep"],
         default: "per_dep",
         meaning: "whether calls to one dependency may take all workers of an instance, or at most their compartment",
+        labs: &["L03"],
     },
     Switch {
         name: "rpc.timeout",
         values: &["soft", "hard"],
         default: "hard",
         meaning: "whether a request is cut off when its time is over, or only logged afterwards",
+        labs: &["L03"],
     },
     Switch {
         name: "settle.basis",
         values: &["accepted_timer", "completed"],
         default: "completed",
         meaning: "whether merchant, platform and rider are paid a while after acceptance, or on completion",
+        labs: &["L14"],
     },
     Switch {
         name: "warm_up",
         values: &["none", "5s"],
         default: "none",
         meaning: "how long an instance needs after its start before it can serve",
+        labs: &["L01"],
     },
 ];
 
@@ -247,6 +270,9 @@ pub struct SwitchView {
     pub values: Vec<String>,
     /// What it decides.
     pub meaning: String,
+    /// The labs (historic incidents) in which it is turned.
+    #[serde(default)]
+    pub labs: Vec<String>,
 }
 
 impl SwitchView {
@@ -258,207 +284,8 @@ impl SwitchView {
             default: switch.default.to_owned(),
             values: switch.values.iter().map(|value| (*value).to_owned()).collect(),
             meaning: switch.meaning.to_owned(),
+            labs: switch.labs.iter().map(|lab| (*lab).to_owned()).collect(),
         }
-    }
-}
-
-/// How a caller chooses among instances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Choice {
-    /// In turn.
-    RoundRobin,
-    /// The better of two that are drawn: fewer calls under way, weighted by how long calls took lately.
-    PowerOfTwo,
-}
-
-/// Which calls are tried once more on another instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ConnectRetry {
-    /// None.
-    Off,
-    /// Reads.
-    Reads,
-    /// Reads and writes.
-    All,
-}
-
-/// What a full key-value server does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KvPolicy {
-    /// Each the same.
-    Everywhere(Policy),
-    /// Caches give way, locks and counters never.
-    ByPurpose,
-}
-
-impl KvPolicy {
-    /// At the server for a purpose.
-    pub(crate) fn of(self, purpose: Purpose) -> Policy {
-        match self {
-            Self::Everywhere(policy) => policy,
-            Self::ByPurpose if purpose == Purpose::Cache => Policy::AllKeysLru,
-            Self::ByPurpose => Policy::NoEviction,
-        }
-    }
-}
-
-/// How the payment service calls back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Callbacks {
-    /// At once.
-    Prompt,
-    /// When an order may have been given up.
-    Late,
-    /// Twice.
-    Doubled,
-    /// Not before it is asked again.
-    Lost,
-}
-
-/// Who publishes events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Emit {
-    /// Nobody.
-    Off,
-    /// Whoever wrote them, afterwards and once.
-    Inline,
-    /// Whoever wrote them, before the answer.
-    InlineSync,
-    /// The relay.
-    Outbox,
-}
-
-/// How a change of an order reaches the merchant dimension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DimensionWrite {
-    /// In the background, once.
-    FireForget,
-    /// Before the answer, once.
-    BothSync,
-    /// By a task row.
-    Task,
-}
-
-/// What becomes of a message that cannot be handled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OnError {
-    /// Handed out again at once.
-    Requeue,
-    /// Gone.
-    Drop,
-    /// Tried again later, kept as a dead letter in the end.
-    RetryThenDead,
-}
-
-/// The switches as one instance obeys them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct InForce {
-    pub(crate) kv_most_bytes: u64,
-    pub(crate) kv_policy: KvPolicy,
-    pub(crate) choice: Choice,
-    pub(crate) connect_retry: ConnectRetry,
-    pub(crate) eject: bool,
-    pub(crate) client_cache: bool,
-    pub(crate) drain: bool,
-    pub(crate) hard_timeout: bool,
-    pub(crate) settle_on_accept: bool,
-    pub(crate) callbacks: Callbacks,
-    pub(crate) some_payments_fail: bool,
-    /// How far back breakers look; `None` without breakers.
-    pub(crate) breaker_window: Option<Duration>,
-    pub(crate) bulkhead_per_dependency: bool,
-    /// 0: until removed.
-    pub(crate) lease_ms: u64,
-    pub(crate) register_when_listening: bool,
-    pub(crate) warm_up: Duration,
-    pub(crate) emit: Emit,
-    pub(crate) confirm: bool,
-    pub(crate) taking: Taking,
-    pub(crate) on_error: OnError,
-    pub(crate) dimension_write: DimensionWrite,
-}
-
-impl InForce {
-    /// What is in force at an instance.
-    pub(crate) fn at(settings: &Settings, instance: &str) -> Self {
-        let of = |name: &str| switch(name).map_or("", |switch| value_at(settings, switch, instance));
-        let is = |name: &str, value: &str| of(name) == value;
-        Self {
-            kv_most_bytes: if is("kv.maxmem", "4mb") {
-                4 << 20
-            } else if is("kv.maxmem", "16mb") {
-                16 << 20
-            } else {
-                64 << 20
-            },
-            kv_policy: if is("kv.policy", "noeviction") {
-                KvPolicy::Everywhere(Policy::NoEviction)
-            } else if is("kv.policy", "lru") {
-                KvPolicy::Everywhere(Policy::AllKeysLru)
-            } else {
-                KvPolicy::ByPurpose
-            },
-            choice: if is("lb", "rr") { Choice::RoundRobin } else { Choice::PowerOfTwo },
-            connect_retry: if is("lb.connect_retry", "off") {
-                ConnectRetry::Off
-            } else if is("lb.connect_retry", "all") {
-                ConnectRetry::All
-            } else {
-                ConnectRetry::Reads
-            },
-            eject: is("lb.eject", "on"),
-            client_cache: is("reg.client_cache", "on"),
-            drain: is("reg.stop", "drain"),
-            hard_timeout: is("rpc.timeout", "hard"),
-            settle_on_accept: is("settle.basis", "accepted_timer"),
-            callbacks: if is("pay.callback", "late") {
-                Callbacks::Late
-            } else if is("pay.callback", "doubled") {
-                Callbacks::Doubled
-            } else if is("pay.callback", "lost") {
-                Callbacks::Lost
-            } else {
-                Callbacks::Prompt
-            },
-            some_payments_fail: is("pay.outcome", "some_fail"),
-            emit: match of("bus.emit") {
-                "off" => Emit::Off,
-                "inline" => Emit::Inline,
-                "inline_sync" => Emit::InlineSync,
-                _ => Emit::Outbox,
-            },
-            confirm: is("bus.confirm", "on"),
-            taking: if is("consumer.mode", "poll_get") {
-                Taking::Get
-            } else {
-                Taking::Consume { prefetch: of("consumer.prefetch").parse().unwrap_or(50) }
-            },
-            on_error: match of("consumer.on_error") {
-                "requeue" => OnError::Requeue,
-                "ack_drop" => OnError::Drop,
-                _ => OnError::RetryThenDead,
-            },
-            dimension_write: match of("dim.write") {
-                "fire_forget" => DimensionWrite::FireForget,
-                "both_sync" => DimensionWrite::BothSync,
-                _ => DimensionWrite::Task,
-            },
-            breaker_window: match of("breaker") {
-                "off" => None,
-                "window400" => Some(Duration::from_secs(400)),
-                _ => Some(Duration::from_secs(10)),
-            },
-            bulkhead_per_dependency: is("rpc.bulkhead", "per_dep"),
-            lease_ms: of("reg.lease_ms").parse().unwrap_or(3_000),
-            register_when_listening: is("reg.register_at", "listen"),
-            warm_up: if is("warm_up", "5s") { Duration::from_secs(5) } else { Duration::ZERO },
-        }
-    }
-}
-
-impl Default for InForce {
-    fn default() -> Self {
-        Self::at(&Settings::new(), "")
     }
 }
 

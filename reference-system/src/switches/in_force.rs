@@ -1,0 +1,208 @@
+//! The switches as one instance obeys them: their values as types.
+
+use std::time::Duration;
+
+use super::{Settings, switch, value_at};
+use crate::bus::Taking;
+use crate::kv::Purpose;
+use crate::kv::keyspace::Policy;
+
+/// How a caller chooses among instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// In turn.
+    RoundRobin,
+    /// The better of two that are drawn: fewer calls under way, weighted by how long calls took lately.
+    PowerOfTwo,
+}
+
+/// Which calls are tried once more on another instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectRetry {
+    /// None.
+    Off,
+    /// Reads.
+    Reads,
+    /// Reads and writes.
+    All,
+}
+
+/// What a full key-value server does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KvPolicy {
+    /// Each the same.
+    Everywhere(Policy),
+    /// Caches give way, locks and counters never.
+    ByPurpose,
+}
+
+impl KvPolicy {
+    /// At the server for a purpose.
+    pub(crate) fn of(self, purpose: Purpose) -> Policy {
+        match self {
+            Self::Everywhere(policy) => policy,
+            Self::ByPurpose if purpose == Purpose::Cache => Policy::AllKeysLru,
+            Self::ByPurpose => Policy::NoEviction,
+        }
+    }
+}
+
+/// How the payment service calls back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Callbacks {
+    /// At once.
+    Prompt,
+    /// When an order may have been given up.
+    Late,
+    /// Twice.
+    Doubled,
+    /// Not before it is asked again.
+    Lost,
+}
+
+/// Who publishes events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Emit {
+    /// Nobody.
+    Off,
+    /// Whoever wrote them, afterwards and once.
+    Inline,
+    /// Whoever wrote them, before the answer.
+    InlineSync,
+    /// The relay.
+    Outbox,
+}
+
+/// How a change of an order reaches the merchant dimension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DimensionWrite {
+    /// In the background, once.
+    FireForget,
+    /// Before the answer, once.
+    BothSync,
+    /// By a task row.
+    Task,
+}
+
+/// What becomes of a message that cannot be handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnError {
+    /// Handed out again at once.
+    Requeue,
+    /// Gone.
+    Drop,
+    /// Tried again later, kept as a dead letter in the end.
+    RetryThenDead,
+}
+
+/// The switches as one instance obeys them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InForce {
+    pub(crate) kv_most_bytes: u64,
+    pub(crate) kv_policy: KvPolicy,
+    pub(crate) choice: Choice,
+    pub(crate) connect_retry: ConnectRetry,
+    pub(crate) eject: bool,
+    pub(crate) client_cache: bool,
+    pub(crate) drain: bool,
+    pub(crate) hard_timeout: bool,
+    pub(crate) settle_on_accept: bool,
+    pub(crate) callbacks: Callbacks,
+    pub(crate) some_payments_fail: bool,
+    /// How far back breakers look; `None` without breakers.
+    pub(crate) breaker_window: Option<Duration>,
+    pub(crate) bulkhead_per_dependency: bool,
+    /// 0: until removed.
+    pub(crate) lease_ms: u64,
+    pub(crate) register_when_listening: bool,
+    pub(crate) warm_up: Duration,
+    pub(crate) emit: Emit,
+    pub(crate) confirm: bool,
+    pub(crate) taking: Taking,
+    pub(crate) on_error: OnError,
+    pub(crate) dimension_write: DimensionWrite,
+}
+
+impl InForce {
+    /// What is in force at an instance.
+    pub(crate) fn at(settings: &Settings, instance: &str) -> Self {
+        let of = |name: &str| switch(name).map_or("", |switch| value_at(settings, switch, instance));
+        let is = |name: &str, value: &str| of(name) == value;
+        Self {
+            kv_most_bytes: if is("kv.maxmem", "4mb") {
+                4 << 20
+            } else if is("kv.maxmem", "16mb") {
+                16 << 20
+            } else {
+                64 << 20
+            },
+            kv_policy: if is("kv.policy", "noeviction") {
+                KvPolicy::Everywhere(Policy::NoEviction)
+            } else if is("kv.policy", "lru") {
+                KvPolicy::Everywhere(Policy::AllKeysLru)
+            } else {
+                KvPolicy::ByPurpose
+            },
+            choice: if is("lb", "rr") { Choice::RoundRobin } else { Choice::PowerOfTwo },
+            connect_retry: if is("lb.connect_retry", "off") {
+                ConnectRetry::Off
+            } else if is("lb.connect_retry", "all") {
+                ConnectRetry::All
+            } else {
+                ConnectRetry::Reads
+            },
+            eject: is("lb.eject", "on"),
+            client_cache: is("reg.client_cache", "on"),
+            drain: is("reg.stop", "drain"),
+            hard_timeout: is("rpc.timeout", "hard"),
+            settle_on_accept: is("settle.basis", "accepted_timer"),
+            callbacks: if is("pay.callback", "late") {
+                Callbacks::Late
+            } else if is("pay.callback", "doubled") {
+                Callbacks::Doubled
+            } else if is("pay.callback", "lost") {
+                Callbacks::Lost
+            } else {
+                Callbacks::Prompt
+            },
+            some_payments_fail: is("pay.outcome", "some_fail"),
+            emit: match of("bus.emit") {
+                "off" => Emit::Off,
+                "inline" => Emit::Inline,
+                "inline_sync" => Emit::InlineSync,
+                _ => Emit::Outbox,
+            },
+            confirm: is("bus.confirm", "on"),
+            taking: if is("consumer.mode", "poll_get") {
+                Taking::Get
+            } else {
+                Taking::Consume { prefetch: of("consumer.prefetch").parse().unwrap_or(50) }
+            },
+            on_error: match of("consumer.on_error") {
+                "requeue" => OnError::Requeue,
+                "ack_drop" => OnError::Drop,
+                _ => OnError::RetryThenDead,
+            },
+            dimension_write: match of("dim.write") {
+                "fire_forget" => DimensionWrite::FireForget,
+                "both_sync" => DimensionWrite::BothSync,
+                _ => DimensionWrite::Task,
+            },
+            breaker_window: match of("breaker") {
+                "off" => None,
+                "window400" => Some(Duration::from_secs(400)),
+                _ => Some(Duration::from_secs(10)),
+            },
+            bulkhead_per_dependency: is("rpc.bulkhead", "per_dep"),
+            lease_ms: of("reg.lease_ms").parse().unwrap_or(3_000),
+            register_when_listening: is("reg.register_at", "listen"),
+            warm_up: if is("warm_up", "5s") { Duration::from_secs(5) } else { Duration::ZERO },
+        }
+    }
+}
+
+impl Default for InForce {
+    fn default() -> Self {
+        Self::at(&Settings::new(), "")
+    }
+}
