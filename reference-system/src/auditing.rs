@@ -49,7 +49,7 @@ pub async fn audit(dir: &Path, history: Option<&Path>, wait: Duration) -> Result
             format!("the rows of {} lie on servers that are down with it; start it with `system up`", dir.display());
         return Err(SystemError::Audit { why });
     }
-    let books = Books::read(&config.stores, None).await;
+    let books = Books::read(&config.stores, None, None).await;
     Ok(report(&books, config.slot_hash, told.as_ref(), books.is_quiet()))
 }
 

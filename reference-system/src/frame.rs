@@ -64,7 +64,6 @@ pub(crate) struct Frame {
     pub(crate) plan: InstancePlan,
     pub(crate) caller: Caller,
     /// The key-value servers; connected when first asked.
-    #[allow(dead_code, reason = "the order pools call it next")]
     pub(crate) kv: KvClients,
     /// Cancelled when the role is told to stop.
     pub(crate) stop: CancellationToken,

@@ -14,7 +14,7 @@
 //! - [`ids`], [`orders`], [`population`]: the pure middle (routing, the order's life, the seed data)
 //! - [`switches`]: which design runs, the fixed one or a historic flaw
 //! - [`bus`]: events, on an embedded broker or on RabbitMQ
-//! - `kv`: key-value servers: caches, locks, counters
+//! - `kv`: key-value servers: caches, locks, counters; `locks`: who works on what right now
 //! - `store`: the rows, in files or in PostgreSQL; [`audit`]: their invariants; [`auditing`]: asking for them
 //! - `servers`: the real servers of the real tier
 
@@ -32,6 +32,7 @@ mod frame;
 pub mod ids;
 mod kv;
 pub mod launch;
+mod locks;
 mod logs;
 pub mod orders;
 mod planning;

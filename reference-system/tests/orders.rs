@@ -198,6 +198,11 @@ async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
             "UPDATE ledger SET amount_fen = amount_fen + 1 WHERE account LIKE 'hold:%' AND amount_fen > 0",
         ),
         ("eps", &["I13"], "UPDATE coupons SET state = 1"),
+        ("eps", &["I13"], "UPDATE coupons SET state = 0 WHERE state = 1"),
+        ("eps", &["I13"], "UPDATE coupons SET state = 0 WHERE state = 2"),
+        ("eps", &["I13"], "DELETE FROM coupons WHERE state = 1"),
+        ("st-u?", &["I21"], "UPDATE lock_writes SET fence = 1 WHERE nth > 1"),
+        ("st-u?", &["I21"], "UPDATE lock_writes SET fence = 0, acquired_at_ms = 0"),
     ];
     for (n, (file, expected, sql)) in corruptions.iter().enumerate() {
         // Corrupts the files in which the statement finds something to spoil.

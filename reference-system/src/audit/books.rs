@@ -5,14 +5,17 @@ use std::collections::BTreeSet;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Connection, Row};
 
+use super::coupons::{self, CouponRow};
 use super::events::{self, Events, ToldRow};
+use super::locks::{self, LockHistory};
 use super::money::Money;
 use super::stock::{self, Stock};
 use super::virtual_goods::{self, VirtualGoods};
 use crate::bus::Bus;
 use crate::config::now_ms;
+use crate::kv::client::KvClients;
 use crate::orders::Line;
-use crate::roles::{ers, ledger, rev, vgo};
+use crate::roles::{eps, ers, ledger, rev, vgo};
 use crate::store::{Place, Places};
 
 /// A task postponed after a failure is still on its way: pauses are shorter than this.
@@ -37,6 +40,7 @@ pub(crate) struct Books {
     pub(crate) coupons: Result<Vec<CouponRow>, String>,
     pub(crate) stock: Result<Stock, String>,
     pub(crate) bus: Result<Events, String>,
+    pub(crate) locks: Result<LockHistory, String>,
 }
 
 #[derive(Default)]
@@ -169,25 +173,23 @@ pub(crate) struct Wallets {
     pub(crate) ledger: Vec<LedgerLine>,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct CouponRow {
-    pub(crate) coupon_id: i64,
-    pub(crate) order_id: i64,
-    pub(crate) state: i64,
-}
-
 impl Books {
     /// Reads everything. The user dimension comes first: it is the master, and whatever the other
     /// files have beyond it came later.
     ///
     /// What became of events comes before it: no consumer may know of an event that is not there. `broker` is one that
-    /// is not among the stores.
-    pub(crate) async fn read(stores: &Places, broker: Option<&Bus>) -> Self {
-        Self::read_as_of(stores, broker, now_ms()).await
+    /// is not among the stores, `kv` the key-value servers of a system that runs.
+    pub(crate) async fn read(stores: &Places, broker: Option<&Bus>, kv: Option<&KvClients>) -> Self {
+        Self::read_as_of(stores, broker, kv, now_ms()).await
     }
 
     /// As [`Self::read`], with what was due at a moment.
-    pub(crate) async fn read_as_of(stores: &Places, broker: Option<&Bus>, as_of_ms: i64) -> Self {
+    pub(crate) async fn read_as_of(
+        stores: &Places,
+        broker: Option<&Bus>,
+        kv: Option<&KvClients>,
+        as_of_ms: i64,
+    ) -> Self {
         let bus = events::read(stores, broker).await.map_err(|error| format!("events cannot be read: {error}"));
         let users = async {
             let mut all = UserDimension { read_at_ms: as_of_ms, ..UserDimension::default() };
@@ -201,7 +203,7 @@ impl Books {
         let settlements = named_part(read_settlements(&stores.of(ledger::STORE)).await, "the settlement store");
         let requests = named_part(read_requests(&stores.of(rev::STORE)).await, "the store of refunds");
         let virtual_goods = named_part(virtual_goods::read(&stores.of(vgo::STORE)).await, "the store of virtual goods");
-        let coupons = named_part(read_coupons(&stores.of("eps")).await, "the coupon store");
+        let coupons = named_part(coupons::read(&stores.of(eps::STORE)).await, "the coupon store");
         let stock = named_part(stock::read(&stores.of(ers::STORE)).await, "the stock store");
         let merchants = async {
             let mut all = MerchantDimension::default();
@@ -211,7 +213,8 @@ impl Books {
             Ok(all)
         };
         let merchants = named_part(merchants.await, "the merchant dimension");
-        Self { users, merchants, wallets, settlements, requests, virtual_goods, coupons, stock, bus }
+        let locks = locks::read(stores, kv).await;
+        Self { users, merchants, wallets, settlements, requests, virtual_goods, coupons, stock, bus, locks }
     }
 
     /// What the money invariants need.
@@ -448,13 +451,4 @@ async fn read_requests(store: &Place) -> Result<Vec<RequestRow>, sqlx::Error> {
         })
     };
     rows.iter().map(request).collect()
-}
-
-async fn read_coupons(store: &Place) -> Result<Vec<CouponRow>, sqlx::Error> {
-    let mut file = store.reader().await?;
-    let rows = sqlx::query("SELECT coupon_id, order_id, state FROM coupons").fetch_all(&mut file).await?;
-    file.close().await?;
-    rows.iter()
-        .map(|row| Ok(CouponRow { coupon_id: row.try_get(0)?, order_id: row.try_get(1)?, state: row.try_get(2)? }))
-        .collect()
 }

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::books::{Books, CouponRow, EventRow, OrderRow, UserDimension};
+use super::books::{Books, EventRow, OrderRow, UserDimension};
 use super::events::Events;
 use super::money::{self, Money};
-use super::{Finding, events, stock, virtual_goods};
+use super::{Finding, coupons, events, locks, stock, virtual_goods};
 
 use crate::ids::{OrderId, SlotHash, group, shard};
 use crate::orders::lifecycle::{self, Status};
-use crate::roles::eps;
 
 /// A row may be stamped this long before it is committed.
 const READ_MARGIN_MS: i64 = 1_000;
@@ -75,8 +74,8 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
             money.settled_after_completion(finding, users);
         }),
         match &books.coupons {
-            Ok(coupons) => with_users("I13", "A coupon is used at most once", &|finding, users| {
-                coupon_once(finding, users, coupons, quiet);
+            Ok(rows) => with_users("I13", "A coupon is used at most once", &|finding, users| {
+                coupons::used_once(finding, users, rows, quiet);
             }),
             Err(why) => Finding::unknown("I13", "A coupon is used at most once", why),
         },
@@ -103,6 +102,14 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
         with_events("I17", "Effects happen once", &events::effects_once),
         with_events("I18", "No ghost events", &events::no_ghosts),
         with_events("I19", "Events of an order arrive in order", &|finding, _, bus| events::in_order(finding, bus)),
+        match &books.locks {
+            Ok(history) => {
+                let mut finding = Finding::new("I21", "Lock safety and liveness");
+                locks::safety(&mut finding, history);
+                finding
+            }
+            Err(why) => Finding::unknown("I21", "Lock safety and liveness", why),
+        },
         with_users("I24", "The system comes to rest", &|finding, users| {
             finding.checked = users.orders.len() as u64;
             if !quiet {
@@ -285,30 +292,6 @@ fn terminals_stay(finding: &mut Finding, users: &UserDimension) {
             || (from == Some(Status::Completed) && event.to != Status::Completed.code());
         if left {
             finding.violate(|| format!("order {} left {:?} for {}", event.order_id, event.from, event.to));
-        }
-    }
-}
-
-fn coupon_once(finding: &mut Finding, users: &UserDimension, coupons: &[CouponRow], quiet: bool) {
-    let mut bound: HashMap<i64, i64> = HashMap::new();
-    let mut live = HashSet::new();
-    for row in &users.orders {
-        let dead = Status::from_code(row.status).is_some_and(Status::is_dead);
-        let Some(coupon) = row.coupon_id.filter(|_| !dead) else {
-            continue;
-        };
-        finding.checked += 1;
-        live.insert((coupon, row.order_id));
-        if let Some(other) = bound.insert(coupon, row.order_id) {
-            finding.violate(|| format!("coupon {coupon} is used by orders {other} and {}", row.order_id));
-        }
-    }
-    let used = coupons.iter().filter(|row| row.state == eps::USED);
-    for row in used.filter(|row| !users.in_motion.contains(&row.order_id)) {
-        finding.checked += 1;
-        if quiet && !live.contains(&(row.coupon_id, row.order_id)) {
-            finding
-                .violate(|| format!("coupon {} is used by order {}, which is not live", row.coupon_id, row.order_id));
         }
     }
 }

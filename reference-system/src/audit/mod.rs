@@ -1,9 +1,11 @@
 //! The audit: what must hold in the stores, read straight from them, not through the services.
 
 mod books;
+mod coupons;
 mod events;
 mod history;
 pub(crate) mod invariants;
+mod locks;
 mod money;
 mod stock;
 mod virtual_goods;
@@ -102,7 +104,7 @@ impl Finding {
 pub async fn audit_files(data: &Path) -> AuditReport {
     let places = Places::Files(data.to_owned());
     let as_of_ms = books::last_change(&places).await.unwrap_or_else(now_ms);
-    let books = Books::read_as_of(&places, None, as_of_ms).await;
+    let books = Books::read_as_of(&places, None, None, as_of_ms).await;
     report(&books, SlotHash::default(), None, books.is_quiet())
 }
 

@@ -1,8 +1,6 @@
 //! Calls to key-value servers: one connection per server, a hard timeout, and an error at once while a server is away.
 //! A cache and a lock are optimisations; whoever asks goes on without.
 
-#![allow(dead_code, reason = "the order pools call it next")]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,11 +61,13 @@ impl Kv {
     }
 
     /// What goes before every key.
+    #[allow(dead_code, reason = "caches and order numbers call it next")]
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
 
     /// The value of a key.
+    #[allow(dead_code, reason = "caches and order numbers call it next")]
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KvError> {
         self.ask(redis::cmd("GET").arg(self.key(key))).await
     }
@@ -85,6 +85,7 @@ impl Kv {
     }
 
     /// Writes a value with a life.
+    #[allow(dead_code, reason = "caches and order numbers call it next")]
     pub(crate) async fn put(&self, key: &str, value: &[u8], life: Duration) -> Result<(), KvError> {
         self.ask(redis::cmd("SET").arg(self.key(key)).arg(value).arg("PX").arg(millis(life))).await
     }
@@ -114,6 +115,7 @@ impl Kv {
     }
 
     /// Adds to a counter and gives its new value.
+    #[allow(dead_code, reason = "caches and order numbers call it next")]
     pub(crate) async fn add(&self, key: &str, by: i64) -> Result<i64, KvError> {
         self.ask(redis::cmd("INCRBY").arg(self.key(key)).arg(by)).await
     }
@@ -129,6 +131,27 @@ impl Kv {
             command.arg(*argument);
         }
         self.ask(&command).await
+    }
+
+    /// The keys of a pattern of literals, `*` and `?`. Those that come or go meanwhile may be missed, or told twice.
+    pub(crate) async fn keys(&self, pattern: &str) -> Result<Vec<String>, KvError> {
+        const STEP: u32 = 1_000;
+        let (mut found, mut cursor) = (Vec::new(), "0".to_owned());
+        loop {
+            let mut command = redis::cmd("SCAN");
+            command.arg(&cursor).arg("MATCH").arg(self.key(pattern)).arg("COUNT").arg(STEP);
+            let (next, keys): (String, Vec<String>) = self.ask(&command).await?;
+            found.extend(keys.iter().filter_map(|key| key.strip_prefix(&self.prefix)).map(str::to_owned));
+            if next == "0" {
+                return Ok(found);
+            }
+            cursor = next;
+        }
+    }
+
+    /// The milliseconds that a key still lives; -1: for ever, -2: there is none.
+    pub(crate) async fn life_left_ms(&self, key: &str) -> Result<i64, KvError> {
+        self.ask(redis::cmd("PTTL").arg(self.key(key))).await
     }
 
     /// Whether it answers.

@@ -104,6 +104,7 @@ on_both_servers! {
     commands_answer_alike
     lives_end
     values_are_bytes
+    keys_are_found_by_pattern
     a_lock_is_released_by_its_holder_only_and_each_taking_has_a_higher_number
     a_value_is_replaced_only_where_the_expected_one_is
     an_older_revision_does_not_overwrite_a_newer_one
@@ -183,6 +184,24 @@ async fn values_are_bytes(subject: Subject) {
     assert_eq!(subject.kv.get_all(&keys).await.unwrap(), [Some(value), None]);
     subject.kv.remove(&keys).await.unwrap();
     assert_eq!(subject.kv.count().await.unwrap(), 0);
+}
+
+async fn keys_are_found_by_pattern(subject: Subject) {
+    // More than a server tells in one go.
+    let mut expected: Vec<String> = (0..2_500).map(|n| format!("lock:{n}")).collect();
+    for key in &expected {
+        subject.kv.put(key, b"x", Duration::from_secs(60)).await.unwrap();
+    }
+    assert!(subject.kv.put_absent("fence", "1", None).await.unwrap());
+    expected.sort_unstable();
+    let mut found = subject.kv.keys("lock:*").await.unwrap();
+    found.sort_unstable();
+    found.dedup();
+    assert_eq!(found, expected);
+    assert_eq!(subject.kv.keys("none:*").await.unwrap(), Vec::<String>::new());
+    assert!((1..=60_000).contains(&subject.kv.life_left_ms("lock:7").await.unwrap()));
+    assert_eq!(subject.kv.life_left_ms("fence").await.unwrap(), -1);
+    assert_eq!(subject.kv.life_left_ms("none").await.unwrap(), -2);
 }
 
 async fn a_lock_is_released_by_its_holder_only_and_each_taking_has_a_higher_number(subject: Subject) {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::lifecycle::Status;
 use super::{Order, REFUND_GRANTED};
 use crate::ids::OrderId;
+use crate::locks::Guard;
 
 /// Work that eos-x does after a change, at least once, until it succeeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -182,6 +183,9 @@ pub(crate) struct Change {
     pub(crate) refund: Option<RefundWrite>,
     /// Work for eos-x.
     pub(crate) tasks: Vec<TaskWrite>,
+    /// The lock under which the order was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) guard: Option<Guard>,
 }
 
 /// A transition within a [`Change`].
@@ -246,6 +250,7 @@ pub(super) fn fields_only(order: &Order, now_ms: i64) -> Change {
         payment: None,
         refund: None,
         tasks: vec![TaskWrite { kind: TaskKind::MerchantRow, due_at_ms: now_ms }],
+        guard: None,
     }
 }
 

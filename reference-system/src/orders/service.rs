@@ -7,6 +7,7 @@ use super::change::Change;
 use super::plan::{Refusal, Timers, payment_id};
 use crate::config::SystemConfig;
 use crate::ids::{OrderId, SlotHash, UserId, group, shard};
+use crate::locks::{Guard, LockUse, Locks};
 use crate::roles::eus::Hold;
 use crate::roles::pay::Charge;
 use crate::roles::st_u::Written;
@@ -71,11 +72,42 @@ impl Orders {
         budget: &Budget,
         plan: impl Fn(&Order) -> Result<Option<Change>, Failure>,
     ) -> Result<Order, Failure> {
-        let mut order = self.read(order_id, budget).await?;
+        let order = self.read(order_id, budget).await?;
+        self.change_as(order, budget, None, plan).await
+    }
+
+    /// As [`Self::change`], under the order's lock.
+    pub(crate) async fn change_locked(
+        &self,
+        locks: &Locks,
+        order_id: OrderId,
+        budget: &Budget,
+        plan: impl Fn(&Order) -> Result<Option<Change>, Failure>,
+    ) -> Result<Order, Failure> {
+        let held = locks.take(LockUse::Order, order_id.0, budget).await?;
+        let changed = async {
+            let order = self.read(order_id, budget).await?;
+            locks.section().await;
+            self.change_as(order, budget, held.guard(), plan).await
+        }
+        .await;
+        held.release().await;
+        changed
+    }
+
+    async fn change_as(
+        &self,
+        mut order: Order,
+        budget: &Budget,
+        guard: Option<Guard>,
+        plan: impl Fn(&Order) -> Result<Option<Change>, Failure>,
+    ) -> Result<Order, Failure> {
+        let order_id = order.order_id;
         for _ in 0..ATTEMPTS {
-            let Some(change) = plan(&order)? else {
+            let Some(mut change) = plan(&order)? else {
                 return Ok(order);
             };
+            change.guard.clone_from(&guard);
             let store = user_store(order_id.user_group());
             let written: Written = self.caller.post(store, "/changes", &change, budget).await?;
             if written.applied {

@@ -20,6 +20,7 @@ use crate::config::now_ms;
 use crate::extract::Ask;
 use crate::frame::{Frame, RoleError};
 use crate::ids::SlotHash;
+use crate::kv::client::KvClients;
 use crate::orders::event::OrderEvent;
 use crate::rpc::Failure;
 use crate::store::outbox::inbox_table;
@@ -54,6 +55,7 @@ struct Auditor {
     slot_hash: SlotHash,
     /// A broker that is not one of the stores.
     broker: Option<Bus>,
+    kv: KvClients,
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
@@ -72,6 +74,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         stores: frame.config.stores.clone(),
         slot_hash: frame.config.slot_hash,
         broker: Bus::beside_stores(&frame.config),
+        kv: frame.kv.clone(),
     });
     // The history of a long run is large.
     let routes = Router::new()
@@ -141,7 +144,7 @@ impl Auditor {
             }
             let last = Instant::now() >= deadline;
             if at_rest || last {
-                let books = Books::read(&self.stores, self.broker.as_ref()).await;
+                let books = Books::read(&self.stores, self.broker.as_ref(), Some(&self.kv)).await;
                 // Something may have moved between the look and the read.
                 let quiet = at_rest && books.is_quiet();
                 if quiet || last {

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::eps::{CouponSettlement, CouponStep, Redeem};
+use super::eps::{Binding, CouponSettlement, CouponStep, Redeem, coupon_taken};
 use super::ers::{Portion, Reservation};
 use super::pay::Callback;
 use super::rev::RefundRequest;
@@ -18,6 +18,7 @@ use crate::config::now_ms;
 use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{CouponId, OrderId, RestaurantId, UserId};
+use crate::locks::{Held, LockUse, Locks};
 use crate::orders::lifecycle::{Status, Trigger};
 use crate::orders::plan::Refusal;
 use crate::orders::quote::{self, Quote};
@@ -35,6 +36,7 @@ const LONGEST_LIST: i64 = 100;
 struct Pool {
     orders: Orders,
     sequence: Arc<Sequence>,
+    locks: Locks,
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
@@ -48,7 +50,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/orders/{id}/cancel", post(cancel))
         .route("/users/{user}/orders", get(list))
         .route("/internal/pay-callback", post(pay_callback))
-        .with_state(Pool { orders, sequence });
+        .with_state(Pool { orders, sequence, locks: Locks::new(&frame) });
     let needs = ["eus", "ers", "eps", "pay", "st-u0", "st-u1"];
     frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&needs)).await
 }
@@ -78,22 +80,58 @@ async fn create(
     if request.address.len() > LONGEST_TEXT {
         return Err(Failure::invalid(format!("an address has at most {LONGEST_TEXT} bytes")));
     }
-    let orders = &pool.orders;
     let (user_id, restaurant_id) = (request.user_id, request.restaurant_id);
     // A broken or stale quote costs no call; the marketing service has the last word on it.
-    let quoted = quote::open(&request.quote_token, orders.config.seed, now_ms()).map_err(Failure::invalid)?;
+    let quoted = quote::open(&request.quote_token, pool.orders.config.seed, now_ms()).map_err(Failure::invalid)?;
     if (quoted.user_id, quoted.restaurant_id) != (user_id, restaurant_id) {
         return Err(Failure::invalid("the quote is for another user or restaurant"));
     }
     let order_id = pool.sequence.take(user_id, restaurant_id, &budget).await?;
+    let submission = pool.locks.take(LockUse::Submit, user_id.0, &budget).await?;
+    let coupon = match quoted.coupon_id {
+        Some(coupon_id) => pool.locks.take(LockUse::Coupon, coupon_id.0, &budget).await?,
+        None => Held::nothing(),
+    };
+    let wish = Wish { order_id, req_id, request, quoted };
+    let submitted = submit(&pool, wish, &submission, &coupon, &budget).await;
+    tokio::join!(coupon.release(), submission.release());
+    submitted.map(Json)
+}
+
+/// A request that makes sense, and the ID for its order.
+struct Wish {
+    order_id: OrderId,
+    req_id: String,
+    request: NewOrderRequest,
+    quoted: Quote,
+}
+
+/// Makes the order, under the locks on its user's submissions and on its coupon.
+async fn submit(pool: &Pool, wish: Wish, submission: &Held, coupon: &Held, budget: &Budget) -> Result<Order, Failure> {
+    let Wish { order_id, req_id, request, quoted } = wish;
+    let (orders, user_id, restaurant_id) = (&pool.orders, request.user_id, request.restaurant_id);
+    if submission.waited()
+        && let Some(order) = first_answer(orders, user_id, &req_id, budget).await?
+    {
+        return Ok(order);
+    }
+    let known_free = coupon.is_believed();
+    if known_free
+        && let Some(coupon_id) = quoted.coupon_id
+        && is_bound(orders, coupon_id, budget).await?
+    {
+        return first_answer(orders, user_id, &req_id, budget).await?.ok_or_else(coupon_taken);
+    }
+    pool.locks.section().await;
     let lines = quoted.lines.iter().map(|line| Portion { dish_id: line.dish_id, quantity: line.quantity }).collect();
     let reservation = Reservation { order_id, restaurant_id, lines };
-    let redeem = Redeem { quote_token: request.quote_token, user_id, restaurant_id, order_id };
+    let (quote_token, guard) = (request.quote_token, coupon.guard());
+    let redeem = Redeem { quote_token, user_id, restaurant_id, order_id, guard, known_free };
     let user_path = format!("/users/{user_id}");
     let (user, reserved, quote) = tokio::join!(
-        orders.caller.get::<Value>("eus", &user_path, &budget),
-        orders.caller.post::<_, Value>("ers", "/stock/reserve", &reservation, &budget),
-        orders.caller.post::<_, Quote>("eps", "/quotes/redeem", &redeem, &budget),
+        orders.caller.get::<Value>("eus", &user_path, budget),
+        orders.caller.post::<_, Value>("ers", "/stock/reserve", &reservation, budget),
+        orders.caller.post::<_, Quote>("eps", "/quotes/redeem", &redeem, budget),
     );
     let taken = [reserved.as_ref().err(), quote.as_ref().err()]
         .into_iter()
@@ -104,20 +142,23 @@ async fn create(
         reserved?;
         let order = new_order(order_id, req_id.clone(), request.address, quote?, now_ms());
         let tasks = plan::tasks_of_creation(&order, &orders.config.timers);
-        let new = NewOrder { order, tasks };
-        orders.caller.post::<_, Written>(orders.store_of(user_id), "/orders", &new, &budget).await
+        let new = NewOrder { order, tasks, guard: submission.guard() };
+        orders.caller.post::<_, Written>(orders.store_of(user_id), "/orders", &new, budget).await
     }
     .await;
-    settle_holds(orders, order_id, quoted.coupon_id, &inserted, &budget).await;
+    settle_holds(orders, order_id, quoted.coupon_id, &inserted, budget).await;
     match inserted {
-        Ok(written) => Ok(Json(written.order)),
+        Ok(written) => Ok(written.order),
         // Taken, perhaps, by this very request when it came the first time.
-        Err(error) if taken => match first_answer(orders, user_id, &req_id, &budget).await? {
-            Some(order) => Ok(Json(order)),
-            None => Err(error.into()),
-        },
+        Err(error) if taken => first_answer(orders, user_id, &req_id, budget).await?.ok_or_else(|| error.into()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether the coupon is another order's.
+async fn is_bound(orders: &Orders, coupon_id: CouponId, budget: &Budget) -> Result<bool, CallError> {
+    let binding: Binding = orders.caller.get("eps", &format!("/coupons/{coupon_id}"), budget).await?;
+    Ok(binding.order_id.is_some())
 }
 
 fn new_order(order_id: OrderId, req_id: String, address: String, quote: Quote, now_ms: i64) -> Order {
@@ -254,8 +295,8 @@ async fn cancel(
 ) -> Result<(StatusCode, Json<Order>), Failure> {
     let orders = &pool.orders;
     let timers = &orders.config.timers;
-    let cancelled =
-        orders.change(order_id, &budget, |order| Ok(Some(plan::step(order, Trigger::Cancel, timers, now_ms())?))).await;
+    let plan = |order: &Order| Ok(Some(plan::step(order, Trigger::Cancel, timers, now_ms())?));
+    let cancelled = orders.change_locked(&pool.locks, order_id, &budget, plan).await;
     match cancelled {
         Ok(order) => Ok((StatusCode::OK, Json(order))),
         Err(failure) if failure.body.code == Refusal::NeedsRefund.code() => {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use crate::config::now_ms;
 use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{OrderId, RestaurantId, group, shard};
+use crate::locks::Locks;
 use crate::orders::lifecycle::{Status, Trigger};
 use crate::orders::service::{Orders, merchant_store};
 use crate::orders::{ASSIGNED, DELIVERED, Order, plan};
@@ -21,6 +22,18 @@ use crate::rpc::{Budget, Failure};
 
 /// The most orders in a list.
 const LONGEST_LIST: i64 = 200;
+
+#[derive(Clone)]
+struct Pool {
+    orders: Orders,
+    locks: Locks,
+}
+
+impl FromRef<Pool> for Orders {
+    fn from_ref(pool: &Pool) -> Self {
+        pool.orders.clone()
+    }
+}
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let orders = Orders { caller: frame.caller.clone(), config: Arc::clone(&frame.config) };
@@ -31,7 +44,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/orders/{id}/delivered", post(delivered))
         .route("/orders/{id}/confirm", post(confirm))
         .route("/internal/delivery", post(told))
-        .with_state(orders);
+        .with_state(Pool { orders, locks: Locks::new(&frame) });
     let needs = ["st-u0", "st-u1", "st-r0", "st-r1"];
     frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&needs)).await
 }
@@ -59,19 +72,19 @@ async fn list(
 }
 
 async fn accept(
-    State(orders): State<Orders>,
+    State(pool): State<Pool>,
     budget: Budget,
     At((restaurant_id, order_id)): At<(RestaurantId, OrderId)>,
 ) -> Result<Json<Order>, Failure> {
-    step(&orders, &budget, order_id, Some(restaurant_id), Trigger::Accept).await
+    answer(&pool, &budget, order_id, restaurant_id, Trigger::Accept).await
 }
 
 async fn reject(
-    State(orders): State<Orders>,
+    State(pool): State<Pool>,
     budget: Budget,
     At((restaurant_id, order_id)): At<(RestaurantId, OrderId)>,
 ) -> Result<Json<Order>, Failure> {
-    step(&orders, &budget, order_id, Some(restaurant_id), Trigger::Reject).await
+    answer(&pool, &budget, order_id, restaurant_id, Trigger::Reject).await
 }
 
 async fn confirm(
@@ -79,26 +92,27 @@ async fn confirm(
     budget: Budget,
     At(order_id): At<OrderId>,
 ) -> Result<Json<Order>, Failure> {
-    step(&orders, &budget, order_id, None, Trigger::Complete).await
+    let timers = &orders.timers();
+    let plan = |order: &Order| Ok(Some(plan::step(order, Trigger::Complete, timers, now_ms())?));
+    Ok(Json(orders.change(order_id, &budget, plan).await?))
 }
 
-async fn step(
-    orders: &Orders,
+/// The merchant's answer, which the user's cancelling may be racing.
+async fn answer(
+    Pool { orders, locks }: &Pool,
     budget: &Budget,
     order_id: OrderId,
-    owner: Option<RestaurantId>,
+    restaurant_id: RestaurantId,
     trigger: Trigger,
 ) -> Result<Json<Order>, Failure> {
     let timers = &orders.timers();
-    let order = orders
-        .change(order_id, budget, |order| {
-            if owner.is_some_and(|restaurant_id| restaurant_id != order.restaurant_id) {
-                return Err(Failure::not_found(format!("this restaurant has no order {order_id}")));
-            }
-            Ok(Some(plan::step(order, trigger, timers, now_ms())?))
-        })
-        .await?;
-    Ok(Json(order))
+    let plan = |order: &Order| {
+        if restaurant_id != order.restaurant_id {
+            return Err(Failure::not_found(format!("this restaurant has no order {order_id}")));
+        }
+        Ok(Some(plan::step(order, trigger, timers, now_ms())?))
+    };
+    Ok(Json(orders.change_locked(locks, order_id, budget, plan).await?))
 }
 
 async fn delivered(

@@ -10,18 +10,21 @@ use serde_json::{Value, json};
 use sqlx::{AnyConnection, Row};
 
 use crate::config::now_ms;
-use crate::extract::{Ask, Body};
+use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{CouponId, DishId, OrderId, RestaurantId, UserId};
+use crate::locks::{Fenced, Guard};
 use crate::orders::Line;
 use crate::orders::quote::{self, Quote};
 use crate::population::Population;
 use crate::rpc::Failure;
+use crate::store::lock_writes::{self, lock_writes_table};
 use crate::store::{Store, StoreError};
 
 /// Repeatable. One row per coupon and order that ever locked it; at most one of a coupon's rows is
 /// locked or used.
-const SCHEMA: &str = "
+const SCHEMA: &str = concat!(
+    "
 CREATE TABLE IF NOT EXISTS coupons (
   coupon_id BIGINT NOT NULL, order_id BIGINT NOT NULL, state BIGINT NOT NULL,
   confirmed BIGINT NOT NULL DEFAULT 0, locked_at_ms BIGINT NOT NULL,
@@ -29,7 +32,9 @@ CREATE TABLE IF NOT EXISTS coupons (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS coupons_unconfirmed ON coupons (locked_at_ms)
   WHERE confirmed = 0 AND state = 0;
-";
+",
+    lock_writes_table!()
+);
 
 /// The store file's name.
 pub(crate) const STORE: &str = "eps";
@@ -38,7 +43,8 @@ pub(crate) const STORE: &str = "eps";
 pub(crate) const LOCKED: i64 = 0;
 /// `coupons.state`: spent.
 pub(crate) const USED: i64 = 1;
-const RETURNED: i64 = 2;
+/// `coupons.state`: free again.
+pub(crate) const RETURNED: i64 = 2;
 
 /// How long a quote holds.
 const QUOTE_LIFE_MS: i64 = 300_000;
@@ -58,6 +64,18 @@ pub(crate) struct Redeem {
     pub(crate) user_id: UserId,
     pub(crate) restaurant_id: RestaurantId,
     pub(crate) order_id: OrderId,
+    /// The lock on the quote's coupon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) guard: Option<Guard>,
+    /// Whether the caller has looked under that lock and is believed that the coupon is free.
+    #[serde(default)]
+    pub(crate) known_free: bool,
+}
+
+/// Which order a coupon is bound to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Binding {
+    pub(crate) order_id: Option<OrderId>,
 }
 
 /// What becomes of a locked coupon.
@@ -95,6 +113,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let routes = Router::new()
         .route("/quote", post(make_quote))
         .route("/quotes/redeem", post(redeem))
+        .route("/coupons/{coupon}", get(binding))
         .route("/coupons/settle", post(settle))
         .route("/coupons/unconfirmed", get(unconfirmed))
         .with_state(marketing);
@@ -178,25 +197,54 @@ async fn redeem(State(marketing): State<Marketing>, Body(redeem): Body<Redeem>) 
         return Err(Failure::invalid("the quote is for another user or restaurant"));
     }
     if let Some(coupon_id) = quote.coupon_id {
-        let order_id = redeem.order_id;
-        let locked =
-            marketing.store.write(move |c| Box::pin(async move { lock(c, coupon_id, order_id).await })).await?;
-        if !locked {
-            return Err(Failure::conflict("coupon_taken", "the coupon is bound to another order"));
+        let Redeem { order_id, guard, known_free, .. } = redeem;
+        let bound = marketing
+            .store
+            .write(move |c| {
+                Box::pin(async move {
+                    if !lock_writes::admits(c, guard.as_ref()).await? {
+                        return Ok(Err(Fenced));
+                    }
+                    let holder = if known_free { None } else { holder_of(&mut *c, coupon_id).await? };
+                    if let Some(holder) = holder {
+                        return Ok(Ok(holder == order_id));
+                    }
+                    bind(c, coupon_id, order_id).await?;
+                    lock_writes::note(c, guard.as_ref(), now_ms()).await?;
+                    Ok(Ok(true))
+                })
+            })
+            .await?;
+        if !bound? {
+            return Err(coupon_taken());
         }
     }
     Ok(Json(quote))
 }
 
-async fn lock(connection: &mut AnyConnection, coupon_id: CouponId, order_id: OrderId) -> Result<bool, StoreError> {
+/// 409.
+pub(crate) fn coupon_taken() -> Failure {
+    Failure::conflict("coupon_taken", "the coupon is bound to another order")
+}
+
+async fn binding(State(marketing): State<Marketing>, At(coupon_id): At<CouponId>) -> Result<Json<Binding>, Failure> {
+    Ok(Json(Binding { order_id: holder_of(marketing.store.readers(), coupon_id).await? }))
+}
+
+/// The order that a coupon is bound to.
+async fn holder_of(
+    executor: impl sqlx::Executor<'_, Database = sqlx::Any>,
+    coupon_id: CouponId,
+) -> Result<Option<OrderId>, StoreError> {
     let holder: Option<i64> = sqlx::query_scalar("SELECT order_id FROM coupons WHERE coupon_id = $1 AND state <> $2")
         .bind(coupon_id.0)
         .bind(RETURNED)
-        .fetch_optional(&mut *connection)
+        .fetch_optional(executor)
         .await?;
-    if let Some(holder) = holder {
-        return Ok(holder == order_id.0);
-    }
+    Ok(holder.map(OrderId))
+}
+
+async fn bind(connection: &mut AnyConnection, coupon_id: CouponId, order_id: OrderId) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO coupons (coupon_id, order_id, state, locked_at_ms) VALUES ($1, $2, $3, $4) \
          ON CONFLICT DO NOTHING",
@@ -207,7 +255,7 @@ async fn lock(connection: &mut AnyConnection, coupon_id: CouponId, order_id: Ord
     .bind(now_ms())
     .execute(connection)
     .await?;
-    Ok(true)
+    Ok(())
 }
 
 async fn settle(

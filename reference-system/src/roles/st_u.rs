@@ -18,10 +18,12 @@ use crate::config::now_ms;
 use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{OrderId, SlotHash, UserId, group, shard};
+use crate::locks::{Fenced, Guard};
 use crate::orders::Order;
 use crate::orders::change::{Change, TaskWrite};
 use crate::orders::merchant_copy::{self, MerchantCopies};
 use crate::rpc::{Budget, Directory, Failure};
+use crate::store::lock_writes;
 use crate::store::outbox::{self, Telling, Waiting};
 use crate::store::user_dimension::{self as rows, DueTask, Retry, SequenceBlock, order_from, select_order};
 use crate::store::{Store, StoreError};
@@ -32,6 +34,9 @@ use crate::switches::Emit;
 pub(crate) struct NewOrder {
     pub(crate) order: Order,
     pub(crate) tasks: Vec<TaskWrite>,
+    /// The lock on its user's submissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) guard: Option<Guard>,
 }
 
 /// An order after a write, and whether this write made the difference.
@@ -151,15 +156,23 @@ async fn create(
     let way = dimension.copies.way();
     merchant_copy::tasks_of(way, &mut new.tasks);
     let mut telling = dimension.telling(&budget);
-    let (order, applied, told) = dimension
+    let (made, told) = dimension
         .store
         .write(move |c| {
             Box::pin(async move {
+                let guard = new.guard.as_ref();
+                if !lock_writes::admits(c, guard).await? {
+                    return Ok((Err(Fenced), telling));
+                }
                 let (order, applied) = rows::create(c, new.order, &new.tasks, &mut telling).await?;
-                Ok((order, applied, telling))
+                if applied {
+                    lock_writes::note(c, guard, now_ms()).await?;
+                }
+                Ok((Ok((order, applied)), telling))
             })
         })
         .await?;
+    let (order, applied) = made?;
     dimension.written.send_replace(());
     dimension.tell(told).await?;
     let copied = if applied { vec![order.clone()] } else { Vec::new() };
@@ -240,11 +253,19 @@ async fn change(
         .store
         .write(move |c| {
             Box::pin(async move {
+                let guard = change.guard.as_ref();
+                if !lock_writes::admits(c, guard).await? {
+                    return Ok((Err(Fenced), telling));
+                }
                 let written = rows::change(c, &change, now_ms(), &mut telling).await?;
-                Ok((written, telling))
+                if written.as_ref().is_some_and(|(_, applied)| *applied) {
+                    lock_writes::note(c, guard, now_ms()).await?;
+                }
+                Ok((Ok(written), telling))
             })
         })
         .await?;
+    let written = written?;
     dimension.written.send_replace(());
     dimension.tell(told).await?;
     let copied = written.iter().filter(|(_, applied)| *applied).map(|(order, _)| order.clone()).collect();

@@ -4,6 +4,7 @@
 //! transaction, and answers them after its commit. So a write costs a share of a commit, and no
 //! write is answered before it is durable.
 
+pub(crate) mod lock_writes;
 pub(crate) mod merchant_dimension;
 pub(crate) mod outbox;
 mod place;

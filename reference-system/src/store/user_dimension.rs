@@ -5,6 +5,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::StoreError;
+use super::lock_writes::lock_writes_table;
 use super::outbox::{Telling, outbox_table};
 use crate::ids::{CouponId, MAX_EPOCH, OrderId, RestaurantId, UserId};
 use crate::orders::Order;
@@ -61,7 +62,8 @@ CREATE TABLE IF NOT EXISTS sequence (
   name TEXT PRIMARY KEY, epoch BIGINT NOT NULL, next BIGINT NOT NULL
 ) WITHOUT ROWID;
 ",
-    outbox_table!()
+    outbox_table!(),
+    lock_writes_table!()
 );
 
 /// The columns of an order, for `SELECT … FROM orders o`.

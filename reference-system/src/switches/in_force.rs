@@ -84,6 +84,33 @@ pub(crate) enum DimensionWrite {
     Task,
 }
 
+/// How locks are taken and released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LockImpl {
+    /// Not at all.
+    None,
+    /// A key for ever, removed by whoever comes to the end.
+    SetNx,
+    /// The same with a life.
+    SetNxTtlBlind,
+    /// A life, and a token by which a holder removes only its own.
+    Token,
+    /// The same, and a number by which a store knows who came later.
+    TokenFence,
+}
+
+impl LockImpl {
+    /// Whether work goes on when the server of locks is away.
+    pub(crate) fn fails_open(self) -> bool {
+        !matches!(self, Self::SetNx | Self::SetNxTtlBlind)
+    }
+
+    /// Whether a holder takes it for granted that it is the only one.
+    pub(crate) fn is_believed(self) -> bool {
+        matches!(self, Self::SetNx | Self::SetNxTtlBlind | Self::Token)
+    }
+}
+
 /// What becomes of a message that cannot be handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnError {
@@ -121,6 +148,8 @@ pub(crate) struct InForce {
     pub(crate) taking: Taking,
     pub(crate) on_error: OnError,
     pub(crate) dimension_write: DimensionWrite,
+    pub(crate) lock: LockImpl,
+    pub(crate) lock_section: Duration,
 }
 
 impl InForce {
@@ -188,6 +217,14 @@ impl InForce {
                 "both_sync" => DimensionWrite::BothSync,
                 _ => DimensionWrite::Task,
             },
+            lock: match of("lock.impl") {
+                "none" => LockImpl::None,
+                "setnx" => LockImpl::SetNx,
+                "setnx_ttl_blind" => LockImpl::SetNxTtlBlind,
+                "token" => LockImpl::Token,
+                _ => LockImpl::TokenFence,
+            },
+            lock_section: if is("lock.section", "500ms") { Duration::from_millis(500) } else { Duration::ZERO },
             breaker_window: match of("breaker") {
                 "off" => None,
                 "window400" => Some(Duration::from_secs(400)),

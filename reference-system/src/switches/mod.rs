@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use in_force::{Callbacks, Choice, ConnectRetry, DimensionWrite, Emit, InForce, OnError};
+pub(crate) use in_force::{Callbacks, Choice, ConnectRetry, DimensionWrite, Emit, InForce, LockImpl, OnError};
 
 /// A switch. Every default is the fixed design.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -113,6 +113,22 @@ pub const SWITCHES: &[Switch] = &[
         default: "on",
         meaning: "whether an instance that failed several times in a row is left alone for a while",
         labs: &["L01"],
+    },
+    Switch {
+        name: "lock.impl",
+        values: &["none", "setnx", "setnx_ttl_blind", "token", "token_fence"],
+        default: "token_fence",
+        meaning: "how work on a user's submission, a coupon or an order is locked: not at all, by a key for ever, by a key \
+                  that ends after 2 s and that anybody removes, by one that only its holder removes, or so and with a \
+                  number by which the store refuses a late holder",
+        labs: &["L05", "L06"],
+    },
+    Switch {
+        name: "lock.section",
+        values: &["quick", "500ms"],
+        default: "quick",
+        meaning: "how long work under a lock takes between what it reads and what it writes",
+        labs: &["L06"],
     },
     Switch {
         name: "pay.callback",
