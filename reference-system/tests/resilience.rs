@@ -49,7 +49,12 @@ async fn a_breaker_refuses_calls_to_a_failing_service_at_once_and_lets_them_thro
 #[tokio::test]
 async fn a_hanging_service_holds_its_own_compartment_and_without_one_every_worker() {
     let world = World::start().await;
-    let (basket, at) = (world.basket(7, 11, None).await, world.address("eos-c-1"));
+    let at = world.address("eos-c-1");
+    // One user orders one thing at a time.
+    let mut baskets = Vec::new();
+    for user in 7..47 {
+        baskets.push(world.basket(user, 11, None).await);
+    }
     // So that it is compartments that matter, and nothing frees a worker early.
     set(&world, "breaker", Some("off"), None).await;
     set(&world, "rpc.timeout", Some("soft"), None).await;
@@ -58,7 +63,7 @@ async fn a_hanging_service_holds_its_own_compartment_and_without_one_every_worke
         obeyed(&world, "rpc.bulkhead", value, &["eos-c-1"]).await;
         let eps = world.pid("eps-1").expect("eps runs");
         signal(eps, Signal::SIGSTOP);
-        let creates = futures::future::join_all((0..40).map(|_| create_at(&world, &at, &basket)));
+        let creates = futures::future::join_all(baskets.iter().map(|basket| create_at(&world, &at, basket)));
         let look = eventually("the creates hang", || async {
             let state = state_of(&world, "eos-c-1").await;
             let held = state["dependencies"]["eps"]["under_way"].as_u64().unwrap_or(0);
@@ -76,7 +81,7 @@ async fn a_hanging_service_holds_its_own_compartment_and_without_one_every_worke
         assert_eq!(answered, served, "{value}: {held} calls under way");
         let full = creates.iter().filter(|(_, answer)| answer["code"] == "bulkhead_full").count();
         assert_eq!(full > 0, served, "{value}");
-        eventually("it is well again", || async { (create_at(&world, &at, &basket).await.0 == 200).then_some(()) })
+        eventually("it is well again", || async { (create_at(&world, &at, &baskets[0]).await.0 == 200).then_some(()) })
             .await;
     }
     world.system.stop().await.expect("stops");

@@ -92,7 +92,8 @@ impl Caller {
         } else {
             Duration::from_millis(self.timeouts.dependency_ms)
         };
-        most.min(budget.left())
+        // A soft timeout is only measured: what a request still does when its time is over, it does.
+        if most == Duration::MAX || self.in_force().hard_timeout { most.min(budget.left()) } else { most }
     }
 
     /// Reads and parses.
