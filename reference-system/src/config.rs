@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bus::Broker;
+use crate::bus::{Broker, Topology, topology};
 use crate::ids::SlotHash;
 use crate::kv::KeyValues;
 use crate::orders::plan::Timers;
@@ -25,6 +25,9 @@ pub(crate) struct SystemConfig {
     /// Where events go.
     #[serde(default)]
     pub(crate) broker: Broker,
+    /// How long a message rests after its first failure, its second, and so on.
+    #[serde(default = "retry_ms")]
+    pub(crate) retry_ms: Vec<u32>,
     /// The etcd that the registry keeps everything in; without, it keeps its switches in a file.
     pub(crate) registry_store: Option<String>,
     /// Where keys are kept.
@@ -258,6 +261,10 @@ const LINKED: [(&str, &[&str]); 4] = [
     ("eos-x", &["st-u0", "st-u1", "st-r0", "st-r1"]),
 ];
 
+fn retry_ms() -> Vec<u32> {
+    topology::RETRY_MS.to_vec()
+}
+
 /// The names of all instances: (service, instance).
 pub(crate) fn instance_names() -> Vec<(String, String)> {
     ROLES
@@ -288,6 +295,11 @@ impl SystemConfig {
     pub(crate) fn read(layout: &Layout) -> std::io::Result<Self> {
         let text = std::fs::read(layout.config())?;
         serde_json::from_slice(&text).map_err(std::io::Error::other)
+    }
+
+    /// Who consumes the events of orders.
+    pub(crate) fn order_events(&self) -> Topology {
+        Topology::of_orders(&self.retry_ms)
     }
 
     /// The instance or server with this name.

@@ -27,7 +27,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::bus::{Broker, Bus, Topology};
+use crate::bus::counts::Counts;
+use crate::bus::subscription::{Effect, Subscription};
+use crate::bus::teller::Teller;
+use crate::bus::{Broker, Bus};
 use crate::config::{InstancePlan, Layout, SystemConfig};
 use crate::extract::Ask;
 use crate::kv::client::KvClients;
@@ -95,7 +98,7 @@ impl Frame {
     }
 
     /// Opens the role's store.
-    pub(crate) async fn open_store(&self, name: &str, schema: &'static str) -> Result<Store, RoleError> {
+    pub(crate) async fn open_store(&self, name: &str, schema: &str) -> Result<Store, RoleError> {
         Store::open(&self.config.stores.of(name), schema, &self.tracker)
             .await
             .map_err(|source| RoleError::Store { name: name.to_owned(), source })
@@ -113,7 +116,27 @@ impl Frame {
 
     /// The bus of order events.
     pub(crate) fn bus(&self) -> Bus {
-        Bus::of_role(&self.config.broker, Topology::of_orders(), &self.caller, &self.plan.instance)
+        Bus::of_role(&self.config.broker, self.config.order_events(), &self.caller, &self.plan.instance)
+    }
+
+    /// What the role writes by if it has something to tell the bus.
+    pub(crate) fn teller(&self) -> Teller {
+        Teller::new(self.bus(), self.directory(), self.tracker.clone())
+    }
+
+    /// Subscribes the role to a queue, and tells in its metrics what comes of it.
+    pub(crate) fn subscription(
+        &self,
+        queue: &'static str,
+        consumer: &'static str,
+        store: &Store,
+        effect: Effect,
+    ) -> Subscription {
+        let counts = Arc::<Counts>::default();
+        let (instance, told) = (self.plan.instance.clone(), Arc::clone(&counts));
+        self.tell_more(Box::new(move |out| told.write(&instance, queue, out)));
+        let (bus, directory, store) = (self.bus(), self.directory(), store.clone());
+        Subscription { bus, directory, store, queue, consumer, effect, hold: None, counts }
     }
 
     /// Waits until the bus has the queues of order events.

@@ -12,6 +12,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
 
 use crate::arguments::ServerOptions;
+use crate::bus::topology;
 use crate::command::Launcher;
 use crate::config::{Layout, SystemConfig};
 use crate::error::SystemError;
@@ -51,6 +52,9 @@ pub struct SystemOptions {
     pub stock_per_dish: Option<u32>,
     /// How long an order may stay unpaid.
     pub unpaid_timeout: Duration,
+    /// How long a message that a consumer cannot read rests, in milliseconds, after its first failure, its second, and
+    /// so on.
+    pub retry_ms: Vec<u32>,
     /// How long the start may take.
     pub ready_within: Duration,
     /// Makes every rung of the timeout ladder this many times longer, for machines that are busy
@@ -72,6 +76,7 @@ impl SystemOptions {
             gateway_port: None,
             stock_per_dish: None,
             unpaid_timeout: Duration::from_secs(15 * 60),
+            retry_ms: topology::RETRY_MS.to_vec(),
             ready_within: Duration::from_secs(30),
             timeout_scale: 1,
         }
@@ -91,6 +96,7 @@ pub(crate) struct SupervisorOptions {
     #[serde(default)]
     pub(crate) stock_per_dish: Option<u32>,
     pub(crate) unpaid_timeout_ms: i64,
+    pub(crate) retry_ms: Vec<u32>,
     pub(crate) ready_within_ms: u64,
     pub(crate) timeout_scale: u32,
 }
@@ -110,6 +116,7 @@ impl SupervisorOptions {
             gateway_port: options.gateway_port,
             stock_per_dish: options.stock_per_dish,
             unpaid_timeout_ms: options.unpaid_timeout.as_millis() as i64,
+            retry_ms: options.retry_ms.clone(),
             ready_within_ms: options.ready_within.as_millis() as u64,
             timeout_scale: options.timeout_scale,
         }

@@ -46,6 +46,7 @@ pub(crate) async fn plan(
         key_values: planner.key_values().await?,
         broker,
         between_nodes,
+        retry_ms: options.retry_ms.clone(),
         registry_store: planner.registry_store().await?,
         servers: planner.servers,
         slot_hash: crate::ids::SlotHash::default(),

@@ -47,6 +47,7 @@ fn writes() -> Vec<(&'static str, &'static str, Value)> {
         ("ers-1", "/stock/commit", json!([{ "order_id": "1" }])),
         ("eus-1", "/wallet/hold", json!({ "payment_id": "p1", "order_id": "1", "user_id": 1, "amount_fen": -1 })),
         ("eus-1", "/wallet/settle", json!([{ "payment_id": "none", "step": "capture" }])),
+        ("ers-1", "/dead-letters/replay?limit={}", Value::Null),
         ("pay-1", "/charges", json!({ "payment_id": "p1", "order_id": "1", "amount_fen": -1 })),
         ("st-u0-1", "/orders", json!({ "order": order, "tasks": [] })),
         ("st-u0-1", "/changes", json!({ "order_id": "1", "expected_status": -5, "expected_version": 1, "tasks": [] })),
@@ -57,13 +58,17 @@ fn writes() -> Vec<(&'static str, &'static str, Value)> {
 }
 
 /// Reads with variables and queries.
-const READS: [(&str, &str); 9] = [
+const READS: [(&str, &str); 13] = [
     ("gw-1", "/orders/{}"),
     ("gw-1", "/users/{}"),
     ("gw-1", "/users/{}/orders?since={}&limit={}"),
     ("gw-1", "/restaurants/{}/menu"),
     ("gw-1", "/restaurants/{}/orders?state={}&limit={}"),
     ("gw-1", "/refunds/{}"),
+    ("sms-1", "/messages?recipient={}"),
+    ("ers-1", "/restaurants/{}/pushes?after={}"),
+    ("eps-1", "/coupons/{}/history?after={}"),
+    ("ledger-1", "/statements/{}?after={}"),
     ("st-u0-1", "/users/{}/request?req_id={}"),
     ("reg-1", "/svc/{}"),
     ("reg-1", "/watch?rev={}&timeout_ms=1"),

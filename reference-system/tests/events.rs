@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use reference_system::Tier;
 use reference_system::audit::Verdict;
-use reference_system::bus::{Bus, Message, Topology};
+use reference_system::bus::{Bus, Message};
 use serde_json::{Value, json};
 use world::{Corruption, World, eventually, id_of, kill, obeyed, runs, set, spoils, verdict_of};
 
@@ -55,6 +55,10 @@ async fn the_auditor_tells_lost_doubled_invented_and_disordered_events() {
         world.status_is(&id, 0).await;
         world.ok(&format!("/orders/{id}/cancel"), Value::Null).await;
     }
+    let settled = world.settled(43, 22, Some(43)).await;
+    let refund = world.ok("/refunds", json!({ "order": settled, "amount_fen": 100 })).await["refund_no"].clone();
+    world.ok(&format!("/refunds/{refund}/approve"), Value::Null).await;
+    world.ok("/vorders", json!({ "user_id": 43, "product": "membership_card", "quantity": 1 })).await;
     world.assert_valid().await;
     let corruption = |store, breaks, sql| Corruption { store, breaks, sql };
     let corruptions = [
@@ -67,14 +71,33 @@ async fn the_auditor_tells_lost_doubled_invented_and_disordered_events() {
             &["I17"],
             "INSERT INTO messages (event_id, recipient, body, at_ms) SELECT event_id, recipient, body, 0 FROM messages",
         ),
+        corruption("ers", &["I16"], "DELETE FROM inbox"),
+        corruption("ers", &["I17"], "DELETE FROM pushes WHERE kind = 'completed'"),
+        corruption(
+            "eps",
+            &["I17"],
+            "INSERT INTO coupon_history (event_id, coupon_id, order_id, fate, at_ms) \
+             SELECT event_id, coupon_id, order_id, fate, 0 FROM coupon_history",
+        ),
+        corruption("ledger", &["I17"], "DELETE FROM statements WHERE kind LIKE 'refund.%'"),
+        corruption("timers", &["I17"], "DELETE FROM timers"),
+        corruption("timers", &["I24"], "UPDATE timers SET state = 0, due_at_ms = 1"),
         corruption("sms", &["I18"], "INSERT INTO inbox (event_id, consumer, effects) VALUES ('1.1', 'sms', 1)"),
         corruption(
             "audit",
-            &["I18"],
-            "INSERT INTO copies (event_id, order_id, version, message_key, body, at_ms) VALUES ('1.1', 1, 1, 'k', '', 0)",
+            &["C5", "I18"],
+            "INSERT INTO copies (event_id, subject, version, message_key, body, at_ms) VALUES ('1.1', '1', 1, 'k', '', 0)",
         ),
         corruption("audit", &["I19"], "UPDATE copies SET arrival = -arrival"),
         corruption("st-u?", &["I24"], "UPDATE outbox SET state = 0"),
+        corruption("st-u?", &["C5"], "DELETE FROM outbox WHERE message_key LIKE 'delivery.%'"),
+        corruption("rev", &["I24"], "UPDATE outbox SET state = 0"),
+        corruption("rev", &["C5", "I18"], "DELETE FROM happened"),
+        corruption(
+            "vgo",
+            &["I16"],
+            "INSERT INTO outbox (message_id, message_key, body, state) VALUES ('v99.1', 'vorder.created', '', 1)",
+        ),
     ];
     spoils(world, &corruptions).await;
 }
@@ -146,7 +169,7 @@ async fn sms(world: &World, count: &str) -> u64 {
 #[tokio::test]
 async fn what_a_consumer_does_with_messages_it_cannot_read_is_a_switch() {
     let world = World::start().await;
-    let bus = Bus::of_system(&world.system.state().dir, Topology::of_orders()).unwrap();
+    let bus = Bus::of_orders(&world.system.state().dir).unwrap();
     let depth = async || {
         let depth = bus.depth("q.sms").await.unwrap();
         (depth.waiting, depth.resting, depth.dead)
@@ -170,7 +193,7 @@ async fn what_a_consumer_does_with_messages_it_cannot_read_is_a_switch() {
 #[tokio::test]
 async fn how_a_consumer_takes_messages_is_a_switch() {
     let world = World::start().await;
-    let bus = Bus::of_system(&world.system.state().dir, Topology::of_orders()).unwrap();
+    let bus = Bus::of_orders(&world.system.state().dir).unwrap();
     set(&world, "consumer.on_error", Some("ack_drop"), None).await;
     obeyed(&world, "consumer.on_error", "ack_drop", &["sms-1", "auditor-1"]).await;
     let mut batches = Vec::new();

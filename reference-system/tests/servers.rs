@@ -6,26 +6,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use reference_system::Tier;
-use serde_json::Value;
-use world::{World, eventually, id_of, kill, runs};
+use world::{World, eventually, kill, runs};
 
 #[tokio::test]
 async fn a_killed_database_comes_back_and_no_acknowledged_order_is_lost() {
     let world = World::on(Tier::Real).await;
     let (stop, answered) = (AtomicBool::new(false), Mutex::new(Vec::new()));
-    let traffic = async {
-        let mut user = 100;
-        while !stop.load(Ordering::Relaxed) {
-            user += 1;
-            let basket = world.basket(user, 17, None).await;
-            let (status, order) = world.post("/orders", basket).await;
-            if status == 200 {
-                let id = id_of(&order);
-                world.post(&format!("/orders/{id}/pay"), Value::Null).await;
-                answered.lock().unwrap().push(id);
-            }
-        }
-    };
+    let traffic = world.make_orders(&stop, &answered);
     let count = || answered.lock().unwrap().len();
     let drill = async {
         for _ in 0..3 {

@@ -6,10 +6,11 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Connection, Row};
 
 use super::coupons::{self, CouponRow};
-use super::events::{self, Events, ToldRow};
+use super::events::{self, Events};
 use super::locks::{self, LockHistory};
 use super::money::Money;
 use super::stock::{self, Stock};
+use super::told::{self, Told};
 use super::virtual_goods::{self, VirtualGoods};
 use crate::bus::Bus;
 use crate::config::now_ms;
@@ -41,14 +42,13 @@ pub(crate) struct Books {
     pub(crate) stock: Result<Stock, String>,
     pub(crate) bus: Result<Events, String>,
     pub(crate) locks: Result<LockHistory, String>,
+    pub(crate) told: Result<Told, String>,
 }
 
 #[derive(Default)]
 pub(crate) struct UserDimension {
     pub(crate) orders: Vec<OrderRow>,
     pub(crate) events: Vec<EventRow>,
-    /// What the bus was to be told.
-    pub(crate) told: Vec<ToldRow>,
     pub(crate) payments: Vec<MoneyRow>,
     pub(crate) refunds: Vec<RefundRow>,
     /// Orders with task rows that are due: what they imply is still on its way.
@@ -65,7 +65,7 @@ pub(crate) struct Pending {
     pub(crate) tasks: i64,
     /// Orders that wait for another service (paying, paid), and refunds that an order does not know yet.
     pub(crate) between: i64,
-    /// Events that wait in outboxes and queues.
+    /// Events that wait in outboxes and queues, and timers that are due.
     pub(crate) events: i64,
 }
 
@@ -116,6 +116,7 @@ pub(crate) struct EventRow {
     pub(crate) version: i64,
     pub(crate) from: Option<i64>,
     pub(crate) to: i64,
+    pub(crate) kind: String,
     pub(crate) at_ms: i64,
 }
 
@@ -190,7 +191,9 @@ impl Books {
         kv: Option<&KvClients>,
         as_of_ms: i64,
     ) -> Self {
-        let bus = events::read(stores, broker).await.map_err(|error| format!("events cannot be read: {error}"));
+        let bus = events::read(stores, broker, as_of_ms).await;
+        let bus = bus.map_err(|error| format!("events cannot be read: {error}"));
+        let told = named_part(told::read(stores).await, "an outbox");
         let users = async {
             let mut all = UserDimension { read_at_ms: as_of_ms, ..UserDimension::default() };
             for group in 0..2 {
@@ -214,7 +217,7 @@ impl Books {
         };
         let merchants = named_part(merchants.await, "the merchant dimension");
         let locks = locks::read(stores, kv).await;
-        Self { users, merchants, wallets, settlements, requests, virtual_goods, coupons, stock, bus, locks }
+        Self { users, merchants, wallets, settlements, requests, virtual_goods, coupons, stock, bus, told, locks }
     }
 
     /// What the money invariants need.
@@ -229,8 +232,9 @@ impl Books {
     pub(crate) fn is_quiet(&self) -> bool {
         let mirrored = self.requests.as_ref().is_ok_and(|requests| requests.iter().all(|request| request.mirrored));
         let delivered = self.virtual_goods.as_ref().is_ok_and(|goods| goods.under_way() == 0);
-        let arrived = self.bus.as_ref().is_ok_and(|bus| bus.queued == 0);
-        mirrored && delivered && arrived && self.users.as_ref().is_ok_and(|users| users.pending.is_none())
+        let arrived = self.bus.as_ref().is_ok_and(|bus| bus.queued == 0 && bus.due == 0);
+        let sent = self.told.as_ref().is_ok_and(|told| told.waiting == 0);
+        mirrored && delivered && sent && arrived && self.users.as_ref().is_ok_and(|users| users.pending.is_none())
     }
 }
 
@@ -267,7 +271,6 @@ pub(crate) async fn pending(stores: &Places, broker: Option<&Bus>) -> Result<Pen
         let found = named_part(found.await, "the user dimension")?;
         all.tasks += found.tasks;
         all.between += found.between;
-        all.events += found.events;
     }
     let behind = async {
         let mut file = stores.of(rev::STORE).reader().await?;
@@ -279,7 +282,8 @@ pub(crate) async fn pending(stores: &Places, broker: Option<&Bus>) -> Result<Pen
     all.between += named_part(behind.await, "the store of refunds")?;
     let goods = named_part(virtual_goods::read(&stores.of(vgo::STORE)).await, "the store of virtual goods")?;
     all.between += goods.under_way() as i64;
-    all.events += events::queued(stores, broker).await.map_err(|error| format!("events cannot be read: {error}"))?;
+    all.events += named_part(told::waiting(stores).await, "an outbox")?;
+    all.events += events::under_way(stores, broker).await.map_err(|error| format!("events cannot be read: {error}"))?;
     Ok(all)
 }
 
@@ -291,8 +295,7 @@ async fn read_pending(file: &mut AnyConnection, at_ms: i64) -> Result<Pending, s
         .await?;
     let between =
         sqlx::query_scalar("SELECT count(*) FROM orders WHERE status IN (-3, -2)").fetch_one(&mut *file).await?;
-    let events = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE state = 0").fetch_one(file).await?;
-    Ok(Pending { tasks, between, events })
+    Ok(Pending { tasks, between, events: 0 })
 }
 
 macro_rules! order_columns {
@@ -336,11 +339,10 @@ async fn read_users(store: &Place, group: u16, all: &mut UserDimension) -> Resul
     let pending = read_pending(&mut snapshot, all.read_at_ms).await?;
     all.pending.tasks += pending.tasks;
     all.pending.between += pending.between;
-    all.pending.events += pending.events;
     for row in sqlx::query(order_columns!()).fetch_all(&mut *snapshot).await? {
         all.orders.push(order_row(&row, group)?);
     }
-    let events = sqlx::query("SELECT order_id, version, from_status, to_status, at_ms FROM events")
+    let events = sqlx::query("SELECT order_id, version, from_status, to_status, kind, at_ms FROM events")
         .fetch_all(&mut *snapshot)
         .await?;
     for row in events {
@@ -349,12 +351,9 @@ async fn read_users(store: &Place, group: u16, all: &mut UserDimension) -> Resul
             version: row.try_get(1)?,
             from: row.try_get(2)?,
             to: row.try_get(3)?,
-            at_ms: row.try_get(4)?,
+            kind: row.try_get(4)?,
+            at_ms: row.try_get(5)?,
         });
-    }
-    let told = sqlx::query("SELECT message_id, message_key FROM outbox").fetch_all(&mut *snapshot).await?;
-    for row in told {
-        all.told.push(ToldRow { event_id: row.try_get(0)?, key: row.try_get(1)? });
     }
     let payments = sqlx::query("SELECT payment_id, order_id, amount_fen, state FROM payments");
     for row in payments.fetch_all(&mut *snapshot).await? {

@@ -6,35 +6,70 @@ use sqlx::{AnyConnection, Connection, Row};
 
 use super::Finding;
 use super::books::UserDimension;
-use crate::bus::{Bus, BusError, Topology};
+use super::told::Told;
+use crate::bus::{Bus, BusError, Topology, topology};
+use crate::config::now_ms;
 use crate::orders::event::event_id;
-use crate::roles::{auditor, mq, sms};
+use crate::roles::{auditor, eos_x, eps, ers, ledger, mq, sms};
 use crate::store::{Place, Places};
 
-/// Who takes the messages of a queue, and in which store its inbox is.
-const CONSUMERS: [(&str, &str, &str); 2] =
-    [("q.sms", sms::CONSUMER, sms::STORE), ("q.audit", auditor::CONSUMER, auditor::STORE)];
+/// Who takes the messages of a queue.
+struct Subscriber {
+    queue: &'static str,
+    /// Its name in its inbox.
+    consumer: &'static str,
+    store: &'static str,
+    /// The table of its effects, a row for each.
+    effects: &'static str,
+}
 
-/// A row of the outbox: the bus was to be told of this event.
-#[derive(Debug, Clone)]
-pub(crate) struct ToldRow {
-    pub(crate) event_id: String,
-    pub(crate) key: String,
+const SUBSCRIBERS: [Subscriber; 6] = [
+    Subscriber { queue: topology::SMS, consumer: sms::CONSUMER, store: sms::STORE, effects: "messages" },
+    Subscriber { queue: topology::ERS, consumer: ers::CONSUMER, store: ers::STORE, effects: "pushes" },
+    Subscriber { queue: topology::EPS, consumer: eps::CONSUMER, store: eps::STORE, effects: "coupon_history" },
+    Subscriber { queue: topology::SETTLE, consumer: ledger::CONSUMER, store: ledger::STORE, effects: "statements" },
+    Subscriber { queue: topology::TIMER, consumer: eos_x::CONSUMER, store: eos_x::STORE, effects: "timers" },
+    Subscriber { queue: topology::AUDIT, consumer: auditor::CONSUMER, store: auditor::STORE, effects: "copies" },
+];
+
+/// What a consumer has in its store.
+#[derive(Default)]
+struct Taken {
+    /// By event: how often it took effect, as its inbox says.
+    inbox: HashMap<String, i64>,
+    /// By event: how many rows came of it.
+    effects: HashMap<String, i64>,
+}
+
+/// An event as it arrived in the ground-truth copy.
+pub(super) struct Copy {
+    pub(super) event_id: String,
+    subject: String,
+    version: i64,
+    pub(super) key: String,
 }
 
 /// What became of events.
 #[derive(Default)]
 pub(crate) struct Events {
-    /// By queue: the events whose effect its consumer has, and how often.
-    inboxes: BTreeMap<&'static str, HashMap<String, i64>>,
+    /// By queue.
+    taken: BTreeMap<&'static str, Taken>,
     /// (event, recipient) of each message that was sent for an event.
     messages: Vec<(String, String)>,
-    /// (event, order, version) as they arrived in the ground-truth copy.
-    copies: Vec<(String, i64, i64)>,
+    /// In order of arrival.
+    copies: Vec<Copy>,
     /// By queue.
     dead: BTreeMap<&'static str, HashSet<String>>,
     /// Messages that are on their way to a consumer.
     pub(crate) queued: i64,
+    /// Timers that are due.
+    pub(crate) due: i64,
+}
+
+impl Events {
+    pub(super) fn copies(&self) -> &[Copy] {
+        &self.copies
+    }
 }
 
 /// Why events cannot be read.
@@ -46,19 +81,22 @@ pub(crate) enum Unreadable {
     Broker(#[from] BusError),
 }
 
-pub(super) async fn read(stores: &Places, broker: Option<&Bus>) -> Result<Events, Unreadable> {
-    let mut all = Events { queued: queued(stores, broker).await?, ..Events::default() };
-    for (queue, consumer, store) in CONSUMERS {
+pub(super) async fn read(stores: &Places, broker: Option<&Bus>, as_of_ms: i64) -> Result<Events, Unreadable> {
+    let (queued, due) = (queued(stores, broker).await?, due(stores, as_of_ms).await?);
+    let mut all = Events { queued, due, ..Events::default() };
+    for Subscriber { queue, consumer, store, effects } in SUBSCRIBERS {
         let mut file = stores.of(store).reader().await?;
         let mut snapshot = file.begin().await?;
-        let inbox = all.inboxes.entry(queue).or_default();
+        let taken = all.taken.entry(queue).or_default();
         let rows = sqlx::query("SELECT event_id, effects FROM inbox WHERE consumer = $1").bind(consumer);
         for row in rows.fetch_all(&mut *snapshot).await? {
-            *inbox.entry(row.try_get(0)?).or_default() += row.try_get::<i64, _>(1)?;
+            *taken.inbox.entry(row.try_get(0)?).or_default() += row.try_get::<i64, _>(1)?;
         }
+        taken.effects = rows_by_event(&mut snapshot, effects).await?;
         match store {
             sms::STORE => all.messages = messages(&mut snapshot).await?,
-            _ => all.copies = copies(&mut snapshot).await?,
+            auditor::STORE => all.copies = copies(&mut snapshot).await?,
+            _ => {}
         }
         snapshot.rollback().await?;
         file.close().await?;
@@ -71,15 +109,27 @@ pub(super) async fn read(stores: &Places, broker: Option<&Bus>) -> Result<Events
     Ok(all)
 }
 
+/// How many rows of a table there are for each event. What came as a request has none.
+async fn rows_by_event(snapshot: &mut AnyConnection, table: &str) -> Result<HashMap<String, i64>, sqlx::Error> {
+    let counts = format!("SELECT event_id, count(*) FROM {table} WHERE event_id <> '' GROUP BY event_id");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(counts)).fetch_all(snapshot).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
 async fn messages(snapshot: &mut AnyConnection) -> Result<Vec<(String, String)>, sqlx::Error> {
     let rows = sqlx::query("SELECT event_id, recipient FROM messages WHERE event_id <> ''").fetch_all(snapshot).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-async fn copies(snapshot: &mut AnyConnection) -> Result<Vec<(String, i64, i64)>, sqlx::Error> {
-    let rows =
-        sqlx::query("SELECT event_id, order_id, version FROM copies ORDER BY arrival").fetch_all(snapshot).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+async fn copies(snapshot: &mut AnyConnection) -> Result<Vec<Copy>, sqlx::Error> {
+    let copies = "SELECT event_id, subject, version, message_key FROM copies ORDER BY arrival";
+    let rows = sqlx::query(copies).fetch_all(snapshot).await?;
+    rows.iter()
+        .map(|row| {
+            let (event_id, subject) = (row.try_get(0)?, row.try_get(1)?);
+            Ok(Copy { event_id, subject, version: row.try_get(2)?, key: row.try_get(3)? })
+        })
+        .collect()
 }
 
 async fn dead_rows(store: &Place, queue: &str) -> Result<HashSet<String>, sqlx::Error> {
@@ -93,12 +143,12 @@ async fn dead_rows(store: &Place, queue: &str) -> Result<HashSet<String>, sqlx::
 }
 
 /// How many messages wait in queues, or rest until they are tried again.
-pub(crate) async fn queued(stores: &Places, broker: Option<&Bus>) -> Result<i64, Unreadable> {
+async fn queued(stores: &Places, broker: Option<&Bus>) -> Result<i64, Unreadable> {
     let mut all = 0;
     match broker {
         None => {
             let mut file = stores.of(mq::STORE).reader().await?;
-            for (queue, _, _) in CONSUMERS {
+            for Subscriber { queue, .. } in SUBSCRIBERS {
                 let of_queue: i64 = sqlx::query_scalar("SELECT count(*) FROM messages WHERE queue = $1 AND dead = 0")
                     .bind(queue)
                     .fetch_one(&mut file)
@@ -108,7 +158,7 @@ pub(crate) async fn queued(stores: &Places, broker: Option<&Bus>) -> Result<i64,
             file.close().await?;
         }
         Some(bus) => {
-            for (queue, _, _) in CONSUMERS {
+            for Subscriber { queue, .. } in SUBSCRIBERS {
                 let depth = bus.depth(queue).await?;
                 all += i64::try_from(depth.waiting + depth.resting).unwrap_or(i64::MAX);
             }
@@ -117,59 +167,79 @@ pub(crate) async fn queued(stores: &Places, broker: Option<&Bus>) -> Result<i64,
     Ok(all)
 }
 
+/// How many timers are due.
+async fn due(stores: &Places, at_ms: i64) -> Result<i64, sqlx::Error> {
+    let mut file = stores.of(eos_x::STORE).reader().await?;
+    let due = sqlx::query_scalar("SELECT count(*) FROM timers WHERE state = 0 AND due_at_ms <= $1")
+        .bind(at_ms)
+        .fetch_one(&mut file)
+        .await?;
+    file.close().await?;
+    Ok(due)
+}
+
+/// Messages that wait in queues or rest, and timers that are due.
+pub(super) async fn under_way(stores: &Places, broker: Option<&Bus>) -> Result<i64, Unreadable> {
+    Ok(queued(stores, broker).await? + due(stores, now_ms()).await?)
+}
+
 /// I16: each event that was to be told is with every subscriber, or a dead letter. Twice is no loss.
-pub(super) fn nothing_lost(finding: &mut Finding, users: &UserDimension, events: &Events) {
-    let topology = Topology::of_orders();
+pub(super) fn nothing_lost(finding: &mut Finding, told: &Told, events: &Events) {
+    let topology = Topology::of_orders(&topology::RETRY_MS);
     for queue in &topology.queues {
         let has = |id: &str| {
-            events.inboxes.get(queue.name.as_str()).is_some_and(|inbox| inbox.contains_key(id))
+            events.taken.get(queue.name.as_str()).is_some_and(|taken| taken.inbox.contains_key(id))
                 || events.dead.get(queue.name.as_str()).is_some_and(|dead| dead.contains(id))
         };
-        for told in users.told.iter().filter(|told| queue.takes(&told.key)) {
+        for mark in told.promised().filter(|mark| queue.takes(&mark.key)) {
             finding.checked += 1;
-            if !has(&told.event_id) {
-                finding.violate(|| format!("{} never got event {} ({})", queue.name, told.event_id, told.key));
+            if !has(&mark.event_id) {
+                finding.violate(|| format!("{} never got event {} ({})", queue.name, mark.event_id, mark.key));
             }
         }
     }
 }
 
-/// I17: an effect is there once, and a recipient gets one message per event.
-pub(super) fn effects_once(finding: &mut Finding, users: &UserDimension, events: &Events) {
-    for (queue, inbox) in &events.inboxes {
-        for (event, effects) in inbox {
+/// I17: an effect is there once, with as many rows as it has, and a recipient gets one message per event.
+pub(super) fn effects_once(finding: &mut Finding, users: &UserDimension, told: &Told, events: &Events) {
+    let keys: HashMap<&str, &str> = told.promised().map(|mark| (mark.event_id.as_str(), mark.key.as_str())).collect();
+    let without_coupon: HashSet<String> =
+        users.orders.iter().filter(|order| order.coupon_id.is_none()).map(|order| order.order_id.to_string()).collect();
+    for (queue, taken) in &events.taken {
+        for (event, effects) in &taken.inbox {
             finding.checked += 1;
             if *effects != 1 {
                 finding.violate(|| format!("{queue}: event {event} took effect {effects} times"));
             }
+            // An event that is none is the matter of I18.
+            let Some(key) = keys.get(event.as_str()) else { continue };
+            let order = event.split('.').next().unwrap_or_default();
+            let expected = match *queue {
+                // The restaurant is told of a cancelled order, too.
+                topology::SMS if *key == "order.cancelled" => 2,
+                topology::EPS if without_coupon.contains(order) => 0,
+                _ => 1,
+            };
+            let rows = taken.effects.get(event).copied().unwrap_or(0);
+            if rows != expected {
+                finding.violate(|| format!("{queue}: event {event} ({key}) left {rows} rows, not {expected}"));
+            }
         }
     }
-    let mut sent: HashMap<&str, BTreeMap<&str, u64>> = HashMap::new();
+    let mut sent = HashSet::new();
     for (event, recipient) in &events.messages {
-        *sent.entry(event).or_default().entry(recipient).or_default() += 1;
-    }
-    let keys: HashMap<&str, &str> = users.told.iter().map(|told| (told.event_id.as_str(), told.key.as_str())).collect();
-    let inbox = events.inboxes.get("q.sms");
-    for event in inbox.into_iter().flat_map(HashMap::keys) {
-        // The restaurant is told of a cancelled order, too. An event that is none is the matter of I18.
-        let Some(key) = keys.get(event.as_str()) else { continue };
-        let expected = if *key == "order.cancelled" { 2 } else { 1 };
-        let got = sent.get(event.as_str());
-        let once = got.is_some_and(|got| got.len() == expected && got.values().all(|count| *count == 1));
-        if !once {
-            finding.violate(|| {
-                format!("event {event} ({key}) gave these messages: {:?}", got.cloned().unwrap_or_default())
-            });
+        if !sent.insert((event, recipient)) {
+            finding.violate(|| format!("{recipient} got two messages for event {event}"));
         }
     }
 }
 
 /// I18: what consumers and the ground-truth copy know of did happen.
-pub(super) fn no_ghosts(finding: &mut Finding, users: &UserDimension, events: &Events) {
-    let happened: HashSet<String> = users.events.iter().map(|event| event_id(event.order_id, event.version)).collect();
-    let known = events.inboxes.values().flat_map(HashMap::keys);
-    let known: BTreeSet<&String> = known.chain(events.copies.iter().map(|(event, _, _)| event)).collect();
-    for event in known {
+pub(super) fn no_ghosts(finding: &mut Finding, users: &UserDimension, told: &Told, events: &Events) {
+    let transitions = users.events.iter().map(|event| event_id(event.order_id, event.version));
+    let happened: HashSet<String> = transitions.chain(told.happened.iter().map(|(event, _)| event.clone())).collect();
+    let known = events.taken.values().flat_map(|taken| taken.inbox.keys().chain(taken.effects.keys()));
+    for event in known.collect::<BTreeSet<_>>() {
         finding.checked += 1;
         if !happened.contains(event) {
             finding.violate(|| format!("event {event} was consumed and has no row"));
@@ -177,20 +247,20 @@ pub(super) fn no_ghosts(finding: &mut Finding, users: &UserDimension, events: &E
     }
 }
 
-/// I19: of one order, what happened first arrives first.
+/// I19: of one subject, what happened first arrives first.
 pub(super) fn in_order(finding: &mut Finding, events: &Events) {
-    let mut last: HashMap<i64, i64> = HashMap::new();
-    let mut seen: HashSet<(i64, i64)> = HashSet::new();
-    for (_, order_id, version) in &events.copies {
+    let mut last: HashMap<&str, i64> = HashMap::new();
+    let mut seen: HashSet<(&str, i64)> = HashSet::new();
+    for Copy { subject, version, .. } in &events.copies {
         // Only the first appearance counts: an event may come twice.
-        if !seen.insert((*order_id, *version)) {
+        if !seen.insert((subject, *version)) {
             continue;
         }
         finding.checked += 1;
-        if let Some(before) = last.insert(*order_id, *version)
+        if let Some(before) = last.insert(subject, *version)
             && before > *version
         {
-            finding.violate(|| format!("order {order_id}: version {before} arrived before {version}"));
+            finding.violate(|| format!("{subject}: version {before} arrived before {version}"));
         }
     }
 }

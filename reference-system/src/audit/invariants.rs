@@ -5,13 +5,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::books::{Books, EventRow, OrderRow, UserDimension};
 use super::events::Events;
 use super::money::{self, Money};
-use super::{Finding, coupons, events, locks, stock, virtual_goods};
+use super::told::Told;
+use super::{Finding, coupons, events, locks, stock, told, virtual_goods};
 
 use crate::ids::{OrderId, SlotHash, group, shard};
 use crate::orders::lifecycle::{self, Status};
 
 /// A row may be stamped this long before it is committed.
 const READ_MARGIN_MS: i64 = 1_000;
+
+/// A rule over events: what happened, what was told, what arrived.
+type EventRule<'a> = dyn Fn(&mut Finding, &UserDimension, &Told, &Events) + 'a;
 
 /// Checks everything that this slice can check.
 pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Finding> {
@@ -34,9 +38,9 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
             Ok(money) => with_users(id, title, &|finding, users| rule(finding, users, &money)),
             Err(why) => Finding::unknown(id, title, why),
         };
-    let with_events = |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension, &Events)| match &books.bus {
-        Ok(bus) => with_users(id, title, &|finding, users| rule(finding, users, bus)),
-        Err(why) => Finding::unknown(id, title, why),
+    let with_events = |id: &str, title: &str, rule: &EventRule<'_>| match (&books.bus, &books.told) {
+        (Ok(bus), Ok(told)) => with_users(id, title, &|finding, users| rule(finding, users, told, bus)),
+        (Err(why), _) | (_, Err(why)) => Finding::unknown(id, title, why),
     };
     vec![
         with_users("I3", "One request, one order", &one_request_one_order),
@@ -93,15 +97,15 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
             }
             Err(why) => Finding::unknown("I15", "Kitchen numbers are unique", why),
         },
-        with_events("I16", "Every event reaches every subscriber or is a dead letter", &|finding, users, bus| {
+        with_events("I16", "Every event reaches every subscriber or is a dead letter", &|finding, _, told, bus| {
             // What is on its way is the matter of I24.
             if quiet {
-                events::nothing_lost(finding, users, bus);
+                events::nothing_lost(finding, told, bus);
             }
         }),
         with_events("I17", "Effects happen once", &events::effects_once),
         with_events("I18", "No ghost events", &events::no_ghosts),
-        with_events("I19", "Events of an order arrive in order", &|finding, _, bus| events::in_order(finding, bus)),
+        with_events("I19", "Events of one thing arrive in order", &|finding, _, _, bus| events::in_order(finding, bus)),
         match &books.locks {
             Ok(history) => {
                 let mut finding = Finding::new("I21", "Lock safety and liveness");
@@ -115,11 +119,13 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
             if !quiet {
                 finding.violate(|| {
                     format!(
-                        "{} task rows due, {} orders between two services, {} events in outboxes, {} in queues",
+                        "{} task rows due, {} orders between two services, {} events in outboxes, {} in queues, {} \
+                         timers due",
                         users.pending.tasks,
                         users.pending.between,
-                        users.pending.events,
-                        books.bus.as_ref().map_or(0, |bus| bus.queued)
+                        books.told.as_ref().map_or(0, |told| told.waiting),
+                        books.bus.as_ref().map_or(0, |bus| bus.queued),
+                        books.bus.as_ref().map_or(0, |bus| bus.due)
                     )
                 });
             }
@@ -144,6 +150,11 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
         with_money("C3", "What came in went out or is in escrow", &|finding, users, money| {
             if quiet {
                 money.in_and_out(finding, users);
+            }
+        }),
+        with_events("C5", "Of each kind: marks, events, copies", &|finding, users, told, bus| {
+            if quiet {
+                told::marks_events_copies(finding, users, told, bus);
             }
         }),
     ]

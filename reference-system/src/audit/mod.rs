@@ -8,6 +8,7 @@ pub(crate) mod invariants;
 mod locks;
 mod money;
 mod stock;
+mod told;
 mod virtual_goods;
 
 use std::path::Path;

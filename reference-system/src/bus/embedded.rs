@@ -26,6 +26,9 @@ const CALL: Duration = Duration::from_secs(2);
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Publication {
     pub(crate) exchange: String,
+    /// The one queue that gets the messages, whatever their keys are.
+    #[serde(default)]
+    pub(crate) queue: Option<String>,
     /// Whether the answer waits until the messages are durable.
     pub(crate) confirm: bool,
     pub(crate) messages: Vec<Message>,
@@ -132,8 +135,16 @@ impl Client {
     }
 
     pub(super) async fn publish(&self, messages: &[Message], confirm: bool) -> Result<(), BusError> {
-        let publication =
-            Publication { exchange: self.topology.exchange.clone(), confirm, messages: messages.to_vec() };
+        self.publish_by(None, messages, confirm).await
+    }
+
+    pub(super) async fn publish_to(&self, queue: &str, messages: &[Message]) -> Result<(), BusError> {
+        self.publish_by(Some(queue), messages, true).await
+    }
+
+    async fn publish_by(&self, queue: Option<&str>, messages: &[Message], confirm: bool) -> Result<(), BusError> {
+        let (exchange, queue) = (self.topology.exchange.clone(), queue.map(str::to_owned));
+        let publication = Publication { exchange, queue, confirm, messages: messages.to_vec() };
         let _: Value = self.wire.post("take messages", "/publish", &publication, Duration::ZERO).await?;
         Ok(())
     }
@@ -158,6 +169,11 @@ impl Client {
 
     pub(super) async fn dead_letters(&self, queue: &str) -> Result<Vec<Message>, BusError> {
         self.wire.post("show its dead letters", "/dead", &json!({ "queue": queue }), Duration::ZERO).await
+    }
+
+    pub(super) async fn replay(&self, queue: &str, most: u64) -> Result<u64, BusError> {
+        let body = json!({ "queue": queue, "most": most });
+        self.wire.post("put its dead letters back", "/replay", &body, Duration::ZERO).await
     }
 }
 

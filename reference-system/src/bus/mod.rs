@@ -3,11 +3,16 @@
 //! Both keep what they confirmed over a kill, hand a message to one consumer of a queue at a time, hand it out again
 //! when that consumer is gone, let a failed message rest along a ladder, and keep dead letters for a person to look at.
 
+pub(crate) mod counts;
+pub(crate) mod dead_letters;
 pub(crate) mod embedded;
+pub(crate) mod event;
+pub(crate) mod gauges;
 mod rabbitmq;
 pub(crate) mod relay;
 pub(crate) mod subscription;
-mod topology;
+pub(crate) mod teller;
+pub(crate) mod topology;
 
 use std::path::Path;
 use std::time::Duration;
@@ -156,15 +161,27 @@ impl Bus {
     ///
     /// [`SystemError::File`] when there is no system in `dir`.
     pub fn of_system(dir: &Path, topology: Topology) -> Result<Self, SystemError> {
+        Ok(Self::of_config(&Self::config(dir)?, topology))
+    }
+
+    /// The bus of order events of a running system, from outside of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::of_system`].
+    pub fn of_orders(dir: &Path) -> Result<Self, SystemError> {
+        let config = Self::config(dir)?;
+        Ok(Self::of_config(&config, config.order_events()))
+    }
+
+    fn config(dir: &Path) -> Result<SystemConfig, SystemError> {
         let layout = Layout::new(dir);
-        let config =
-            SystemConfig::read(&layout).map_err(|source| SystemError::File { path: layout.config(), source })?;
-        Ok(Self::of_config(&config, topology))
+        SystemConfig::read(&layout).map_err(|source| SystemError::File { path: layout.config(), source })
     }
 
     /// The bus of a system whose broker is not one of its stores: the auditor looks into it itself.
     pub(crate) fn beside_stores(config: &SystemConfig) -> Option<Self> {
-        (config.broker != Broker::Embedded).then(|| Self::of_config(config, Topology::of_orders()))
+        (config.broker != Broker::Embedded).then(|| Self::of_config(config, config.order_events()))
     }
 
     /// The bus of a system, past its registry and its links.
@@ -202,6 +219,18 @@ impl Bus {
         }
     }
 
+    /// Puts messages into one queue, past the exchange. An answer means that they are durable there.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError`]; some of the messages may have been taken all the same.
+    pub async fn publish_to(&self, queue: &str, messages: &[Message]) -> Result<(), BusError> {
+        match &self.0 {
+            Adapter::Embedded(client) => client.publish_to(queue, messages).await,
+            Adapter::RabbitMq(client) => client.publish_to(queue, messages).await,
+        }
+    }
+
     /// A consumer of a queue.
     ///
     /// # Errors
@@ -235,6 +264,18 @@ impl Bus {
         match &self.0 {
             Adapter::Embedded(client) => client.dead_letters(queue).await,
             Adapter::RabbitMq(client) => client.dead_letters(queue).await,
+        }
+    }
+
+    /// Puts at most `most` dead letters back into their queue, as if they had never failed. Gives how many.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError`]; some may have been put back all the same, and one may have been put back twice.
+    pub async fn replay(&self, queue: &str, most: u64) -> Result<u64, BusError> {
+        match &self.0 {
+            Adapter::Embedded(client) => client.replay(queue, most).await,
+            Adapter::RabbitMq(client) => client.replay(queue, most).await,
         }
     }
 }

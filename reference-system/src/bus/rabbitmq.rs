@@ -129,13 +129,24 @@ impl Client {
         sent
     }
 
+    pub(super) async fn publish_to(&self, queue: &str, messages: &[Message]) -> Result<(), BusError> {
+        let queue = self.known(queue)?;
+        let live = self.live().await?;
+        let parcels = messages.iter().map(|message| Parcel { exchange: "", key: &queue.name, message, failures: 0 });
+        confirmed(&live.confirming, parcels.collect()).await
+    }
+
+    fn known(&self, queue: &str) -> Result<&Queue, BusError> {
+        self.topology.queue(queue).ok_or_else(|| BusError::NoQueue { queue: queue.to_owned() })
+    }
+
     pub(super) fn consumer(&self, queue: &str, taking: Taking) -> Result<Consumer, BusError> {
-        let queue = self.topology.queue(queue).ok_or_else(|| BusError::NoQueue { queue: queue.to_owned() })?;
+        let queue = self.known(queue)?;
         Ok(Consumer { client: self.clone(), queue: queue.clone(), taking, open: None })
     }
 
     pub(super) async fn depth(&self, queue: &str) -> Result<Depth, BusError> {
-        let queue = self.topology.queue(queue).ok_or_else(|| BusError::NoQueue { queue: queue.to_owned() })?;
+        let queue = self.known(queue)?;
         let live = self.live().await?;
         let count = within("count its messages", OPERATION, async {
             // A question about a queue that is missing closes its channel.
@@ -161,7 +172,7 @@ impl Client {
     }
 
     pub(super) async fn dead_letters(&self, queue: &str) -> Result<Vec<Message>, BusError> {
-        let queue = self.topology.queue(queue).ok_or_else(|| BusError::NoQueue { queue: queue.to_owned() })?;
+        let queue = self.known(queue)?;
         let live = self.live().await?;
         within("show its dead letters", OPERATION, async {
             let channel = live.connection.create_channel().await?;
@@ -176,6 +187,29 @@ impl Client {
             Ok(found)
         })
         .await
+    }
+
+    /// Each letter is back in its queue before it is taken from its place, so that none is lost on the way.
+    pub(super) async fn replay(&self, queue: &str, most: u64) -> Result<u64, BusError> {
+        let what = "put its dead letters back";
+        let queue = self.known(queue)?;
+        let live = self.live().await?;
+        let channel = within(what, OPERATION, live.connection.create_channel()).await?;
+        let dead = queue.dead_letters();
+        let mut replayed = 0;
+        while replayed < most {
+            let get = channel.basic_get(dead.as_str().into(), BasicGetOptions { no_ack: false });
+            let Some(got) = within(what, OPERATION, get).await? else { break };
+            let letter = received(got.delivery);
+            let parcel = Parcel { exchange: "", key: &queue.name, message: &letter.message, failures: 0 };
+            confirmed(&live.confirming, vec![parcel]).await?;
+            if let Handle::RabbitMq(held) = &letter.handle {
+                within(what, OPERATION, held.ack(BasicAckOptions::default())).await?;
+            }
+            replayed += 1;
+        }
+        within(what, OPERATION, channel.close(200, "done".into())).await?;
+        Ok(replayed)
     }
 }
 

@@ -1,35 +1,72 @@
-//! The relay of the outbox: publishes what waits there, in its order, and marks it once the broker has it.
+//! The relay of an outbox: publishes what waits there, in its order, and marks it once the broker has it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Bus, Message};
-use crate::orders::service::user_store;
-use crate::rpc::{Budget, CallError, Caller, Directory};
-use crate::store::outbox::Waiting;
+use crate::rpc::{Budget, Caller, Directory, Failure};
+use crate::store::Store;
+use crate::store::outbox::{self, Waiting};
 
 /// The most rows in a round.
 const ROUND: usize = 200;
-/// How long the store may hold the question for rows; below its timeout.
-const POLL_MS: u64 = 200;
+/// How long a question for rows may be held; below the timeout of a store.
+const POLL: Duration = Duration::from_millis(200);
 const CALL: Duration = Duration::from_secs(2);
 /// Pause after a round that failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The relay of one group of the user dimension.
+/// Where the rows are.
+pub(crate) enum Outbox {
+    /// With a role that owns a part of the user dimension.
+    Of { caller: Caller, service: &'static str },
+    /// In the role's own store, whose writes move `written`.
+    Own { store: Store, written: watch::Receiver<()> },
+}
+
+impl Outbox {
+    /// As soon as there is a row, after a while in any case.
+    async fn next(&mut self) -> Result<Vec<Waiting>, Failure> {
+        match self {
+            Self::Of { caller, service } => {
+                let path = format!("/outbox?limit={ROUND}&wait_ms={}", POLL.as_millis());
+                Ok(caller.get(service, &path, &Budget::of(CALL)).await?)
+            }
+            Self::Own { store, written } => {
+                Ok(outbox::next_waiting(store, ROUND as i64, Instant::now() + POLL, written).await?)
+            }
+        }
+    }
+
+    async fn mark(&self, sent: Vec<i64>) -> Result<(), Failure> {
+        match self {
+            Self::Of { caller, service } => {
+                let _: Value =
+                    caller.post(service, "/outbox/mark", &json!({ "sent": sent }), &Budget::of(CALL)).await?;
+            }
+            Self::Own { store, .. } => {
+                store.write(move |c| Box::pin(async move { outbox::mark(c, &sent).await })).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The relay of one outbox.
 pub(crate) struct Relay {
-    pub(crate) caller: Caller,
+    pub(crate) outbox: Outbox,
     pub(crate) directory: Arc<Directory>,
     pub(crate) bus: Bus,
-    pub(crate) group: u16,
 }
 
 impl Relay {
     /// Runs until told to stop. A round cut short is done again, so that an event may be published twice.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
             let went_well = tokio::select! {
                 went_well = self.round() => went_well,
@@ -44,13 +81,11 @@ impl Relay {
         }
     }
 
-    async fn round(&self) -> bool {
-        let store = user_store(self.group);
-        let path = format!("/outbox?limit={ROUND}&wait_ms={POLL_MS}");
-        let rows: Vec<Waiting> = match self.caller.get(store, &path, &Budget::of(CALL)).await {
+    async fn round(&mut self) -> bool {
+        let rows = match self.outbox.next().await {
             Ok(rows) => rows,
-            Err(error) => {
-                tracing::debug!(%error, "the outbox does not answer");
+            Err(failure) => {
+                tracing::debug!(error = failure.body.error, "the outbox does not answer");
                 return false;
             }
         };
@@ -66,9 +101,9 @@ impl Relay {
                 return false;
             }
         }
-        let sent: Vec<i64> = rows.iter().map(|row| row.outbox_id).collect();
-        let marked: Result<Value, CallError> =
-            self.caller.post(store, "/outbox/mark", &json!({ "sent": sent }), &Budget::of(CALL)).await;
-        marked.inspect_err(|error| tracing::warn!(%error, "published events are not marked")).is_ok()
+        let marked = self.outbox.mark(rows.iter().map(|row| row.outbox_id).collect()).await;
+        marked
+            .inspect_err(|failure| tracing::warn!(error = failure.body.error, "published events are not marked"))
+            .is_ok()
     }
 }

@@ -2,6 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How long a message rests after each failure, unless somebody has less patience.
+pub(crate) const RETRY_MS: [u32; 3] = [1_000, 5_000, 30_000];
+
+/// Messages to users and restaurants.
+pub(crate) const SMS: &str = "q.sms";
+/// Pushes to merchants.
+pub(crate) const ERS: &str = "q.ers";
+/// What became of coupons.
+pub(crate) const EPS: &str = "q.eps";
+/// Statements of restaurants.
+pub(crate) const SETTLE: &str = "q.settle";
+/// Reminders.
+pub(crate) const TIMER: &str = "q.timer";
+/// The ground-truth copy.
+pub(crate) const AUDIT: &str = "q.audit";
+
 /// A topic exchange and its queues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topology {
@@ -56,16 +72,20 @@ pub fn dead_letters(queue: &str) -> String {
 }
 
 impl Topology {
-    /// The events of orders: who consumes what.
+    /// The events of orders: who consumes what, and how long a message rests after each failure.
     #[must_use]
-    pub fn of_orders() -> Self {
+    pub fn of_orders(retry_ms: &[u32]) -> Self {
         Self {
             exchange: "order".to_owned(),
             queues: vec![
-                Queue::new("q.sms", &["order.paid", "order.accepted", "order.cancelled"]),
-                Queue::new("q.audit", &["#"]),
+                Queue::new(SMS, &["order.paid", "order.accepted", "order.cancelled"]),
+                Queue::new(ERS, &["order.pending", "order.cancelled", "order.completed"]),
+                Queue::new(EPS, &["order.paid", "order.closed", "order.cancelled"]),
+                Queue::new(SETTLE, &["order.completed", "refund.*"]),
+                Queue::new(TIMER, &["order.created", "order.pending", "order.accepted"]),
+                Queue::new(AUDIT, &["#"]),
             ],
-            retry_ms: vec![1_000, 5_000, 30_000],
+            retry_ms: retry_ms.to_vec(),
         }
     }
 
@@ -118,10 +138,10 @@ mod tests {
 
     #[test]
     fn the_audit_queue_gets_every_event() {
-        let topology = Topology::of_orders();
+        let topology = Topology::of_orders(&RETRY_MS);
         for key in ["order.created", "refund.succeeded", "delivery.picked", "vorder.paid"] {
-            assert!(topology.queue("q.audit").is_some_and(|queue| queue.takes(key)), "{key}");
+            assert!(topology.queue(AUDIT).is_some_and(|queue| queue.takes(key)), "{key}");
         }
-        assert!(!topology.queue("q.sms").is_some_and(|queue| queue.takes("order.created")));
+        assert!(!topology.queue(SMS).is_some_and(|queue| queue.takes("order.created")));
     }
 }

@@ -139,7 +139,7 @@ impl Trigger {
             Self::Accept => "accepted",
             Self::Reject | Self::Cancel | Self::RefundApproved => "cancelled",
             Self::Complete => "completed",
-            Self::AfterSales => "refund.succeeded",
+            Self::AfterSales => "refunded",
         }
     }
 }

@@ -14,14 +14,14 @@ use sqlx::AnyConnection;
 use tokio::time::Instant;
 
 use crate::audit::{AuditReport, Books, History, Pending, pending, report};
-use crate::bus::subscription::{Counts, Subscription};
-use crate::bus::{Bus, Message};
+use crate::bus::event::Event;
+use crate::bus::gauges::Gauges;
+use crate::bus::{Bus, Message, dead_letters, topology};
 use crate::config::now_ms;
 use crate::extract::Ask;
 use crate::frame::{Frame, RoleError};
 use crate::ids::SlotHash;
 use crate::kv::client::KvClients;
-use crate::orders::event::OrderEvent;
 use crate::rpc::Failure;
 use crate::store::outbox::inbox_table;
 use crate::store::{Places, StoreError};
@@ -39,7 +39,7 @@ const SCHEMA: &str = concat!(
     inbox_table!(),
     "
 CREATE TABLE IF NOT EXISTS copies (
-  arrival IDENTITY, event_id TEXT NOT NULL, order_id BIGINT NOT NULL, version BIGINT NOT NULL,
+  arrival IDENTITY, event_id TEXT NOT NULL, subject TEXT NOT NULL, version BIGINT NOT NULL,
   message_key TEXT NOT NULL, body TEXT NOT NULL, at_ms BIGINT NOT NULL
 );
 "
@@ -59,17 +59,15 @@ struct Auditor {
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
-    let counts = Arc::new(Counts::default());
-    let subscription = Subscription {
-        bus: frame.bus(),
-        directory: frame.directory(),
-        store: frame.open_store(STORE, SCHEMA).await?,
-        queue: "q.audit",
-        consumer: CONSUMER,
-        effect: keep_copy,
-        counts: Arc::clone(&counts),
-    };
+    let store = frame.open_store(STORE, SCHEMA).await?;
+    let subscription = frame.subscription(topology::AUDIT, CONSUMER, &store, Arc::new(keep_copy));
+    let counts = Arc::clone(&subscription.counts);
+    let letters = dead_letters::routes(subscription.bus.clone(), topology::AUDIT);
     frame.tracker.spawn(subscription.run(frame.stop.clone()));
+    let gauges = Gauges::new(frame.bus(), frame.config.order_events());
+    let (told, instance) = (Arc::clone(&gauges), frame.plan.instance.clone());
+    frame.tell_more(Box::new(move |out| told.write(&instance, out)));
+    frame.tracker.spawn(gauges.run(frame.stop.clone()));
     let auditor = Arc::new(Auditor {
         stores: frame.config.stores.clone(),
         slot_hash: frame.config.slot_hash,
@@ -80,7 +78,8 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let routes = Router::new()
         .route("/audit", get(audit).post(audit_with_history))
         .layer(DefaultBodyLimit::disable())
-        .with_state(auditor);
+        .with_state(auditor)
+        .merge(letters);
     frame.serve(routes, Box::new(move || json!({ "copies": counts.describe() })), std::future::ready(())).await
 }
 
@@ -106,18 +105,14 @@ async fn audit_with_history(
     Ok(Json(auditor.audit(wait, Some(&history)).await))
 }
 
-fn keep_copy(
-    connection: &mut AnyConnection,
-    event: OrderEvent,
-    message: Message,
-) -> BoxFuture<'_, Result<(), StoreError>> {
+fn keep_copy(connection: &mut AnyConnection, event: Event, message: Message) -> BoxFuture<'_, Result<(), StoreError>> {
     Box::pin(async move {
         sqlx::query(
-            "INSERT INTO copies (event_id, order_id, version, message_key, body, at_ms) VALUES ($1,$2,$3,$4,$5,$6)",
+            "INSERT INTO copies (event_id, subject, version, message_key, body, at_ms) VALUES ($1,$2,$3,$4,$5,$6)",
         )
-        .bind(event.event_id)
-        .bind(event.order_id.0)
-        .bind(event.version)
+        .bind(event.id())
+        .bind(event.subject())
+        .bind(event.version())
         .bind(message.key)
         .bind(message.body)
         .bind(now_ms())

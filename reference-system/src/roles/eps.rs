@@ -5,10 +5,13 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Row};
 
+use crate::bus::event::Event;
+use crate::bus::{Message, dead_letters, topology};
 use crate::config::now_ms;
 use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
@@ -19,11 +22,14 @@ use crate::orders::quote::{self, Quote};
 use crate::population::Population;
 use crate::rpc::Failure;
 use crate::store::lock_writes::{self, lock_writes_table};
+use crate::store::log::{self, After};
+use crate::store::outbox::inbox_table;
 use crate::store::{Store, StoreError};
 
 /// Repeatable. One row per coupon and order that ever locked it; at most one of a coupon's rows is
-/// locked or used.
+/// locked or used. The history is what events told, for people to read: no coupon hangs on it.
 const SCHEMA: &str = concat!(
+    inbox_table!(),
     "
 CREATE TABLE IF NOT EXISTS coupons (
   coupon_id BIGINT NOT NULL, order_id BIGINT NOT NULL, state BIGINT NOT NULL,
@@ -32,12 +38,19 @@ CREATE TABLE IF NOT EXISTS coupons (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS coupons_unconfirmed ON coupons (locked_at_ms)
   WHERE confirmed = 0 AND state = 0;
+CREATE TABLE IF NOT EXISTS coupon_history (
+  entry IDENTITY, event_id TEXT NOT NULL, coupon_id BIGINT NOT NULL, order_id BIGINT NOT NULL,
+  fate TEXT NOT NULL, at_ms BIGINT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS coupon_history_by_coupon ON coupon_history (coupon_id, entry);
 ",
     lock_writes_table!()
 );
 
 /// The store file's name.
 pub(crate) const STORE: &str = "eps";
+/// Its name in the inbox.
+pub(crate) const CONSUMER: &str = "eps";
 
 /// `coupons.state`: bound to a live order.
 pub(crate) const LOCKED: i64 = 0;
@@ -106,18 +119,22 @@ pub(crate) struct Unconfirmed {
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
-    let marketing = Marketing {
-        population: Arc::new(Population::new(frame.config.seed)),
-        store: frame.open_store(STORE, SCHEMA).await?,
-    };
+    let store = frame.open_store(STORE, SCHEMA).await?;
+    let subscription = frame.subscription(topology::EPS, CONSUMER, &store, Arc::new(keep_history));
+    let (bus, counts) = (subscription.bus.clone(), Arc::clone(&subscription.counts));
+    let marketing = Marketing { population: Arc::new(Population::new(frame.config.seed)), store };
     let routes = Router::new()
         .route("/quote", post(make_quote))
         .route("/quotes/redeem", post(redeem))
         .route("/coupons/{coupon}", get(binding))
         .route("/coupons/settle", post(settle))
         .route("/coupons/unconfirmed", get(unconfirmed))
-        .with_state(marketing);
-    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
+        .route("/coupons/{coupon}/history", get(history))
+        .with_state(marketing)
+        .merge(dead_letters::routes(bus, topology::EPS));
+    // Orders need quotes, not the broker.
+    frame.tracker.spawn(subscription.run(frame.stop.clone()));
+    frame.serve(routes, Box::new(move || counts.describe()), std::future::ready(())).await
 }
 
 #[derive(Deserialize)]
@@ -314,4 +331,42 @@ async fn unconfirmed(
         .collect::<Result<_, sqlx::Error>>()
         .map_err(StoreError::from)?;
     Ok(Json(locks))
+}
+
+/// A coupon is used when its order is paid, and free again when its order is dead.
+fn keep_history(connection: &mut AnyConnection, event: Event, _: Message) -> BoxFuture<'_, Result<(), StoreError>> {
+    Box::pin(async move {
+        let event_id = event.id();
+        let Event::Order(event) = event else { return Ok(()) };
+        let Some(coupon_id) = event.coupon_id else { return Ok(()) };
+        sqlx::query(
+            "INSERT INTO coupon_history (event_id, coupon_id, order_id, fate, at_ms) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(event_id)
+        .bind(coupon_id.0)
+        .bind(event.order_id.0)
+        .bind(if event.kind == "paid" { "used" } else { "returned" })
+        .bind(event.at_ms)
+        .execute(connection)
+        .await?;
+        Ok(())
+    })
+}
+
+/// What became of a coupon, the oldest first.
+async fn history(
+    State(marketing): State<Marketing>,
+    At(coupon_id): At<CouponId>,
+    Ask(after): Ask<After>,
+) -> Result<Json<Vec<Value>>, Failure> {
+    if marketing.population.coupon(coupon_id).is_none() {
+        return Err(Failure::not_found(format!("there is no coupon {coupon_id}")));
+    }
+    let query = "SELECT entry, order_id, fate, at_ms FROM coupon_history WHERE coupon_id = $1 AND entry > $2 \
+                 ORDER BY entry LIMIT 200";
+    let entries = log::read_on(&marketing.store, query, coupon_id.0, after, |row| {
+        let (entry, fate, at_ms): (i64, String, i64) = (row.try_get(0)?, row.try_get(2)?, row.try_get(3)?);
+        Ok(json!({ "entry": entry, "order_id": OrderId(row.try_get(1)?), "fate": fate, "at_ms": at_ms }))
+    });
+    Ok(Json(entries.await?))
 }

@@ -1,4 +1,4 @@
-//! The restaurant service: menus, and the stock of each dish.
+//! The restaurant service: menus, the stock of each dish, and what is pushed to merchants.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,20 +6,40 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sqlx::{AnyConnection, Row};
 
+use crate::bus::event::Event;
+use crate::bus::{Message, dead_letters, topology};
 use crate::config::now_ms;
 use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{DishId, OrderId, RestaurantId};
 use crate::population::{Population, Restaurant};
 use crate::rpc::Failure;
-use crate::store::Store;
+use crate::store::log::{self, After};
+use crate::store::outbox::inbox_table;
 use crate::store::stock::{self, Reserved, StockStep};
+use crate::store::{Store, StoreError};
+
+/// Repeatable. What merchants are told, one row per event; stock itself does not hang on events.
+const PUSHES: &str = concat!(
+    inbox_table!(),
+    "
+CREATE TABLE IF NOT EXISTS pushes (
+  push_id IDENTITY, event_id TEXT NOT NULL, restaurant_id BIGINT NOT NULL, order_id BIGINT NOT NULL,
+  kind TEXT NOT NULL, at_ms BIGINT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS pushes_by_restaurant ON pushes (restaurant_id, push_id);
+"
+);
 
 /// The store's name.
 pub(crate) const STORE: &str = "ers";
+/// Its name in the inbox.
+pub(crate) const CONSUMER: &str = "ers";
 
 /// The most lines, and the most of one dish, in a reservation.
 const MOST: usize = 20;
@@ -51,9 +71,12 @@ pub(crate) struct Portion {
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
+    let store = frame.open_store(STORE, &[stock::SCHEMA, PUSHES].concat()).await?;
+    let subscription = frame.subscription(topology::ERS, CONSUMER, &store, Arc::new(push));
+    let (bus, counts) = (subscription.bus.clone(), Arc::clone(&subscription.counts));
     let restaurants = Restaurants {
         population: Arc::new(Population::new(frame.config.seed)),
-        store: frame.open_store(STORE, stock::SCHEMA).await?,
+        store,
         stock_per_dish: frame.config.stock_per_dish,
     };
     let routes = Router::new()
@@ -64,8 +87,12 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/stock/commit", post(async |state, body| settle(state, body, StockStep::Commit).await))
         .route("/stock/release", post(async |state, body| settle(state, body, StockStep::Release).await))
         .route("/stock/unconfirmed", get(unconfirmed))
-        .with_state(restaurants);
-    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
+        .route("/restaurants/{restaurant}/pushes", get(pushes))
+        .with_state(restaurants)
+        .merge(dead_letters::routes(bus, topology::ERS));
+    // Orders need menus and stock, not the broker.
+    frame.tracker.spawn(subscription.run(frame.stop.clone()));
+    frame.serve(routes, Box::new(move || counts.describe()), std::future::ready(())).await
 }
 
 fn find(population: &Population, restaurant_id: RestaurantId) -> Result<Restaurant, Failure> {
@@ -161,6 +188,40 @@ async fn settle(
         })
         .await?;
     Ok(Json(json!({})))
+}
+
+/// The merchant learns of an order that waits, of one that is dead, and of one that is done.
+fn push(connection: &mut AnyConnection, event: Event, _: Message) -> BoxFuture<'_, Result<(), StoreError>> {
+    Box::pin(async move {
+        let event_id = event.id();
+        let Event::Order(event) = event else { return Ok(()) };
+        sqlx::query("INSERT INTO pushes (event_id, restaurant_id, order_id, kind, at_ms) VALUES ($1, $2, $3, $4, $5)")
+            .bind(event_id)
+            .bind(event.restaurant_id.0)
+            .bind(event.order_id.0)
+            .bind(event.kind)
+            .bind(now_ms())
+            .execute(connection)
+            .await?;
+        Ok(())
+    })
+}
+
+/// What a merchant's application asks for again and again: the pushes that it does not have yet.
+async fn pushes(
+    State(restaurants): State<Restaurants>,
+    At(restaurant_id): At<RestaurantId>,
+    Ask(after): Ask<After>,
+) -> Result<Json<Vec<Value>>, Failure> {
+    find(&restaurants.population, restaurant_id)?;
+    let query = "SELECT push_id, order_id, kind, at_ms FROM pushes WHERE restaurant_id = $1 AND push_id > $2 \
+                 ORDER BY push_id LIMIT 100";
+    let pushes = log::read_on(&restaurants.store, query, restaurant_id.0, after, |row| {
+        let (push_id, at_ms): (i64, i64) = (row.try_get(0)?, row.try_get(3)?);
+        let kind: String = row.try_get(2)?;
+        Ok(json!({ "push_id": push_id, "order_id": OrderId(row.try_get(1)?), "kind": kind, "at_ms": at_ms }))
+    });
+    Ok(Json(pushes.await?))
 }
 
 #[derive(Deserialize)]

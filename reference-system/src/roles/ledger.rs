@@ -9,20 +9,27 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Row};
 
+use crate::bus::event::Event;
+use crate::bus::{Message, dead_letters, topology};
 use crate::config::now_ms;
-use crate::extract::{At, Body};
+use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{OrderId, RestaurantId};
 use crate::population::Population;
 use crate::rpc::Failure;
+use crate::store::log::{self, After};
+use crate::store::outbox::inbox_table;
 use crate::store::{Store, StoreError};
 
-/// Repeatable.
-const SCHEMA: &str = "
+/// Repeatable. Statements are what events told, for restaurants to read: no money hangs on them.
+const SCHEMA: &str = concat!(
+    inbox_table!(),
+    "
 CREATE TABLE IF NOT EXISTS settlements (
   order_id BIGINT PRIMARY KEY, restaurant_id BIGINT NOT NULL, gross_fen BIGINT NOT NULL,
   merchant_fen BIGINT NOT NULL, fee_fen BIGINT NOT NULL, rider_fen BIGINT NOT NULL, at_ms BIGINT NOT NULL
@@ -31,10 +38,18 @@ CREATE TABLE IF NOT EXISTS ledger (
   txn TEXT NOT NULL, account TEXT NOT NULL, order_id BIGINT NOT NULL, amount_fen BIGINT NOT NULL,
   PRIMARY KEY (txn, account)
 ) WITHOUT ROWID;
-";
+CREATE TABLE IF NOT EXISTS statements (
+  line IDENTITY, event_id TEXT NOT NULL, restaurant_id BIGINT NOT NULL, order_id BIGINT NOT NULL,
+  kind TEXT NOT NULL, amount_fen BIGINT NOT NULL, at_ms BIGINT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS statements_by_restaurant ON statements (restaurant_id, line);
+"
+);
 
 /// The store's name.
 pub(crate) const STORE: &str = "ledger";
+/// Its name in the inbox.
+pub(crate) const CONSUMER: &str = "ledger";
 
 /// What the platform pays for coupons comes from here.
 pub(crate) const SUBSIDY: &str = "subsidy";
@@ -89,15 +104,19 @@ struct Settlements {
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
-    let settlements = Settlements {
-        population: Arc::new(Population::new(frame.config.seed)),
-        store: frame.open_store(STORE, SCHEMA).await?,
-    };
+    let store = frame.open_store(STORE, SCHEMA).await?;
+    let subscription = frame.subscription(topology::SETTLE, CONSUMER, &store, Arc::new(state));
+    let (bus, counts) = (subscription.bus.clone(), Arc::clone(&subscription.counts));
+    let settlements = Settlements { population: Arc::new(Population::new(frame.config.seed)), store };
     let routes = Router::new()
         .route("/settlements", post(settle))
         .route("/settlements/{order}", get(read))
-        .with_state(settlements);
-    frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
+        .route("/statements/{restaurant}", get(statement))
+        .with_state(settlements)
+        .merge(dead_letters::routes(bus, topology::SETTLE));
+    // Settlement comes as a request; it needs no broker.
+    frame.tracker.spawn(subscription.run(frame.stop.clone()));
+    frame.serve(routes, Box::new(move || counts.describe()), std::future::ready(())).await
 }
 
 async fn settle(State(settlements): State<Settlements>, Body(due): Body<Vec<Escrow>>) -> Result<Json<Value>, Failure> {
@@ -183,6 +202,51 @@ async fn read(State(settlements): State<Settlements>, At(order_id): At<OrderId>)
         "rider_fen": number(4)?,
         "at_ms": number(5)?,
     })))
+}
+
+/// A line of its restaurant's statement: what an order brought, or a step of a refund.
+fn state(connection: &mut AnyConnection, event: Event, message: Message) -> BoxFuture<'_, Result<(), StoreError>> {
+    Box::pin(async move {
+        let event_id = event.id();
+        let (restaurant_id, order_id, amount_fen) = match &event {
+            Event::Order(order) => (order.restaurant_id, order.order_id, order.paid_fen + order.discount_fen),
+            Event::Refund(refund) => (refund.restaurant_id, refund.order_id, refund.amount_fen),
+            Event::Delivery(_) | Event::VirtualOrder(_) => return Ok(()),
+        };
+        sqlx::query(
+            "INSERT INTO statements (event_id, restaurant_id, order_id, kind, amount_fen, at_ms) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(event_id)
+        .bind(restaurant_id.0)
+        .bind(order_id.0)
+        .bind(message.key)
+        .bind(amount_fen)
+        .bind(event.at_ms())
+        .execute(connection)
+        .await?;
+        Ok(())
+    })
+}
+
+/// A restaurant's statement, the oldest line first.
+async fn statement(
+    State(settlements): State<Settlements>,
+    At(restaurant_id): At<RestaurantId>,
+    Ask(after): Ask<After>,
+) -> Result<Json<Vec<Value>>, Failure> {
+    if settlements.population.restaurant(restaurant_id).is_none() {
+        return Err(Failure::not_found(format!("there is no restaurant {restaurant_id}")));
+    }
+    let query = "SELECT line, order_id, kind, amount_fen, at_ms FROM statements \
+                 WHERE restaurant_id = $1 AND line > $2 ORDER BY line LIMIT 200";
+    let lines = log::read_on(&settlements.store, query, restaurant_id.0, after, |row| {
+        let (line, kind): (i64, String) = (row.try_get(0)?, row.try_get(2)?);
+        let (amount_fen, at_ms): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
+        let order_id = OrderId(row.try_get(1)?);
+        Ok(json!({ "line": line, "order_id": order_id, "kind": kind, "amount_fen": amount_fen, "at_ms": at_ms }))
+    });
+    Ok(Json(lines.await?))
 }
 
 #[cfg(test)]

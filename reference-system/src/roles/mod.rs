@@ -4,7 +4,7 @@ pub(crate) mod auditor;
 mod blink;
 mod eos_c;
 mod eos_m;
-mod eos_x;
+pub(crate) mod eos_x;
 pub(crate) mod eps;
 pub(crate) mod ers;
 pub(crate) mod eus;

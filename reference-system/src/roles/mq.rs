@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::bus::embedded::{Demand, Handed, Publication, Settlement};
-use crate::bus::{Depth, Message, Topology};
+use crate::bus::{Depth, Message, Queue, Topology};
 use crate::config::now_ms;
 use crate::extract::Body;
 use crate::frame::{Frame, RoleError};
@@ -84,6 +84,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/settle", post(settle))
         .route("/depth", post(depth))
         .route("/dead", post(dead))
+        .route("/replay", post(replay))
         .with_state(Arc::clone(&broker));
     let describe = Box::new(move || {
         let topologies = broker.topologies.lock().unwrap_or_else(PoisonError::into_inner);
@@ -200,9 +201,16 @@ async fn publish(
     Body(publication): Body<Publication>,
 ) -> Result<Json<Value>, Failure> {
     let topology = broker.topology(&publication.exchange)?;
+    if let Some(queue) = &publication.queue {
+        broker.ladder(queue)?;
+    }
     let mut copies = Vec::new();
     for message in &publication.messages {
-        for queue in topology.queues.iter().filter(|queue| queue.takes(&message.key)) {
+        let goes_to = |queue: &Queue| match &publication.queue {
+            Some(only) => queue.name == *only,
+            None => queue.takes(&message.key),
+        };
+        for queue in topology.queues.iter().filter(|queue| goes_to(queue)) {
             copies.push((queue.name.clone(), message.clone()));
         }
     }
@@ -357,4 +365,34 @@ async fn dead(
     .await
     .map_err(StoreError::from)?;
     Ok(Json(rows.iter().map(|row| message(row, 0)).collect::<Result<_, _>>()?))
+}
+
+#[derive(Deserialize)]
+struct Replay {
+    queue: String,
+    most: u64,
+}
+
+/// Dead letters wait again, as if they had never failed.
+async fn replay(State(broker): State<Arc<Broker>>, Body(asked): Body<Replay>) -> Result<Json<u64>, Failure> {
+    broker.ladder(&asked.queue)?;
+    let replayed = broker
+        .store
+        .write(move |connection| {
+            Box::pin(async move {
+                let updated = sqlx::query(
+                    "UPDATE messages SET dead = 0, failures = 0, due_at_ms = $1 WHERE handle IN \
+                     (SELECT handle FROM messages WHERE queue = $2 AND dead = 1 ORDER BY handle LIMIT $3)",
+                )
+                .bind(now_ms())
+                .bind(asked.queue)
+                .bind(i64::try_from(asked.most).unwrap_or(i64::MAX))
+                .execute(connection)
+                .await?;
+                Ok(updated.rows_affected())
+            })
+        })
+        .await?;
+    broker.freed.send_replace(());
+    Ok(Json(replayed))
 }

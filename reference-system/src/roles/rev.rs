@@ -16,29 +16,37 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::event::{Event, RefundEvent};
+use crate::bus::relay::{Outbox, Relay};
+use crate::bus::teller::Teller;
 use crate::config::now_ms;
 use crate::extract::{At, Body};
 use crate::frame::{Frame, RoleError};
-use crate::ids::OrderId;
+use crate::ids::{OrderId, RestaurantId, UserId};
 use crate::orders::plan::{self, RefundStep};
 use crate::orders::service::Orders;
 use crate::orders::{
-    REFUND_APPLIED, REFUND_FAILED, REFUND_GRANTED, REFUND_IN_ARBITRATION, REFUND_REJECTED, REFUND_SUCCEEDED,
+    Order, REFUND_APPLIED, REFUND_FAILED, REFUND_GRANTED, REFUND_IN_ARBITRATION, REFUND_REJECTED, REFUND_SUCCEEDED,
 };
 use crate::rpc::{Budget, Failure};
+use crate::store::outbox::{Telling, outbox_table};
 use crate::store::{Store, StoreError};
 
-/// Repeatable. `mirrored` says whether the order's row knows the state.
-const SCHEMA: &str = "
+/// Repeatable. `mirrored` says whether the order's row knows the state; `version` counts states.
+const SCHEMA: &str = concat!(
+    outbox_table!(),
+    "
 CREATE TABLE IF NOT EXISTS requests (
   refund_no IDENTITY, order_id BIGINT NOT NULL, req_id TEXT NOT NULL, amount_fen BIGINT NOT NULL,
   reason TEXT NOT NULL, state BIGINT NOT NULL, arbitrated BIGINT NOT NULL DEFAULT 0,
-  mirrored BIGINT NOT NULL DEFAULT 0, created_at_ms BIGINT NOT NULL
+  mirrored BIGINT NOT NULL DEFAULT 0, created_at_ms BIGINT NOT NULL, version BIGINT NOT NULL DEFAULT 1,
+  user_id BIGINT NOT NULL, restaurant_id BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX IF NOT EXISTS requests_by_key ON requests (order_id, req_id);
 CREATE INDEX IF NOT EXISTS requests_behind ON requests (refund_no) WHERE mirrored = 0;
 CREATE INDEX IF NOT EXISTS requests_unanswered ON requests (created_at_ms) WHERE state = 1;
-";
+"
+);
 
 /// The store's name.
 pub(crate) const STORE: &str = "rev";
@@ -54,6 +62,7 @@ const LONGEST_TEXT: usize = 200;
 struct Reverse {
     orders: Orders,
     store: Store,
+    teller: Arc<Teller>,
 }
 
 /// A request for a refund.
@@ -82,7 +91,10 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let reverse = Reverse {
         orders: Orders { caller: frame.caller.clone(), config: Arc::clone(&frame.config) },
         store: frame.open_store(STORE, SCHEMA).await?,
+        teller: Arc::new(frame.teller()),
     };
+    let outbox = Outbox::Own { store: reverse.store.clone(), written: reverse.teller.written() };
+    frame.tracker.spawn(Relay { outbox, directory: frame.directory(), bus: frame.bus() }.run(frame.stop.clone()));
     frame.tracker.spawn(reverse.clone().keep_orders_up_to_date(frame.stop.clone()));
     let routes = Router::new()
         .route("/refunds", post(apply))
@@ -178,8 +190,10 @@ async fn apply(
     let order = reverse.orders.read(order_id, &budget).await?;
     plan::refundable(&order, request.amount_fen, &reverse.orders.config.timers, now_ms())?;
     let entered = reverse
-        .store
-        .write(move |connection| Box::pin(async move { enter(connection, &request, &req_id).await }))
+        .teller
+        .write(&reverse.store, &budget, move |connection, telling| {
+            Box::pin(async move { enter(connection, &request, &req_id, &order, telling).await })
+        })
         .await?;
     let refund = entered.ok_or_else(open_already)?;
     reverse.mirror(refund, &budget).await.map(Json)
@@ -190,6 +204,8 @@ async fn enter(
     connection: &mut AnyConnection,
     request: &RefundRequest,
     req_id: &str,
+    order: &Order,
+    telling: &mut Telling,
 ) -> Result<Option<Refund>, StoreError> {
     if let Some(refund) = by_key(&mut *connection, request.order, req_id).await? {
         return Ok(Some(refund));
@@ -198,8 +214,8 @@ async fn enter(
         return Ok(None);
     }
     let row = sqlx::query(
-        "INSERT INTO requests (order_id, req_id, amount_fen, reason, state, created_at_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6) RETURNING refund_no, order_id, amount_fen, reason, state",
+        "INSERT INTO requests (order_id, req_id, amount_fen, reason, state, created_at_ms, user_id, restaurant_id) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING refund_no, order_id, amount_fen, reason, state",
     )
     .bind(request.order.0)
     .bind(req_id)
@@ -207,9 +223,44 @@ async fn enter(
     .bind(&request.reason)
     .bind(REFUND_APPLIED)
     .bind(now_ms())
-    .fetch_one(connection)
+    .bind(order.user_id.0)
+    .bind(order.restaurant_id.0)
+    .fetch_one(&mut *connection)
     .await?;
-    refund_from(&row).map(Some)
+    let refund = refund_from(&row)?;
+    tell(connection, refund.refund_no, telling).await?;
+    Ok(Some(refund))
+}
+
+/// Notes for the bus that a refund has come to the state that its row has now.
+async fn tell(connection: &mut AnyConnection, refund_no: i64, telling: &mut Telling) -> Result<(), StoreError> {
+    let row = sqlx::query(
+        "SELECT version, state, order_id, user_id, restaurant_id, amount_fen FROM requests WHERE refund_no = $1",
+    )
+    .bind(refund_no)
+    .fetch_one(&mut *connection)
+    .await?;
+    let kind = match row.try_get::<i64, _>(1)? {
+        REFUND_APPLIED => "applied",
+        REFUND_REJECTED => "rejected",
+        REFUND_IN_ARBITRATION => "arbitrated",
+        REFUND_FAILED => "failed",
+        REFUND_GRANTED => "granted",
+        REFUND_SUCCEEDED => "succeeded",
+        state => return Err(StoreError::Row(format!("{state} is no state of a refund"))),
+    };
+    let event = RefundEvent {
+        refund_no,
+        version: row.try_get(0)?,
+        kind: kind.to_owned(),
+        order_id: OrderId(row.try_get(2)?),
+        user_id: UserId(row.try_get(3)?),
+        restaurant_id: RestaurantId(row.try_get(4)?),
+        amount_fen: row.try_get(5)?,
+        at_ms: now_ms(),
+        cause: telling.cause.clone(),
+    };
+    telling.note(connection, &Event::Refund(event)).await
 }
 
 /// What somebody decides about a refund: from which states, to which one.
@@ -237,8 +288,7 @@ async fn decide(
     At(refund_no): At<i64>,
     decision: Decision,
 ) -> Result<Json<Refund>, Failure> {
-    let decided =
-        reverse.store.write(move |c| Box::pin(async move { decide_row(c, refund_no, decision).await })).await??;
+    let decided = reverse.decide(refund_no, decision, &budget).await??;
     reverse.mirror(decided, &budget).await.map(Json)
 }
 
@@ -246,6 +296,7 @@ async fn decide_row(
     connection: &mut AnyConnection,
     refund_no: i64,
     decision: Decision,
+    telling: &mut Telling,
 ) -> Result<Result<Refund, Failure>, StoreError> {
     let Some(mut refund) = by_number(&mut *connection, refund_no).await? else {
         return Ok(Err(no_refund(refund_no)));
@@ -270,17 +321,34 @@ async fn decide_row(
             return Ok(Err(open_already()));
         }
     }
-    sqlx::query("UPDATE requests SET state = $1, mirrored = 0, arbitrated = arbitrated + $2 WHERE refund_no = $3")
-        .bind(decision.to)
-        .bind(i64::from(appeal))
-        .bind(refund_no)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "UPDATE requests SET state = $1, mirrored = 0, arbitrated = arbitrated + $2, version = version + 1 \
+         WHERE refund_no = $3",
+    )
+    .bind(decision.to)
+    .bind(i64::from(appeal))
+    .bind(refund_no)
+    .execute(&mut *connection)
+    .await?;
+    tell(connection, refund_no, telling).await?;
     refund.state = decision.to;
     Ok(Ok(refund))
 }
 
 impl Reverse {
+    async fn decide(
+        &self,
+        refund_no: i64,
+        decision: Decision,
+        budget: &Budget,
+    ) -> Result<Result<Refund, Failure>, Failure> {
+        self.teller
+            .write(&self.store, budget, move |connection, telling| {
+                Box::pin(async move { decide_row(connection, refund_no, decision, telling).await })
+            })
+            .await
+    }
+
     /// Tells the order's row. What the order refuses has failed; what does not get through is told again later.
     async fn mirror(&self, mut refund: Refund, budget: &Budget) -> Result<Refund, Failure> {
         let step = match refund.state {
@@ -302,17 +370,17 @@ impl Reverse {
             Ok(order) if step == RefundStep::Grant => {
                 // Not done before the money is there.
                 if order.refund_no == Some(refund_no) && order.refund_status == REFUND_SUCCEEDED {
-                    self.note(&mut refund, REFUND_SUCCEEDED).await?;
+                    self.note(&mut refund, REFUND_SUCCEEDED, budget).await?;
                 }
                 Ok(refund)
             }
             Ok(_) => {
                 let state = refund.state;
-                self.note(&mut refund, state).await?;
+                self.note(&mut refund, state, budget).await?;
                 Ok(refund)
             }
             Err(failure) if failure.status == StatusCode::CONFLICT => {
-                self.note(&mut refund, REFUND_FAILED).await?;
+                self.note(&mut refund, REFUND_FAILED, budget).await?;
                 Err(failure)
             }
             Err(failure) => {
@@ -323,17 +391,25 @@ impl Reverse {
     }
 
     /// Notes that the order knows, unless the row has moved on meanwhile.
-    async fn note(&self, refund: &mut Refund, state: i64) -> Result<(), StoreError> {
+    async fn note(&self, refund: &mut Refund, state: i64, budget: &Budget) -> Result<(), Failure> {
         let (refund_no, seen) = (refund.refund_no, refund.state);
-        self.store
-            .write(move |connection| {
+        self.teller
+            .write(&self.store, budget, move |connection, telling| {
                 Box::pin(async move {
-                    sqlx::query("UPDATE requests SET state = $1, mirrored = 1 WHERE refund_no = $2 AND state = $3")
-                        .bind(state)
-                        .bind(refund_no)
-                        .bind(seen)
-                        .execute(connection)
-                        .await?;
+                    let moves_on = state != seen;
+                    let noted = sqlx::query(
+                        "UPDATE requests SET state = $1, mirrored = 1, version = version + $2 \
+                         WHERE refund_no = $3 AND state = $4",
+                    )
+                    .bind(state)
+                    .bind(i64::from(moves_on))
+                    .bind(refund_no)
+                    .bind(seen)
+                    .execute(&mut *connection)
+                    .await?;
+                    if moves_on && noted.rows_affected() > 0 {
+                        tell(connection, refund_no, telling).await?;
+                    }
                     Ok(())
                 })
             })
@@ -365,7 +441,7 @@ impl Reverse {
         for row in &unanswered {
             let refund_no = refund_from(row)?.refund_no;
             // Somebody else may have decided meanwhile.
-            let _ = self.store.write(move |c| Box::pin(async move { decide_row(c, refund_no, APPROVE).await })).await?;
+            let _ = self.decide(refund_no, APPROVE, &Budget::of(CATCH_UP)).await?;
         }
         let behind = sqlx::query(select_refund!("WHERE mirrored = 0 ORDER BY refund_no LIMIT 100"))
             .fetch_all(self.store.readers())

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::future::BoxFuture;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
-use crate::bus::Message;
-use crate::bus::subscription::{Counts, Subscription};
+use crate::bus::event::Event;
+use crate::bus::{Message, dead_letters, topology};
 use crate::config::now_ms;
-use crate::extract::Body;
+use crate::extract::{Ask, Body};
 use crate::frame::{Frame, RoleError};
 use crate::orders::event::OrderEvent;
 use crate::rpc::{Budget, Failure};
@@ -27,6 +27,7 @@ const SCHEMA: &str = concat!(
 CREATE TABLE IF NOT EXISTS messages (
   message_id IDENTITY, event_id TEXT NOT NULL, recipient TEXT NOT NULL, body TEXT NOT NULL, at_ms BIGINT NOT NULL
 );
+CREATE INDEX IF NOT EXISTS messages_by_recipient ON messages (recipient, message_id);
 "
 );
 
@@ -41,18 +42,10 @@ const LONGEST: usize = 500;
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let store = frame.open_store(STORE, SCHEMA).await?;
-    let counts = Arc::new(Counts::default());
-    let subscription = Subscription {
-        bus: frame.bus(),
-        directory: frame.directory(),
-        store: store.clone(),
-        queue: "q.sms",
-        consumer: CONSUMER,
-        effect: send_for_event,
-        counts: Arc::clone(&counts),
-    };
-    let bus = subscription.bus.clone();
-    let routes = Router::new().route("/send", post(send)).with_state(store);
+    let subscription = frame.subscription(topology::SMS, CONSUMER, &store, Arc::new(send_for_event));
+    let (bus, counts) = (subscription.bus.clone(), Arc::clone(&subscription.counts));
+    let routes = Router::new().route("/send", post(send)).route("/messages", get(messages)).with_state(store);
+    let routes = routes.merge(dead_letters::routes(bus.clone(), topology::SMS));
     let prepare = async {
         frame.wait_for_bus(&bus).await;
         frame.tracker.spawn(subscription.run(frame.stop.clone()));
@@ -69,15 +62,13 @@ pub(crate) fn recipients(event: &OrderEvent) -> Vec<String> {
     recipients
 }
 
-fn send_for_event(
-    connection: &mut AnyConnection,
-    event: OrderEvent,
-    _: Message,
-) -> BoxFuture<'_, Result<(), StoreError>> {
+fn send_for_event(connection: &mut AnyConnection, event: Event, _: Message) -> BoxFuture<'_, Result<(), StoreError>> {
     Box::pin(async move {
+        let event_id = event.id();
+        let Event::Order(event) = event else { return Ok(()) };
         for recipient in recipients(&event) {
             let text = format!("Order {} is {}", event.order_id, event.kind);
-            write(connection, &event.event_id, &recipient, &text).await?;
+            write(connection, &event_id, &recipient, &text).await?;
         }
         Ok(())
     })
@@ -94,10 +85,11 @@ async fn write(connection: &mut AnyConnection, event_id: &str, recipient: &str, 
     Ok(())
 }
 
-#[derive(Deserialize)]
-struct Request {
-    recipient: String,
-    text: String,
+/// A message to be sent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) recipient: String,
+    pub(crate) text: String,
 }
 
 /// Sends a message once for each request key.
@@ -125,4 +117,24 @@ async fn send(
         })
         .await?;
     Ok(Json(json!({ "sent": sent })))
+}
+
+#[derive(Deserialize)]
+struct To {
+    recipient: String,
+}
+
+/// What somebody was sent, the oldest of the last hundred first.
+async fn messages(State(store): State<Store>, Ask(To { recipient }): Ask<To>) -> Result<Json<Vec<String>>, Failure> {
+    if recipient.contains('\0') {
+        return Err(Failure::invalid("a recipient is text without zeros"));
+    }
+    let mut sent: Vec<String> =
+        sqlx::query_scalar("SELECT body FROM messages WHERE recipient = $1 ORDER BY message_id DESC LIMIT 100")
+            .bind(recipient)
+            .fetch_all(store.readers())
+            .await
+            .map_err(StoreError::from)?;
+    sent.reverse();
+    Ok(Json(sent))
 }

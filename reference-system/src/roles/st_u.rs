@@ -10,10 +10,9 @@ use axum::{Json, Router};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::bus::Bus;
+use crate::bus::teller::Teller;
 use crate::config::now_ms;
 use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
@@ -22,12 +21,11 @@ use crate::locks::{Fenced, Guard};
 use crate::orders::Order;
 use crate::orders::change::{Change, TaskWrite};
 use crate::orders::merchant_copy::{self, MerchantCopies};
-use crate::rpc::{Budget, Directory, Failure};
+use crate::rpc::{Budget, Failure};
 use crate::store::lock_writes;
-use crate::store::outbox::{self, Telling, Waiting};
+use crate::store::outbox::{self, Waiting};
 use crate::store::user_dimension::{self as rows, DueTask, Retry, SequenceBlock, order_from, select_order};
 use crate::store::{Store, StoreError};
-use crate::switches::Emit;
 
 /// A new order and the tasks that come with it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,12 +56,7 @@ struct Dimension {
     store: Store,
     group: u16,
     slot_hash: SlotHash,
-    /// Moves whenever a write may have made a task due.
-    written: watch::Sender<()>,
-    /// For the switches under which the writer itself publishes.
-    bus: Bus,
-    directory: Arc<Directory>,
-    tracker: tokio_util::task::TaskTracker,
+    teller: Teller,
     copies: MerchantCopies,
 }
 
@@ -78,10 +71,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         store,
         group: super::group_of(&service),
         slot_hash: frame.config.slot_hash,
-        written: watch::Sender::new(()),
-        bus: frame.bus(),
-        directory: frame.directory(),
-        tracker: frame.tracker.clone(),
+        teller: frame.teller(),
         copies: MerchantCopies { caller: frame.caller.clone(), tracker: frame.tracker.clone() },
     });
     let routes = Router::new()
@@ -101,31 +91,6 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
 }
 
 impl Dimension {
-    /// How the bus is told of what this request changes.
-    fn telling(&self, budget: &Budget) -> Telling {
-        let emit = self.directory.in_force().emit;
-        let text = |text: Option<&str>| text.map(str::to_owned);
-        Telling { emit, req_id: text(budget.request_id()), tag: text(budget.tag()), inline: Vec::new() }
-    }
-
-    /// Publishes what the writer itself has to publish, after the commit.
-    async fn tell(&self, told: Telling) -> Result<(), Failure> {
-        if told.inline.is_empty() {
-            return Ok(());
-        }
-        let (bus, messages) = (self.bus.clone(), told.inline);
-        let publish = async move { bus.publish(&messages, true).await };
-        if told.emit == Emit::InlineSync {
-            return publish.await.map_err(|error| Failure::unavailable("bus_away", error.to_string()));
-        }
-        self.tracker.spawn(async move {
-            if let Err(error) = publish.await {
-                tracing::warn!(%error, "events are lost");
-            }
-        });
-        Ok(())
-    }
-
     fn owns(&self, owner: u16) -> Result<(), Failure> {
         if owner == self.group {
             return Ok(());
@@ -155,26 +120,23 @@ async fn create(
     }
     let way = dimension.copies.way();
     merchant_copy::tasks_of(way, &mut new.tasks);
-    let mut telling = dimension.telling(&budget);
-    let (made, told) = dimension
-        .store
-        .write(move |c| {
+    let made = dimension
+        .teller
+        .write(&dimension.store, &budget, move |c, telling| {
             Box::pin(async move {
                 let guard = new.guard.as_ref();
                 if !lock_writes::admits(c, guard).await? {
-                    return Ok((Err(Fenced), telling));
+                    return Ok(Err(Fenced));
                 }
-                let (order, applied) = rows::create(c, new.order, &new.tasks, &mut telling).await?;
+                let (order, applied) = rows::create(c, new.order, &new.tasks, telling).await?;
                 if applied {
                     lock_writes::note(c, guard, now_ms()).await?;
                 }
-                Ok((Ok((order, applied)), telling))
+                Ok(Ok((order, applied)))
             })
         })
         .await?;
     let (order, applied) = made?;
-    dimension.written.send_replace(());
-    dimension.tell(told).await?;
     let copied = if applied { vec![order.clone()] } else { Vec::new() };
     dimension.copies.write(way, copied, &budget).await?;
     Ok(Json(Written { order, applied }))
@@ -248,26 +210,23 @@ async fn change(
     let order_id = change.order_id;
     let way = dimension.copies.way();
     merchant_copy::tasks_of(way, &mut change.tasks);
-    let mut telling = dimension.telling(&budget);
-    let (written, told) = dimension
-        .store
-        .write(move |c| {
+    let written = dimension
+        .teller
+        .write(&dimension.store, &budget, move |c, telling| {
             Box::pin(async move {
                 let guard = change.guard.as_ref();
                 if !lock_writes::admits(c, guard).await? {
-                    return Ok((Err(Fenced), telling));
+                    return Ok(Err(Fenced));
                 }
-                let written = rows::change(c, &change, now_ms(), &mut telling).await?;
+                let written = rows::change(c, &change, now_ms(), telling).await?;
                 if written.as_ref().is_some_and(|(_, applied)| *applied) {
                     lock_writes::note(c, guard, now_ms()).await?;
                 }
-                Ok((Ok(written), telling))
+                Ok(Ok(written))
             })
         })
         .await?;
     let written = written?;
-    dimension.written.send_replace(());
-    dimension.tell(told).await?;
     let copied = written.iter().filter(|(_, applied)| *applied).map(|(order, _)| order.clone()).collect();
     dimension.copies.write(way, copied, &budget).await?;
     written
@@ -286,7 +245,7 @@ async fn due(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> R
     /// Timers come due without a write, so the table is looked at now and then.
     const LOOK: Duration = Duration::from_millis(100);
     let deadline = Instant::now() + Duration::from_millis(wait.wait_ms);
-    let mut written = dimension.written.subscribe();
+    let mut written = dimension.teller.written();
     loop {
         written.borrow_and_update();
         let tasks = rows::due_tasks(dimension.store.readers(), now_ms(), wait.limit).await?;
@@ -310,25 +269,22 @@ async fn settle(
         dimension.owns(change.order_id.user_group())?;
         merchant_copy::tasks_of(way, &mut change.tasks);
     }
-    let mut telling = dimension.telling(&budget);
-    let (changed, told) = dimension
-        .store
-        .write(move |connection| {
+    let changed = dimension
+        .teller
+        .write(&dimension.store, &budget, move |connection, telling| {
             Box::pin(async move {
                 let mut changed = Vec::new();
                 for change in &outcome.changes {
                     // A change that lost its race changes nothing: the order went another way,
                     // and what that way needs has task rows of its own.
-                    let written = rows::change(connection, change, now_ms(), &mut telling).await?;
+                    let written = rows::change(connection, change, now_ms(), telling).await?;
                     changed.extend(written.filter(|(_, applied)| *applied).map(|(order, _)| order));
                 }
                 rows::settle_tasks(connection, &outcome.done, &outcome.retry).await?;
-                Ok((changed, telling))
+                Ok(changed)
             })
         })
         .await?;
-    dimension.written.send_replace(());
-    dimension.tell(told).await?;
     dimension.copies.write(way, changed, &budget).await?;
     Ok(Json(json!({})))
 }
@@ -336,16 +292,8 @@ async fn settle(
 /// Answers as soon as an event waits to be published, at the latest after `wait_ms`.
 async fn outbox(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> Result<Json<Vec<Waiting>>, Failure> {
     let deadline = Instant::now() + Duration::from_millis(wait.wait_ms);
-    let mut written = dimension.written.subscribe();
-    loop {
-        written.borrow_and_update();
-        let rows = outbox::waiting(dimension.store.readers(), wait.limit).await?;
-        if !rows.is_empty() || Instant::now() >= deadline {
-            return Ok(Json(rows));
-        }
-        // Either way, look again.
-        let _ = tokio::time::timeout_at(deadline, written.changed()).await;
-    }
+    let mut written = dimension.teller.written();
+    Ok(Json(outbox::next_waiting(&dimension.store, wait.limit, deadline, &mut written).await?))
 }
 
 #[derive(Deserialize)]

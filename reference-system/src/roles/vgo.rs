@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures::future::BoxFuture;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,16 +18,22 @@ use sqlx::{AnyConnection, Row};
 use tokio_util::sync::CancellationToken;
 
 use super::eus::Purchase;
+use crate::bus::event::{Event, VirtualOrderEvent};
+use crate::bus::relay::{Outbox, Relay};
+use crate::bus::teller::Teller;
 use crate::config::now_ms;
 use crate::extract::{At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{UserId, mix64};
 use crate::population::Population;
 use crate::rpc::{Budget, CallError, Caller, Failure};
+use crate::store::outbox::{Telling, outbox_table};
 use crate::store::{Store, StoreError};
 
 /// Repeatable. `paying` says that the money may be under way: then the order can no longer be cancelled.
-const SCHEMA: &str = "
+const SCHEMA: &str = concat!(
+    outbox_table!(),
+    "
 CREATE TABLE IF NOT EXISTS vorders (
   vorder_id IDENTITY, user_id BIGINT NOT NULL, seller TEXT NOT NULL, req_id TEXT NOT NULL,
   amount_fen BIGINT NOT NULL, state BIGINT NOT NULL, paying BIGINT NOT NULL DEFAULT 0,
@@ -39,7 +46,8 @@ CREATE TABLE IF NOT EXISTS vorder_extensions (
 );
 CREATE TABLE IF NOT EXISTS cards (card_no TEXT NOT NULL, vorder_id BIGINT NOT NULL, at_ms BIGINT NOT NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS cards_by_number ON cards (card_no);
-";
+"
+);
 
 /// The store's name.
 pub(crate) const STORE: &str = "vgo";
@@ -103,6 +111,7 @@ struct VirtualGoods {
     population: Arc<Population>,
     caller: Caller,
     store: Store,
+    teller: Arc<Teller>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -136,7 +145,10 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         population: Arc::new(Population::new(frame.config.seed)),
         caller: frame.caller.clone(),
         store: frame.open_store(STORE, SCHEMA).await?,
+        teller: Arc::new(frame.teller()),
     };
+    let outbox = Outbox::Own { store: goods.store.clone(), written: goods.teller.written() };
+    frame.tracker.spawn(Relay { outbox, directory: frame.directory(), bus: frame.bus() }.run(frame.stop.clone()));
     frame.tracker.spawn(goods.clone().carry_on(frame.stop.clone()));
     let routes = Router::new()
         .route("/vorders", post(create))
@@ -206,7 +218,12 @@ async fn create(
     if !(1..=MOST).contains(&new.quantity) {
         return Err(Failure::invalid(format!("a quantity is 1 to {MOST}")));
     }
-    let order = goods.store.write(move |c| Box::pin(async move { insert(c, &new, &req_id).await })).await?;
+    let order = goods
+        .teller
+        .write(&goods.store, &budget, move |connection, telling| {
+            Box::pin(async move { insert(connection, &new, &req_id, telling).await })
+        })
+        .await?;
     Ok(Json(order))
 }
 
@@ -215,6 +232,7 @@ async fn insert(
     connection: &mut AnyConnection,
     new: &NewVirtualOrder,
     req_id: &str,
+    telling: &mut Telling,
 ) -> Result<VirtualOrder, StoreError> {
     let before = sqlx::query(select_vorder!("WHERE v.user_id = $1 AND v.req_id = $2")).bind(new.user_id.0).bind(req_id);
     if let Some(row) = before.fetch_optional(&mut *connection).await? {
@@ -245,7 +263,39 @@ async fn insert(
         .bind(promotion)
         .execute(&mut *connection)
         .await?;
-    by_id(connection, vorder_id).await?.ok_or_else(|| StoreError::Row(format!("virtual order {vorder_id} is gone")))
+    tell(connection, vorder_id, telling).await
+}
+
+/// Notes for the bus that a virtual order has come to the state that its row has now.
+async fn tell(
+    connection: &mut AnyConnection,
+    vorder_id: i64,
+    telling: &mut Telling,
+) -> Result<VirtualOrder, StoreError> {
+    let order = by_id(connection, vorder_id).await?;
+    let order = order.ok_or_else(|| StoreError::Row(format!("virtual order {vorder_id} is gone")))?;
+    let (version, kind) = match order.state {
+        NEW => (1, "created"),
+        PAID => (2, "paid"),
+        // In place of being paid.
+        CANCELLED => (2, "cancelled"),
+        DELIVERED => (3, "delivered"),
+        DONE => (4, "done"),
+        state => return Err(StoreError::Row(format!("{state} is no state of a virtual order"))),
+    };
+    let event = VirtualOrderEvent {
+        vorder_id,
+        version,
+        kind: kind.to_owned(),
+        user_id: order.user_id,
+        product: order.product.clone(),
+        quantity: order.quantity,
+        amount_fen: order.amount_fen,
+        at_ms: now_ms(),
+        cause: telling.cause.clone(),
+    };
+    telling.note(connection, &Event::VirtualOrder(event)).await?;
+    Ok(order)
 }
 
 async fn read(State(goods): State<VirtualGoods>, At(vorder_id): At<i64>) -> Result<Json<VirtualOrder>, Failure> {
@@ -293,10 +343,14 @@ async fn begin_payment(
     Ok(Ok(order))
 }
 
-async fn cancel(State(goods): State<VirtualGoods>, At(vorder_id): At<i64>) -> Result<Json<VirtualOrder>, Failure> {
+async fn cancel(
+    State(goods): State<VirtualGoods>,
+    budget: Budget,
+    At(vorder_id): At<i64>,
+) -> Result<Json<VirtualOrder>, Failure> {
     let cancelled = goods
-        .store
-        .write(move |connection| {
+        .teller
+        .write(&goods.store, &budget, move |connection, telling| {
             Box::pin(async move {
                 let Some(mut order) = by_id(&mut *connection, vorder_id).await? else {
                     return Ok(Err(nothing(vorder_id)));
@@ -307,7 +361,7 @@ async fn cancel(State(goods): State<VirtualGoods>, At(vorder_id): At<i64>) -> Re
                 if order.state != NEW {
                     return Ok(Err(wrong_state(&order)));
                 }
-                move_on(connection, vorder_id, NEW, CANCELLED).await?;
+                move_on(connection, vorder_id, NEW, CANCELLED, telling).await?;
                 order.state = CANCELLED;
                 Ok(Ok(order))
             })
@@ -316,15 +370,25 @@ async fn cancel(State(goods): State<VirtualGoods>, At(vorder_id): At<i64>) -> Re
     Ok(Json(cancelled))
 }
 
-async fn move_on(connection: &mut AnyConnection, vorder_id: i64, from: i64, to: i64) -> Result<bool, StoreError> {
+async fn move_on(
+    connection: &mut AnyConnection,
+    vorder_id: i64,
+    from: i64,
+    to: i64,
+    telling: &mut Telling,
+) -> Result<bool, StoreError> {
     let moved = sqlx::query("UPDATE vorders SET state = $1, changed_at_ms = $2 WHERE vorder_id = $3 AND state = $4")
         .bind(to)
         .bind(now_ms())
         .bind(vorder_id)
         .bind(from)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
-    Ok(moved.rows_affected() > 0)
+    let moved = moved.rows_affected() > 0;
+    if moved {
+        tell(connection, vorder_id, telling).await?;
+    }
+    Ok(moved)
 }
 
 impl VirtualGoods {
@@ -340,7 +404,9 @@ impl VirtualGoods {
         let paid: Result<Value, CallError> = self.caller.post("eus", "/wallet/purchase", &purchase, budget).await;
         match paid {
             Ok(_) => {
-                self.store.write(move |c| Box::pin(move_on(c, vorder_id, NEW, PAID))).await?;
+                self.teller
+                    .write(&self.store, budget, move |c, telling| Box::pin(move_on(c, vorder_id, NEW, PAID, telling)))
+                    .await?;
                 order.state = PAID;
                 Ok(order)
             }
@@ -381,20 +447,37 @@ impl VirtualGoods {
             .await
             .map_err(StoreError::from)?;
         for row in &rows {
-            let order = order_from(row)?;
+            let (order, budget) = (order_from(row)?, Budget::of(CATCH_UP));
             match order.state {
-                NEW => drop(self.charge(order, &Budget::of(CATCH_UP)).await),
-                PAID => self.store.write(move |c| Box::pin(async move { deliver(c, &order).await })).await?,
-                _ => self.store.write(move |c| Box::pin(async move { finish(c, order.vorder_id).await })).await?,
+                NEW => drop(self.charge(order, &budget).await),
+                _ => self.teller.write(&self.store, &budget, move |c, telling| go_on(c, order, telling)).await?,
             }
         }
         Ok(())
     }
 }
 
+/// What a paid order still lacks.
+fn go_on<'c>(
+    connection: &'c mut AnyConnection,
+    order: VirtualOrder,
+    telling: &'c mut Telling,
+) -> BoxFuture<'c, Result<(), StoreError>> {
+    Box::pin(async move {
+        match order.state {
+            PAID => deliver(connection, &order, telling).await,
+            _ => finish(connection, order.vorder_id, telling).await,
+        }
+    })
+}
+
 /// 2 → 3: the state and the cards in one transaction, so that no card is handed out twice.
-async fn deliver(connection: &mut AnyConnection, order: &VirtualOrder) -> Result<(), StoreError> {
-    if !move_on(connection, order.vorder_id, PAID, DELIVERED).await? {
+async fn deliver(
+    connection: &mut AnyConnection,
+    order: &VirtualOrder,
+    telling: &mut Telling,
+) -> Result<(), StoreError> {
+    if !move_on(&mut *connection, order.vorder_id, PAID, DELIVERED, telling).await? {
         return Ok(());
     }
     for n in 1..=order.quantity {
@@ -410,8 +493,8 @@ async fn deliver(connection: &mut AnyConnection, order: &VirtualOrder) -> Result
 }
 
 /// 3 → 9.
-async fn finish(connection: &mut AnyConnection, vorder_id: i64) -> Result<(), StoreError> {
-    move_on(connection, vorder_id, DELIVERED, DONE).await?;
+async fn finish(connection: &mut AnyConnection, vorder_id: i64, telling: &mut Telling) -> Result<(), StoreError> {
+    move_on(&mut *connection, vorder_id, DELIVERED, DONE, telling).await?;
     sqlx::query("UPDATE vorders SET paying = 0 WHERE vorder_id = $1 AND state = $2")
         .bind(vorder_id)
         .bind(DONE)

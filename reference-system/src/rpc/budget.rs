@@ -30,6 +30,12 @@ impl Budget {
         Self { deadline: Instant::now() + time, carried: [None, None, None] }
     }
 
+    /// The same with an idempotency key.
+    pub(crate) fn with_request_id(mut self, key: &str) -> Self {
+        self.carried[0] = HeaderValue::from_str(key).ok();
+        self
+    }
+
     /// The budget of a request: what its header leaves, at most `most`.
     pub(crate) fn from_headers(headers: &HeaderMap, most: Duration) -> Self {
         let left = headers

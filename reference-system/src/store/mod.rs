@@ -5,6 +5,7 @@
 //! write is answered before it is durable.
 
 pub(crate) mod lock_writes;
+pub(crate) mod log;
 pub(crate) mod merchant_dimension;
 pub(crate) mod outbox;
 mod place;
@@ -66,7 +67,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens or creates the store and applies `schema`, which must be repeatable.
-    pub(crate) async fn open(place: &Place, schema: &'static str, tracker: &TaskTracker) -> Result<Self, StoreError> {
+    pub(crate) async fn open(place: &Place, schema: &str, tracker: &TaskTracker) -> Result<Self, StoreError> {
         place.prepare(schema).await?;
         let writer = place.writer().await?;
         let readers = place.readers().await?;

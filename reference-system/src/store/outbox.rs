@@ -1,26 +1,30 @@
 //! The outbox: what the bus must be told, written in the transaction of the event itself, and marked once the broker
 //! has it. And the inbox, by which a consumer knows what it has done already.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::StoreError;
+use super::{Store, StoreError};
 use crate::bus::Message;
-use crate::ids::OrderId;
-use crate::orders::Order;
-use crate::orders::event::OrderEvent;
-use crate::orders::lifecycle::Status;
+use crate::bus::event::{Cause, Event};
 use crate::switches::Emit;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// The table of the user dimension. Repeatable.
+/// The tables of whoever tells the bus something. Repeatable. `happened` has the events that are no transitions of an
+/// order: those have rows of their own.
 macro_rules! outbox_table {
     () => {
         "
 CREATE TABLE IF NOT EXISTS outbox (
-  outbox_id IDENTITY, order_id BIGINT NOT NULL, version BIGINT NOT NULL,
-  message_id TEXT NOT NULL, message_key TEXT NOT NULL, body TEXT NOT NULL, state BIGINT NOT NULL
+  outbox_id IDENTITY, message_id TEXT NOT NULL, message_key TEXT NOT NULL, body TEXT NOT NULL, state BIGINT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS outbox_waiting ON outbox (outbox_id) WHERE state = 0;
+CREATE TABLE IF NOT EXISTS happened (
+  event_id TEXT PRIMARY KEY, message_key TEXT NOT NULL, at_ms BIGINT NOT NULL
+) WITHOUT ROWID;
 "
     };
 }
@@ -39,51 +43,55 @@ CREATE TABLE IF NOT EXISTS inbox (
 }
 pub(crate) use inbox_table;
 
+/// The most rows in a statement.
+const MOST: usize = 200;
+
 /// `outbox.state`: to be published.
 const WAITING: i64 = 0;
 /// `outbox.state`: published.
 const SENT: i64 = 1;
 /// `outbox.state`: whoever wrote the row publishes it, or it is lost.
 const INLINE: i64 = 2;
+/// `outbox.state`: nobody is told, as the switch was.
+pub(crate) const SILENT: i64 = 3;
 
-/// How a write tells the bus of its transitions.
+/// How a write tells the bus of what it changes.
 #[derive(Debug)]
 pub(crate) struct Telling {
     /// Whether, and by whom.
     pub(crate) emit: Emit,
     /// The request that is the cause.
-    pub(crate) req_id: Option<String>,
-    /// Its load or fault tag.
-    pub(crate) tag: Option<String>,
+    pub(crate) cause: Cause,
     /// What the writer itself has to publish after its commit.
     pub(crate) inline: Vec<Message>,
 }
 
 impl Telling {
-    /// Puts down what must be told of the event by which `after` came about.
-    pub(super) async fn note(
-        &mut self,
-        connection: &mut AnyConnection,
-        after: &Order,
-        from: Option<Status>,
-        kind: &str,
-    ) -> Result<(), StoreError> {
-        let event = || OrderEvent::of(after, from, kind, self.req_id.clone(), self.tag.clone());
-        let Some(message) = (self.emit != Emit::Off).then(event).and_then(|event| event.message()) else {
+    /// Puts down that an event happened, and what must be told of it.
+    pub(crate) async fn note(&mut self, connection: &mut AnyConnection, event: &Event) -> Result<(), StoreError> {
+        let Some(message) = event.message() else {
             return Ok(());
         };
-        let state = if self.emit == Emit::Outbox { WAITING } else { INLINE };
-        sqlx::query(
-            "INSERT INTO outbox (order_id, version, message_id, message_key, body, state) VALUES ($1,$2,$3,$4,$5,$6)",
-        )
-        .bind(after.order_id.0)
-        .bind(after.version)
-        .bind(&message.id)
-        .bind(&message.key)
-        .bind(if state == WAITING { message.body.as_str() } else { "" })
-        .bind(state)
-        .execute(connection)
-        .await?;
+        if !matches!(event, Event::Order(_)) {
+            sqlx::query("INSERT INTO happened (event_id, message_key, at_ms) VALUES ($1, $2, $3)")
+                .bind(&message.id)
+                .bind(&message.key)
+                .bind(event.at_ms())
+                .execute(&mut *connection)
+                .await?;
+        }
+        let state = match self.emit {
+            Emit::Outbox => WAITING,
+            Emit::Inline | Emit::InlineSync => INLINE,
+            Emit::Off => SILENT,
+        };
+        sqlx::query("INSERT INTO outbox (message_id, message_key, body, state) VALUES ($1, $2, $3, $4)")
+            .bind(&message.id)
+            .bind(&message.key)
+            .bind(if state == WAITING { message.body.as_str() } else { "" })
+            .bind(state)
+            .execute(connection)
+            .await?;
         if state == INLINE {
             self.inline.push(message);
         }
@@ -95,28 +103,44 @@ impl Telling {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Waiting {
     pub(crate) outbox_id: i64,
-    pub(crate) order_id: OrderId,
     pub(crate) message: Message,
 }
 
 /// Rows that wait, the oldest first.
-pub(crate) async fn waiting(
+async fn waiting(
     executor: impl sqlx::Executor<'_, Database = sqlx::Any>,
     limit: i64,
 ) -> Result<Vec<Waiting>, StoreError> {
     let rows = sqlx::query(
-        "SELECT outbox_id, order_id, message_id, message_key, body FROM outbox \
-         WHERE state = 0 ORDER BY outbox_id LIMIT $1",
+        "SELECT outbox_id, message_id, message_key, body FROM outbox WHERE state = 0 ORDER BY outbox_id LIMIT $1",
     )
     .bind(limit)
     .fetch_all(executor)
     .await?;
     rows.iter()
         .map(|row| {
-            let message = Message { id: row.try_get(2)?, key: row.try_get(3)?, body: row.try_get(4)? };
-            Ok(Waiting { outbox_id: row.try_get(0)?, order_id: OrderId(row.try_get(1)?), message })
+            let message = Message { id: row.try_get(1)?, key: row.try_get(2)?, body: row.try_get(3)? };
+            Ok(Waiting { outbox_id: row.try_get(0)?, message })
         })
         .collect()
+}
+
+/// As [`waiting`], as soon as there is a row, at the latest at `deadline`. `written` moves with each write.
+pub(crate) async fn next_waiting(
+    store: &Store,
+    limit: i64,
+    deadline: Instant,
+    written: &mut watch::Receiver<()>,
+) -> Result<Vec<Waiting>, StoreError> {
+    loop {
+        written.borrow_and_update();
+        let rows = waiting(store.readers(), limit).await?;
+        if !rows.is_empty() || Instant::now() >= deadline {
+            return Ok(rows);
+        }
+        // Either way, look again.
+        let _ = tokio::time::timeout_at(deadline, written.changed()).await;
+    }
 }
 
 /// Marks rows as published. Their text is not needed any more.
@@ -140,12 +164,28 @@ pub(crate) async fn note_in_inbox(
     event_id: &str,
     consumer: &str,
 ) -> Result<bool, StoreError> {
-    let noted = sqlx::query(
-        "INSERT INTO inbox (event_id, consumer, effects) VALUES ($1, $2, 1) ON CONFLICT (event_id, consumer) DO NOTHING",
-    )
-    .bind(event_id)
-    .bind(consumer)
-    .execute(connection)
-    .await?;
-    Ok(noted.rows_affected() == 1)
+    Ok(!note_all_in_inbox(connection, &[event_id], consumer).await?.is_empty())
+}
+
+/// Notes that the effects of these events are part of this transaction; gives those that were not there before.
+pub(crate) async fn note_all_in_inbox(
+    connection: &mut AnyConnection,
+    event_ids: &[&str],
+    consumer: &str,
+) -> Result<HashSet<String>, StoreError> {
+    let mut fresh = HashSet::new();
+    for part in event_ids.chunks(MOST) {
+        let values = (2..part.len() + 2).map(|n| format!("(${n}, $1, 1)")).collect::<Vec<_>>().join(", ");
+        let statement = format!(
+            "INSERT INTO inbox (event_id, consumer, effects) VALUES {values} \
+             ON CONFLICT (event_id, consumer) DO NOTHING RETURNING event_id"
+        );
+        let mut insert = sqlx::query_scalar(AssertSqlSafe(statement)).bind(consumer);
+        for event_id in part {
+            insert = insert.bind(*event_id);
+        }
+        let noted: Vec<String> = insert.fetch_all(&mut *connection).await?;
+        fresh.extend(noted);
+    }
+    Ok(fresh)
 }

@@ -7,9 +7,11 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use super::StoreError;
 use super::lock_writes::lock_writes_table;
 use super::outbox::{Telling, outbox_table};
+use crate::bus::event::{DeliveryEvent, Event};
 use crate::ids::{CouponId, MAX_EPOCH, OrderId, RestaurantId, UserId};
 use crate::orders::Order;
 use crate::orders::change::{self, Change, MoneyWrite, RefundWrite, TaskKind, TaskWrite};
+use crate::orders::event::OrderEvent;
 use crate::orders::lifecycle::{Status, Trigger};
 
 /// The table of orders, the same in both dimensions.
@@ -176,7 +178,8 @@ pub(crate) async fn create(
     let shard = order.order_id.user_shard();
     write_order!(connection, shard, &order, "");
     write_event(connection, &order, None, Trigger::Create.event()).await?;
-    telling.note(connection, &order, None, Trigger::Create.event()).await?;
+    let event = OrderEvent::of(&order, None, Trigger::Create.event(), telling.cause.clone());
+    telling.note(connection, &Event::Order(event)).await?;
     write_tasks(connection, order.order_id, tasks).await?;
     Ok((order, true))
 }
@@ -255,7 +258,12 @@ pub(crate) async fn change(
     }
     if let Some(step) = &change.step {
         write_event(connection, &after, Some(before.status), &step.event).await?;
-        telling.note(connection, &after, Some(before.status), &step.event).await?;
+        let event = OrderEvent::of(&after, Some(before.status), &step.event, telling.cause.clone());
+        telling.note(connection, &Event::Order(event)).await?;
+    }
+    if after.delivery_status > before.delivery_status {
+        let event = DeliveryEvent::of(&after, telling.cause.clone());
+        telling.note(connection, &Event::Delivery(event)).await?;
     }
     if let Some(payment) = &change.payment {
         write_payment(connection, payment, &after).await?;

@@ -150,6 +150,8 @@ pub(crate) struct InForce {
     pub(crate) dimension_write: DimensionWrite,
     pub(crate) lock: LockImpl,
     pub(crate) lock_section: Duration,
+    /// Whether reminders wait as messages that nobody has settled.
+    pub(crate) timers_unacked: bool,
 }
 
 impl InForce {
@@ -225,6 +227,7 @@ impl InForce {
                 _ => LockImpl::TokenFence,
             },
             lock_section: if is("lock.section", "500ms") { Duration::from_millis(500) } else { Duration::ZERO },
+            timers_unacked: is("timer.hold", "unacked"),
             breaker_window: match of("breaker") {
                 "off" => None,
                 "window400" => Some(Duration::from_secs(400)),

@@ -194,6 +194,13 @@ pub const SWITCHES: &[Switch] = &[
         labs: &["L14"],
     },
     Switch {
+        name: "timer.hold",
+        values: &["unacked", "rows"],
+        default: "rows",
+        meaning: "where a reminder waits until it is due: as a message that its consumer holds unsettled, or as a row",
+        labs: &[],
+    },
+    Switch {
         name: "warm_up",
         values: &["none", "5s"],
         default: "none",

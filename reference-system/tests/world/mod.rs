@@ -9,7 +9,8 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use reference_system::audit::{AuditReport, Verdict};
@@ -201,6 +202,21 @@ impl World {
                 text.contains(&line).then_some(())
             })
             .await;
+        }
+    }
+
+    /// Makes and pays orders until told to stop, and puts down those that were acknowledged.
+    pub async fn make_orders(&self, stop: &AtomicBool, acknowledged: &Mutex<Vec<String>>) {
+        let mut user = 100;
+        while !stop.load(Ordering::Relaxed) {
+            user += 1;
+            let basket = self.basket(user, 17, None).await;
+            let (status, order) = self.post("/orders", basket).await;
+            if status == 200 {
+                let id = id_of(&order);
+                self.post(&format!("/orders/{id}/pay"), Value::Null).await;
+                acknowledged.lock().unwrap().push(id);
+            }
         }
     }
 

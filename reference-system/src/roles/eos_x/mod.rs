@@ -1,25 +1,29 @@
-//! The asynchronous pool of the order service: drives task rows until each has succeeded.
+//! The asynchronous pool of the order service: drives task rows until each has succeeded, relays the orders' events,
+//! and keeps timers.
 //!
 //! One driver per group of the user dimension. A round takes the tasks that are due, brings the
 //! merchant dimension up to date first, then does everything else, and writes the outcome (new
 //! transitions, finished and postponed tasks) in one transaction.
+
+mod timers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::timers::Reminders;
 use super::blink::Job;
 use super::eps::{CouponSettlement, CouponStep, Unconfirmed};
 use super::eus::{AfterSales, Settlement, WalletStep};
 use super::ledger::Escrow;
 use super::st_u::TaskOutcome;
-use crate::bus::relay::Relay;
+use crate::bus::relay::{Outbox, Relay};
+use crate::bus::{dead_letters, topology};
 use crate::config::now_ms;
 use crate::frame::{Frame, RoleError};
 use crate::ids::{GROUPS, OrderId};
@@ -31,6 +35,11 @@ use crate::orders::{ASSIGNED, Order};
 use crate::rpc::{Budget, CallError};
 use crate::store::merchant_dimension::{NumberAnswer, NumberRequest};
 use crate::store::user_dimension::{DueTask, Retry};
+
+/// The name of the store of timers.
+pub(crate) const STORE: &str = "timers";
+/// Its name in the inbox.
+pub(crate) const CONSUMER: &str = "eos-x";
 
 /// The most tasks in a round.
 const ROUND: usize = 100;
@@ -52,17 +61,25 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     for group in 0..GROUPS {
         let driver = Driver { orders: orders.clone(), group, finished: Arc::clone(&finished) };
         frame.tracker.spawn(driver.run(frame.stop.clone()));
-        let relay = Relay { caller: frame.caller.clone(), directory: frame.directory(), bus: bus.clone(), group };
+        let outbox = Outbox::Of { caller: frame.caller.clone(), service: user_store(group) };
+        let relay = Relay { outbox, directory: frame.directory(), bus: bus.clone() };
         frame.tracker.spawn(relay.run(frame.stop.clone()));
     }
+    let store = frame.open_store(STORE, timers::SCHEMA).await?;
+    let mut subscription = frame.subscription(topology::TIMER, CONSUMER, &store, timers::effect(frame.config.timers));
+    subscription.hold = Some(timers::hold(frame.config.timers));
+    let (letters, counts) = (subscription.bus.clone(), Arc::clone(&subscription.counts));
+    frame.tracker.spawn(subscription.run(frame.stop.clone()));
+    frame.tracker.spawn(Reminders { orders: orders.clone(), store }.run(frame.stop.clone()));
     frame.tracker.spawn(sweep_orphans(orders, frame.stop.clone()));
-    let describe = Box::new(move || json!({ "tasks_finished": finished.load(Ordering::Relaxed) }));
+    let describe =
+        Box::new(move || json!({ "tasks_finished": finished.load(Ordering::Relaxed), "timers": counts.describe() }));
     let needs = ["st-u0", "st-u1", "st-r0", "st-r1", "eus", "ers", "eps", "pay", "ledger", "blink"];
     let prepare = async {
         frame.wait_for(&needs).await;
         frame.wait_for_bus(&bus).await;
     };
-    frame.serve(Router::new(), describe, prepare).await
+    frame.serve(dead_letters::routes(letters, topology::TIMER), describe, prepare).await
 }
 
 struct Driver {

@@ -1,0 +1,113 @@
+//! What the bus was to be told, as the stores of those who tell it have it; and C5.
+
+use std::collections::{BTreeMap, HashSet};
+
+use sqlx::{AnyConnection, Connection, Row};
+
+use super::Finding;
+use super::books::UserDimension;
+use super::events::Events;
+use crate::bus::event::order_key;
+use crate::roles::{rev, vgo};
+use crate::store::outbox::SILENT;
+use crate::store::{Place, Places};
+
+/// Who tells the bus something.
+const TELLERS: [&str; 4] = ["st-u0", "st-u1", rev::STORE, vgo::STORE];
+
+/// A mark in an outbox.
+#[derive(Debug, Clone)]
+pub(crate) struct Mark {
+    pub(crate) event_id: String,
+    pub(crate) key: String,
+    /// Nobody was to be told, as the switch was.
+    silent: bool,
+}
+
+/// The outboxes, and what happened beside the transitions of orders.
+#[derive(Default)]
+pub(crate) struct Told {
+    marks: Vec<Mark>,
+    /// (event, key).
+    pub(super) happened: Vec<(String, String)>,
+    /// Events that wait to be published.
+    pub(crate) waiting: i64,
+}
+
+impl Told {
+    /// What subscribers have been promised.
+    pub(super) fn promised(&self) -> impl Iterator<Item = &Mark> {
+        self.marks.iter().filter(|mark| !mark.silent)
+    }
+}
+
+pub(super) async fn read(stores: &Places) -> Result<Told, sqlx::Error> {
+    let mut all = Told::default();
+    for teller in TELLERS {
+        read_one(&stores.of(teller), &mut all).await?;
+    }
+    Ok(all)
+}
+
+async fn read_one(store: &Place, all: &mut Told) -> Result<(), sqlx::Error> {
+    let mut file = store.reader().await?;
+    // One transaction, one snapshot.
+    let mut snapshot = file.begin().await?;
+    all.waiting += count_waiting(&mut snapshot).await?;
+    let marks = sqlx::query("SELECT message_id, message_key, state FROM outbox").fetch_all(&mut *snapshot).await?;
+    for row in marks {
+        let silent = row.try_get::<i64, _>(2)? == SILENT;
+        all.marks.push(Mark { event_id: row.try_get(0)?, key: row.try_get(1)?, silent });
+    }
+    for row in sqlx::query("SELECT event_id, message_key FROM happened").fetch_all(&mut *snapshot).await? {
+        all.happened.push((row.try_get(0)?, row.try_get(1)?));
+    }
+    snapshot.rollback().await?;
+    file.close().await
+}
+
+async fn count_waiting(file: &mut AnyConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT count(*) FROM outbox WHERE state = 0").fetch_one(file).await
+}
+
+/// How many events wait in outboxes.
+pub(super) async fn waiting(stores: &Places) -> Result<i64, sqlx::Error> {
+    let mut all = 0;
+    for teller in TELLERS {
+        let mut file = stores.of(teller).reader().await?;
+        all += count_waiting(&mut file).await?;
+        file.close().await?;
+    }
+    Ok(all)
+}
+
+/// C5: of each kind, every event has its mark in an outbox, and no more copies arrived than there are events.
+pub(super) fn marks_events_copies(finding: &mut Finding, users: &UserDimension, told: &Told, events: &Events) {
+    /// Marks, events and copies of one kind.
+    #[derive(Default)]
+    struct Sums<'a> {
+        marks: u64,
+        events: u64,
+        copies: HashSet<&'a str>,
+    }
+    let mut kinds: BTreeMap<String, Sums<'_>> = BTreeMap::new();
+    for mark in &told.marks {
+        kinds.entry(mark.key.clone()).or_default().marks += 1;
+    }
+    for key in users.events.iter().filter_map(|event| order_key(&event.kind)) {
+        kinds.entry(key).or_default().events += 1;
+    }
+    for (_, key) in &told.happened {
+        kinds.entry(key.clone()).or_default().events += 1;
+    }
+    for copy in events.copies() {
+        kinds.entry(copy.key.clone()).or_default().copies.insert(&copy.event_id);
+    }
+    for (kind, sums) in kinds {
+        finding.checked += 1;
+        let copies = sums.copies.len() as u64;
+        if sums.marks < sums.events || sums.events < copies {
+            finding.violate(|| format!("{kind}: {} marks, {} events, {copies} copies", sums.marks, sums.events));
+        }
+    }
+}
