@@ -1,4 +1,5 @@
 //! The brokers under orders: whichever of their processes are killed, no event of an acknowledged order is lost.
+#![allow(clippy::unwrap_used, reason = "much of a drill is in functions")]
 
 mod world;
 
