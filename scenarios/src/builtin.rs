@@ -1,7 +1,7 @@
 //! The list of compiled scenarios.
 
 use crate::client::{Abandon, Client};
-use crate::order_system::{customer, list_polls, merchant};
+use crate::order_system::{customer, list_polls, lunch, merchant, virtual_goods};
 
 /// A compiled scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,11 +12,16 @@ pub enum Builtin {
     Merchant,
     /// Looks at a user's list of orders.
     ListPolls,
+    /// One order from its quote to its completion, with everybody who has a hand in it.
+    Lunch,
+    /// Buys virtual goods and waits for them.
+    VirtualGoods,
 }
 
 impl Builtin {
     /// Every compiled scenario.
-    pub const ALL: &'static [Self] = &[Self::Customer, Self::Merchant, Self::ListPolls];
+    pub const ALL: &'static [Self] =
+        &[Self::Customer, Self::Merchant, Self::ListPolls, Self::Lunch, Self::VirtualGoods];
 
     /// The name used in `builtin:`.
     #[must_use]
@@ -25,6 +30,8 @@ impl Builtin {
             Self::Customer => "order-system/customer",
             Self::Merchant => "order-system/merchant",
             Self::ListPolls => "order-system/list-polls",
+            Self::Lunch => "order-system/lunch",
+            Self::VirtualGoods => "order-system/virtual-goods",
         }
     }
 
@@ -41,6 +48,8 @@ impl Builtin {
             Self::Customer => customer::REQUESTS,
             Self::Merchant => merchant::REQUESTS,
             Self::ListPolls => list_polls::REQUESTS,
+            Self::Lunch => lunch::REQUESTS,
+            Self::VirtualGoods => virtual_goods::REQUESTS,
         };
         names.iter().map(|name| (*name).to_owned()).collect()
     }
@@ -54,6 +63,8 @@ impl Builtin {
             Self::Customer => customer::iterate(client).await,
             Self::Merchant => merchant::iterate(client).await,
             Self::ListPolls => list_polls::iterate(client).await,
+            Self::Lunch => lunch::iterate(client).await,
+            Self::VirtualGoods => virtual_goods::iterate(client).await,
         }
     }
 }

@@ -39,6 +39,11 @@ pub const EXPERIMENTS: &[LibraryFile] = &[
         source: include_str!("../library/experiments/kill-and-recover.yaml"),
     },
     LibraryFile {
+        name: "lunch-40",
+        description: "The reference system at lunch: five minutes with 40 whole orders, 180 list polls and 2 virtual orders per second, and no error",
+        source: include_str!("../library/experiments/lunch-40.yaml"),
+    },
+    LibraryFile {
         name: "soak",
         description: "The reference system under one hour of quiet load: leaks, drift, and what happens once in a while",
         source: include_str!("../library/experiments/soak.yaml"),

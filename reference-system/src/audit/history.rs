@@ -93,7 +93,7 @@ impl Write {
             ["orders", id, "confirm"] => step(id, Status::Completed),
             ["restaurants", _, "orders", id, "accept"] => step(id, Status::Accepted),
             ["restaurants", _, "orders", id, "reject"] => step(id, Status::Cancelled),
-            ["orders", id, "delivered"] => id.parse().map_or(Asked::Other, Asked::Delivered),
+            ["orders", id, "delivered"] | ["courier", id, "done"] => id.parse().map_or(Asked::Other, Asked::Delivered),
             _ => Asked::Other,
         }
     }
@@ -236,6 +236,7 @@ mod tests {
         assert_eq!(of("/orders/5/pay"), Asked::Step(5, Status::Paying));
         assert_eq!(of("/restaurants/2/orders/5/accept"), Asked::Step(5, Status::Accepted));
         assert_eq!(of("/orders/5/delivered"), Asked::Delivered(5));
+        assert_eq!(of("/courier/5/done"), Asked::Delivered(5));
         assert_eq!(of("/quote"), Asked::Other);
         assert_eq!(of("/orders/x/pay"), Asked::Other);
     }

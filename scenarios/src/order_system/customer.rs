@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
 use rand::Rng as _;
 use serde::Deserialize;
 
-use super::{any_dish, any_user, popular_restaurant};
+use super::{any_dish, any_user, keyed, popular_restaurant, write_key};
 use crate::client::{Abandon, Client, Request};
 
 /// Request names, in the order of the constants below.
@@ -40,7 +39,7 @@ pub async fn iterate<C: Client>(client: &mut C) -> Result<(), Abandon> {
     let (dish, quantity) = (any_dish(restaurant, random), random.random_range(1..=3_u8));
     let cancels = random.random_bool(CANCELS);
     // What people do follows the seed; who asks does not. A key of an earlier run would be answered with that run's order.
-    let key = super::write_key();
+    let headers = keyed(&write_key())?;
 
     let wish = serde_json::json!({
         "user_id": user.to_string(),
@@ -56,8 +55,6 @@ pub async fn iterate<C: Client>(client: &mut C) -> Result<(), Abandon> {
         "quote_token": quote.quote_token,
         "address": "7 Harbour Street",
     });
-    let key = HeaderValue::try_from(key).map_err(|_| Abandon)?;
-    let headers = [(HeaderName::from_static("x-req-id"), key)];
     let create = Request::post(CREATE, "/orders", Some(order.to_string().into())).with_headers(&headers).keeping_body();
     let answer = client.send(create).await?;
     let order: Order = serde_json::from_slice(&answer.body).map_err(|_| Abandon)?;

@@ -1,9 +1,8 @@
 //! A merchant: looks at what waits in the kitchen, and takes the first orders through to completion.
 
-use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::{popular_restaurant, write_key};
+use super::{keyed, popular_restaurant, write_key};
 use crate::client::{Abandon, Client, Request};
 
 /// Request names, in the order of the constants below.
@@ -27,8 +26,7 @@ pub async fn iterate<C: Client>(client: &mut C) -> Result<(), Abandon> {
     let answer = client.send(Request::get(WAITING, &waiting).keeping_body()).await?;
     let listed: Value = serde_json::from_slice(&answer.body).map_err(|_| Abandon)?;
     for order in order_ids(&listed).into_iter().take(TAKES) {
-        let key = HeaderValue::try_from(write_key()).map_err(|_| Abandon)?;
-        let headers = [(HeaderName::from_static("x-req-id"), key)];
+        let headers = keyed(&write_key())?;
         let accept = format!("{kitchen}/{order}/accept");
         // Another merchant's device, or the customer's cancellation, may have been faster (409).
         let request = Request { expect_status: &[200, 409], ..Request::post(ACCEPT, &accept, None) };
