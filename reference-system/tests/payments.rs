@@ -3,9 +3,11 @@
 
 mod world;
 
-use serde_json::{Value, json};
 use std::time::Duration;
-use world::{World, eventually, id_of};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use world::{World, eventually, id_of, signal, spoil};
 
 /// How often the order service was called back, on all its instances.
 async fn callbacks(world: &World) -> u64 {
@@ -58,6 +60,27 @@ async fn a_callback_that_is_lost_comes_when_the_charge_is_asked_for_again() {
     let line = metrics.lines().find_map(|line| line.strip_prefix(asked)).unwrap();
     // One of the self-test, two of this order.
     assert_eq!(line.parse::<u64>().unwrap(), 3, "{metrics}");
+    world.assert_valid().await;
+    world.system.stop().await.unwrap();
+}
+
+/// What a request leaves that is cut off after its commit: the charge is entered, and nobody calls back.
+#[tokio::test]
+async fn a_callback_that_was_forgotten_goes_out_when_the_charge_is_asked_for_again() {
+    let world = World::start().await;
+    let order = world.create(104, 101, None).await;
+    let id = id_of(&order);
+    let pay = world.pid("pay-1").unwrap();
+    signal(pay, Signal::SIGSTOP);
+    // Paying; the charge waits for a payment service that stands still.
+    assert_ne!(world.post(&format!("/orders/{id}/pay"), Value::Null).await.0, 200);
+    let charge = format!(
+        "INSERT INTO charges (payment_id, order_id, amount_fen) VALUES ('p{id}', {id}, {})",
+        order["total_fen"]
+    );
+    spoil(&world.data().join("pay.db"), &charge).await;
+    signal(pay, Signal::SIGCONT);
+    world.status_is(&id, 0).await;
     world.assert_valid().await;
     world.system.stop().await.unwrap();
 }

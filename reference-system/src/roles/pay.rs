@@ -1,7 +1,8 @@
 //! The payment mock: takes charges and calls the order service back, later and until it is heard, or as badly as the
 //! switches `pay.callback` and `pay.outcome` say.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -57,6 +58,8 @@ pub(crate) struct Callback {
 
 struct Payments {
     store: Store,
+    /// Payments whose callback goes out, again and again, until it is heard.
+    calling: Mutex<HashSet<String>>,
     caller: Caller,
     delay: Duration,
     tracker: TaskTracker,
@@ -66,6 +69,7 @@ struct Payments {
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let payments = Arc::new(Payments {
         store: frame.open_store("pay", SCHEMA).await?,
+        calling: Mutex::default(),
         caller: frame.caller.clone(),
         delay: Duration::from_millis(frame.config.callback_delay_ms),
         tracker: frame.tracker.clone(),
@@ -107,19 +111,23 @@ async fn charge(State(payments): State<Arc<Payments>>, Body(charge): Body<Charge
     let lost = in_force.callbacks == Callbacks::Lost;
     let due = payments.store.write(move |c| Box::pin(async move { enter(c, &charge, !fails, lost).await })).await?;
     if let Some(callback) = due {
-        match in_force.callbacks {
-            Callbacks::Late => payments.call_back_later(callback, payments.delay + LATE),
-            Callbacks::Doubled => {
-                payments.call_back_later(callback.clone(), payments.delay);
-                payments.call_back_later(callback, payments.delay);
-            }
-            Callbacks::Prompt | Callbacks::Lost => payments.call_back_later(callback, payments.delay),
+        let late = if in_force.callbacks == Callbacks::Late { LATE } else { Duration::ZERO };
+        let pause = payments.delay + late;
+        let again = (in_force.callbacks == Callbacks::Doubled).then(|| callback.clone());
+        if payments.call_back_later(callback, pause)
+            && let Some(again) = again
+        {
+            payments.spawn_callback(again, pause);
         }
     }
     Ok(Json(json!({ "accepted": true })))
 }
 
-/// The callback that is to go out now: of a new charge, or of one whose callback was lost and that is asked for again.
+/// The callback that is to go out now: of a charge that is not heard yet, unless its callback is lost and nobody has asked
+/// for it again.
+///
+/// Whoever asked first may have been cut off between the row and the callback, so that the row alone does not say that the
+/// callback goes out.
 async fn enter(
     connection: &mut AnyConnection,
     charge: &Charge,
@@ -137,25 +145,39 @@ async fn enter(
     .bind(i64::from(lost))
     .execute(&mut *connection)
     .await?;
-    if new.rows_affected() > 0 && lost {
-        return Ok(None);
+    if new.rows_affected() == 0 {
+        sqlx::query("UPDATE charges SET lost = 0 WHERE payment_id = $1 AND lost = 1")
+            .bind(&charge.payment_id)
+            .execute(&mut *connection)
+            .await?;
     }
-    let again = sqlx::query("UPDATE charges SET lost = 0 WHERE payment_id = $1 AND lost = 1")
-        .bind(&charge.payment_id)
-        .execute(&mut *connection)
-        .await?;
-    if new.rows_affected() + again.rows_affected() == 0 {
-        return Ok(None);
-    }
-    let row = sqlx::query("SELECT payment_id, order_id, amount_fen, succeeded FROM charges WHERE payment_id = $1")
-        .bind(&charge.payment_id)
-        .fetch_one(connection)
-        .await?;
-    callback_from(&row).map(Some)
+    sqlx::query(
+        "SELECT payment_id, order_id, amount_fen, succeeded FROM charges \
+         WHERE payment_id = $1 AND delivered = 0 AND lost = 0",
+    )
+    .bind(&charge.payment_id)
+    .fetch_optional(connection)
+    .await?
+    .as_ref()
+    .map(callback_from)
+    .transpose()
 }
 
 impl Payments {
-    fn call_back_later(self: &Arc<Self>, callback: Callback, pause: Duration) {
+    /// Sees to it that the callback goes out; `false` if it does already.
+    fn call_back_later(self: &Arc<Self>, callback: Callback, pause: Duration) -> bool {
+        let is_new = self.calling().insert(callback.payment_id.clone());
+        if is_new {
+            self.spawn_callback(callback, pause);
+        }
+        is_new
+    }
+
+    fn calling(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.calling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn_callback(self: &Arc<Self>, callback: Callback, pause: Duration) {
         let payments = Arc::clone(self);
         self.tracker.spawn(async move {
             let stop = payments.stop.clone();
@@ -184,12 +206,13 @@ impl Payments {
                 }
             }
         }
+        let payment_id = callback.payment_id.clone();
         let heard = self
             .store
             .write(move |connection| {
                 Box::pin(async move {
                     sqlx::query("UPDATE charges SET delivered = 1 WHERE payment_id = $1")
-                        .bind(&callback.payment_id)
+                        .bind(payment_id)
                         .execute(connection)
                         .await?;
                     Ok(())
@@ -200,5 +223,6 @@ impl Payments {
             // The callback goes out again after a restart, which is harmless.
             tracing::warn!(%error, "a heard callback could not be noted");
         }
+        self.calling().remove(&callback.payment_id);
     }
 }
