@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let router = Router::new()
         .route("/version", get(async || Json(json!({ "version": "2.12.0" }))))
         .route("/proxies", get(list))
-        .route("/proxies/{name}", post(update))
+        .route("/proxies/{name}", post(update).delete(remove))
         .route("/populate", post(populate))
         .with_state(links);
     let listener = TcpListener::bind((arguments.host, arguments.port)).await?;
@@ -87,6 +87,16 @@ async fn update(
         Some(on) => {
             on.store(update.enabled, Ordering::Relaxed);
             http::StatusCode::OK
+        }
+        None => http::StatusCode::NOT_FOUND,
+    }
+}
+
+async fn remove(State(links): State<Arc<Links>>, Path(name): Path<String>) -> http::StatusCode {
+    match links.enabled.lock().unwrap_or_else(PoisonError::into_inner).remove(&name) {
+        Some(on) => {
+            on.store(false, Ordering::Relaxed);
+            http::StatusCode::NO_CONTENT
         }
         None => http::StatusCode::NOT_FOUND,
     }

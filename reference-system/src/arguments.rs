@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::command::Launcher;
 use crate::error::SystemError;
-use crate::launch::DEFAULT_SEED;
+use crate::launch::{DEFAULT_SEED, SystemOptions};
 use crate::servers::Tier;
 
 /// How many RabbitMQ nodes the real tier has, unless told otherwise.
@@ -39,8 +40,11 @@ pub struct UpArgs {
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = parse_duration)]
     pub respawn_after: Duration,
     /// The command of a server with the Toxiproxy API to put between the services [default: Kennel's own fault proxy]
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", conflicts_with = "toxiproxy")]
     pub toxiproxy_command: Option<String>,
+    /// A running Toxiproxy server to put between the services (http://HOST:PORT); it must listen where they dial
+    #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_TOXIPROXY")]
+    pub toxiproxy: Option<String>,
     /// The gateway's port; any free one by default
     #[arg(long)]
     pub gateway_port: Option<u16>,
@@ -52,6 +56,9 @@ pub struct UpArgs {
     /// How many of each dish there are at first; about a million if not given
     #[arg(long, value_name = "COUNT")]
     pub stock: Option<u32>,
+    /// Stay, print what its processes write, and take it down with Ctrl-C or SIGTERM: for containers
+    #[arg(long)]
+    pub foreground: bool,
     /// Print the state as JSON
     #[arg(long)]
     pub json: bool,
@@ -63,18 +70,37 @@ impl UpArgs {
     pub fn tier(&self) -> Tier {
         if self.servers.names_any() { Tier::Real } else { self.tier }
     }
+
+    /// The system that was asked for.
+    pub(crate) fn options(self, launcher: Launcher, own: Option<&Path>) -> Result<SystemOptions, SystemError> {
+        let tier = self.tier();
+        Ok(SystemOptions {
+            seed: self.seed,
+            respawn_after: self.respawn_after,
+            tier,
+            toxiproxy_command: self.toxiproxy_command,
+            toxiproxy: self.toxiproxy,
+            gateway_port: self.gateway_port,
+            servers: self.servers,
+            stock_per_dish: self.stock,
+            ready_within: ready_within(tier),
+            ..SystemOptions::new(self.place.or(own)?, launcher)
+        })
+    }
 }
 
 /// The servers of the real tier: which run already, and how many of our own.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub struct ServerOptions {
     /// A running PostgreSQL to use instead of one of its own (postgres://ROLE:PASSWORD@HOST:PORT); the role makes
-    /// databases order_…
+    /// databases orders_…
     #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_POSTGRES", hide_env_values = true)]
     pub postgres: Option<String>,
-    /// A running RabbitMQ to use instead of nodes of its own (amqp://USER:PASSWORD@HOST:PORT)
-    #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_RABBITMQ", hide_env_values = true)]
-    pub rabbitmq: Option<String>,
+    /// A running RabbitMQ to use instead of nodes of its own (amqp://USER:PASSWORD@HOST:PORT); the nodes of a cluster
+    /// with commas between them
+    #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_RABBITMQ", hide_env_values = true, value_delimiter = ',')]
+    #[serde(default)]
+    pub rabbitmq: Vec<String>,
     /// A running etcd to use instead of one of its own (http://HOST:PORT)
     #[arg(long, value_name = "URL", env = "KENNEL_SYSTEM_ETCD")]
     pub etcd: Option<String>,
@@ -89,13 +115,13 @@ pub struct ServerOptions {
 
 impl ServerOptions {
     fn names_any(&self) -> bool {
-        [&self.postgres, &self.rabbitmq, &self.etcd, &self.redis].into_iter().any(Option::is_some)
+        !self.rabbitmq.is_empty() || [&self.postgres, &self.etcd, &self.redis].into_iter().any(Option::is_some)
     }
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { postgres: None, rabbitmq: None, etcd: None, redis: None, rabbitmq_nodes: RABBITMQ_NODES }
+        Self { postgres: None, rabbitmq: Vec::new(), etcd: None, redis: None, rabbitmq_nodes: RABBITMQ_NODES }
     }
 }
 
@@ -132,6 +158,9 @@ pub struct LogsArgs {
     /// Go on printing what is added, until Ctrl-C
     #[arg(long, short)]
     pub follow: bool,
+    /// Only what belongs to this trace (the header x-trace of a request or of its answer), in the order of time
+    #[arg(long, value_name = "ID")]
+    pub trace: Option<String>,
 }
 
 /// Arguments of `system switch`.
@@ -199,6 +228,14 @@ pub struct RoleArgs {
     /// The supervisor's process
     #[arg(long)]
     pub parent: u32,
+}
+
+/// How long a start may take: three nodes of a broker need half a minute on a machine that does nothing else.
+fn ready_within(tier: Tier) -> Duration {
+    Duration::from_secs(match tier {
+        Tier::Embedded => 30,
+        Tier::Real => 180,
+    })
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

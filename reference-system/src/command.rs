@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::arguments::{AuditArgs, DownArgs, LogsArgs, RoleArgs, StatusArgs, SuperviseArgs, SwitchArgs, UpArgs};
 use crate::audit::{AuditReport, Verdict};
 use crate::error::SystemError;
-use crate::launch::{self, SystemOptions};
+use crate::launch;
 use crate::process;
 use crate::servers::Server;
 use crate::state::{SystemState, SystemStatus};
@@ -128,7 +128,8 @@ impl fmt::Display for Outcome {
 }
 
 impl Outcome {
-    /// The exit code of the command: 0, or for an audit 1 when an invariant is broken and 3 when nobody knows.
+    /// The exit code of the command: 0, or for an audit 1 when an invariant is broken and 3 when nobody knows, or for a
+    /// status 1 when something is not ready.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -137,6 +138,7 @@ impl Outcome {
                 Verdict::Invalid => 1,
                 Verdict::Unknown => 3,
             },
+            Self::Status { status, .. } => u8::from(!status.instances.iter().all(|instance| instance.ready)),
             _ => 0,
         }
     }
@@ -160,24 +162,11 @@ pub fn run(command: SystemCommand, launcher: Launcher, own: Option<&Path>) -> Re
     {
         return Err(supervisor::become_server(args, server));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| SystemError::Process { what: "start a runtime".to_owned(), source })?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         match command {
             SystemCommand::Up(args) => {
-                let options = SystemOptions {
-                    seed: args.seed,
-                    respawn_after: args.respawn_after,
-                    tier: args.tier(),
-                    toxiproxy_command: args.toxiproxy_command,
-                    gateway_port: args.gateway_port,
-                    servers: args.servers,
-                    stock_per_dish: args.stock,
-                    ..SystemOptions::new(args.place.or(own)?, launcher)
-                };
-                Ok(Outcome::Up { state: launch::up(options).await?, json: args.json })
+                let json = args.json;
+                Ok(Outcome::Up { state: launch::up(args.options(launcher, own)?).await?, json })
             }
             SystemCommand::Down(args) => {
                 let dir = args.place.or(own)?;
@@ -189,7 +178,13 @@ pub fn run(command: SystemCommand, launcher: Launcher, own: Option<&Path>) -> Re
             }
             SystemCommand::Logs(args) => {
                 let mut out = std::io::stdout();
-                logs::write(&args.place.or(own)?, args.instance.as_deref(), args.tail, args.follow, &mut out).await?;
+                let wanted = logs::Wanted {
+                    instance: args.instance.as_deref(),
+                    tail: args.tail,
+                    follow: args.follow,
+                    trace: args.trace.as_deref(),
+                };
+                logs::write(&args.place.or(own)?, wanted, &mut out).await?;
                 Ok(Outcome::Ended)
             }
             SystemCommand::Switch(args) => {
@@ -221,6 +216,54 @@ pub fn run(command: SystemCommand, launcher: Launcher, own: Option<&Path>) -> Re
             }
         }
     })
+}
+
+/// Starts a system, calls `ready` with its state, and stays: prints what its processes write, as those who run things in
+/// containers expect, until Ctrl-C or SIGTERM. Then takes it down. It goes down with this process, however that ends.
+///
+/// # Errors
+///
+/// Any [`SystemError`]; its message is meant for the user.
+pub fn hold(
+    args: UpArgs,
+    launcher: Launcher,
+    own: Option<&Path>,
+    ready: impl FnOnce(&SystemState),
+) -> Result<(), SystemError> {
+    runtime()?.block_on(async {
+        let asked = process::on_signals()?;
+        tokio::pin!(asked);
+        let quiet = args.json;
+        let system = tokio::select! {
+            started = launch::start(args.options(launcher, own)?) => started?,
+            // What was started so far ends with the lifeline.
+            () = &mut asked => return Ok(()),
+        };
+        let state = system.state().clone();
+        ready(&state);
+        let follow = async {
+            let mut out = std::io::stdout();
+            if !quiet
+                && let Err(error) =
+                    logs::write(&state.dir, logs::Wanted { follow: true, ..Default::default() }, &mut out).await
+            {
+                tracing::warn!(%error, "the logs cannot be followed");
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = asked => {}
+            () = follow => {}
+        }
+        system.stop().await
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, SystemError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| SystemError::Process { what: "start a runtime".to_owned(), source })
 }
 
 /// The log of a process of the system goes to its standard error, which is a file.

@@ -29,7 +29,7 @@ pub(crate) struct SystemConfig {
     #[serde(default = "retry_ms")]
     pub(crate) retry_ms: Vec<u32>,
     /// The etcd that the registry keeps everything in; without, it keeps its switches in a file.
-    pub(crate) registry_store: Option<String>,
+    pub(crate) registry_store: Option<RegistryStore>,
     /// Where keys are kept.
     pub(crate) key_values: KeyValues,
     /// How IDs become slots.
@@ -60,6 +60,15 @@ pub(crate) struct SystemConfig {
     pub(crate) callback_delay_ms: u64,
     /// The shortest time between two rounds of the task driver: larger batches, more lag.
     pub(crate) task_round_ms: u64,
+}
+
+/// The etcd that the registry keeps everything in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RegistryStore {
+    /// Such as `http://127.0.0.1:2379`.
+    pub(crate) url: String,
+    /// Before every key: others may use the server, too.
+    pub(crate) prefix: String,
 }
 
 /// One process.

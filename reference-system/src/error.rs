@@ -115,10 +115,10 @@ pub enum SystemError {
         why: String,
     },
     /// The fault proxy did not do what was asked.
-    #[error("the fault proxy ({command}) {why}")]
+    #[error("the fault proxy ({name}) {why}")]
     Proxy {
-        /// Its command.
-        command: String,
+        /// Its command or its URL.
+        name: String,
         /// What went wrong.
         why: String,
     },

@@ -42,6 +42,8 @@ pub(crate) struct Entry {
 #[derive(Clone)]
 pub(crate) struct Etcd {
     url: String,
+    /// Before every key: others may use the server, too.
+    prefix: String,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
@@ -67,16 +69,6 @@ fn decoded(text: &str) -> Vec<u8> {
     BASE64.decode(text).unwrap_or_default()
 }
 
-impl KeyValue {
-    fn entry(self, removed: bool) -> Entry {
-        Entry {
-            key: String::from_utf8_lossy(&decoded(&self.key)).into_owned(),
-            value: (!removed).then(|| decoded(&self.value)),
-            revision: number(&self.mod_revision),
-        }
-    }
-}
-
 /// The first key after all that begin with `prefix`.
 fn end_of(prefix: &str) -> String {
     let mut bytes = prefix.as_bytes().to_vec();
@@ -87,9 +79,28 @@ fn end_of(prefix: &str) -> String {
 }
 
 impl Etcd {
-    /// The server at `url`, such as `http://127.0.0.1:2379`.
-    pub(crate) fn new(url: &str) -> Self {
-        Self { url: url.trim_end_matches('/').to_owned(), client: http_client(PATIENCE) }
+    /// The server at `url`, such as `http://127.0.0.1:2379`, and there the keys that begin with `prefix`.
+    pub(crate) fn new(url: &str, prefix: &str) -> Self {
+        Self { url: url.trim_end_matches('/').to_owned(), prefix: prefix.to_owned(), client: http_client(PATIENCE) }
+    }
+
+    /// A key as the server knows it, in its encoding.
+    fn key(&self, key: &str) -> String {
+        BASE64.encode(format!("{}{key}", self.prefix))
+    }
+
+    /// The first key after all that begin with `prefix`.
+    fn end_of(&self, prefix: &str) -> String {
+        end_of(&format!("{}{prefix}", self.prefix))
+    }
+
+    fn entry(&self, kv: KeyValue, removed: bool) -> Entry {
+        let key = String::from_utf8_lossy(&decoded(&kv.key)).into_owned();
+        Entry {
+            key: key.strip_prefix(&self.prefix).map(str::to_owned).unwrap_or(key),
+            value: (!removed).then(|| decoded(&kv.value)),
+            revision: number(&kv.mod_revision),
+        }
     }
 
     fn away(&self) -> EtcdError {
@@ -147,7 +158,7 @@ impl Etcd {
         struct Put {
             header: Header,
         }
-        let body = json!({ "key": BASE64.encode(key), "value": BASE64.encode(value), "lease": lease.unwrap_or("0") });
+        let body = json!({ "key": self.key(key), "value": BASE64.encode(value), "lease": lease.unwrap_or("0") });
         let put: Put = self.ask("kv/put", &body).await?;
         Ok(number(&put.header.revision))
     }
@@ -158,7 +169,7 @@ impl Etcd {
         struct Removed {
             header: Header,
         }
-        let removed: Removed = self.ask("kv/deleterange", &json!({ "key": BASE64.encode(key) })).await?;
+        let removed: Removed = self.ask("kv/deleterange", &json!({ "key": self.key(key) })).await?;
         Ok(number(&removed.header.revision))
     }
 
@@ -171,8 +182,8 @@ impl Etcd {
             kvs: Vec<KeyValue>,
         }
         let range: Range =
-            self.ask("kv/range", &json!({ "key": BASE64.encode(prefix), "range_end": end_of(prefix) })).await?;
-        let entries = range.kvs.into_iter().map(|kv| kv.entry(false)).collect();
+            self.ask("kv/range", &json!({ "key": self.key(prefix), "range_end": self.end_of(prefix) })).await?;
+        let entries = range.kvs.into_iter().map(|kv| self.entry(kv, false)).collect();
         Ok((entries, number(&range.header.revision)))
     }
 
@@ -201,7 +212,7 @@ impl Etcd {
             kv: KeyValue,
         }
         let create = json!({ "create_request": {
-            "key": BASE64.encode(prefix), "range_end": end_of(prefix), "start_revision": revision.to_string(),
+            "key": self.key(prefix), "range_end": self.end_of(prefix), "start_revision": revision.to_string(),
         } });
         let mut request = Request::new(Full::new(Bytes::from(create.to_string())));
         *request.method_mut() = Method::POST;
@@ -223,7 +234,7 @@ impl Etcd {
                 }
                 for event in message.result.events {
                     let removed = event.kind == "DELETE";
-                    tell(event.kv.entry(removed));
+                    tell(self.entry(event.kv, removed));
                 }
             }
         }

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Waits until the proxy answers.
 pub(crate) async fn await_version(
     api: SocketAddr,
-    command: &str,
+    name: &str,
     deadline: Instant,
     deaths: &Arc<AtomicU32>,
 ) -> Result<(), SystemError> {
@@ -38,12 +38,12 @@ pub(crate) async fn await_version(
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        return Err(SystemError::Proxy { command: command.to_owned(), why: why.to_owned() });
+        return Err(SystemError::Proxy { name: name.to_owned(), why: why.to_owned() });
     }
 }
 
 /// Creates all links that do not exist.
-pub(crate) async fn populate(api: SocketAddr, command: &str, links: &[LinkPlan]) -> Result<(), SystemError> {
+pub(crate) async fn populate(api: SocketAddr, name: &str, links: &[LinkPlan]) -> Result<(), SystemError> {
     let proxies: Vec<Value> = links
         .iter()
         .map(|link| {
@@ -61,11 +61,36 @@ pub(crate) async fn populate(api: SocketAddr, command: &str, links: &[LinkPlan])
         }
         None => "did not answer POST /populate".to_owned(),
     };
-    Err(SystemError::Proxy { command: command.to_owned(), why })
+    Err(SystemError::Proxy { name: name.to_owned(), why })
 }
 
-/// Gives a restarted proxy its links again, and leaves one that has any alone.
-pub(crate) async fn repopulate(api: SocketAddr, command: String, links: Vec<LinkPlan>, stop: CancellationToken) {
+/// The address in a URL such as `http://127.0.0.1:8474`.
+pub(crate) async fn address(url: &str) -> Result<SocketAddr, SystemError> {
+    let wrong = |why: String| SystemError::Proxy { name: url.to_owned(), why };
+    let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+    let found = tokio::net::lookup_host(host).await;
+    let found = found.map_err(|error| wrong(format!("has no address of the form http://HOST:PORT ({error})")))?;
+    // It must listen where this system's roles dial, so prefer what they prefer.
+    let found: Vec<SocketAddr> = found.collect();
+    let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    first.copied().ok_or_else(|| wrong("has no address".to_owned()))
+}
+
+/// Takes the links back from a proxy that goes on, once the system stops.
+pub(crate) async fn withdraw(api: SocketAddr, links: Vec<LinkPlan>, stop: CancellationToken) {
+    stop.cancelled().await;
+    for link in &links {
+        // One that is gone is what was wanted.
+        let path = format!("/proxies/{}", link.name().replace('>', "%3E"));
+        if ask(api, Method::DELETE, &path, Bytes::new()).await.is_none() {
+            tracing::warn!(link = link.name(), "the fault proxy does not answer and may keep it");
+            return;
+        }
+    }
+}
+
+/// Gives a restarted proxy its links again, and leaves alone what it has.
+pub(crate) async fn repopulate(api: SocketAddr, name: String, links: Vec<LinkPlan>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -75,9 +100,11 @@ pub(crate) async fn repopulate(api: SocketAddr, command: String, links: Vec<Link
         let Some((StatusCode::OK, body)) = known else {
             continue;
         };
-        let empty =
-            serde_json::from_slice::<serde_json::Map<String, Value>>(&body).is_ok_and(|proxies| proxies.is_empty());
-        if empty && let Err(error) = populate(api, &command, &links).await {
+        let Ok(known) = serde_json::from_slice::<serde_json::Map<String, Value>>(&body) else { continue };
+        let missing: Vec<LinkPlan> = links.iter().filter(|link| !known.contains_key(&link.name())).cloned().collect();
+        if !missing.is_empty()
+            && let Err(error) = populate(api, &name, &missing).await
+        {
             tracing::warn!(%error, "the links wait");
         }
     }

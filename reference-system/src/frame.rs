@@ -4,8 +4,6 @@
 //! A role is *alive* when it listens, *ready* when its preparation is done, and *registered* only
 //! while it is ready. It stops by deregistering first and draining then.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::bus::counts::Counts;
 use crate::bus::subscription::{Effect, Subscription};
@@ -34,10 +33,12 @@ use crate::bus::{Broker, Bus};
 use crate::config::{InstancePlan, Layout, SystemConfig};
 use crate::extract::Ask;
 use crate::kv::client::KvClients;
+use crate::metrics::Metrics;
 use crate::rpc::caller::{exchange, http_client};
 use crate::rpc::directory::Listing;
 use crate::rpc::{Budget, Caller, Directory, Failure};
 use crate::store::{Store, StoreError};
+use crate::trace::Trace;
 use crate::{switches, watchdog};
 
 /// How long requests under way may take after the role was told to stop.
@@ -172,6 +173,7 @@ impl Frame {
             workers: SystemConfig::workers_of(&self.plan.service).map(Semaphore::new),
             caller: self.caller.clone(),
             most: self.config.budget_of(&self.plan.service),
+            first_hop: self.plan.service == "gw",
             metrics: Metrics::default(),
             instance: self.plan.instance.clone(),
             describe,
@@ -333,6 +335,8 @@ struct Shared {
     workers: Option<Semaphore>,
     caller: Caller,
     most: Duration,
+    /// Whether clients call it: requests without a trace get one here.
+    first_hop: bool,
     metrics: Metrics,
     instance: String,
     describe: Describe,
@@ -398,10 +402,12 @@ async fn debug_block(State(shared): State<Arc<Shared>>, Ask(block): Ask<Block>) 
 /// Gives each request its budget, cuts it off when the budget is spent, and counts it.
 async fn bound_and_count(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let budget = Budget::from_headers(request.headers(), shared.most);
+    let mut budget = Budget::from_headers(request.headers(), shared.most);
+    let trace = Trace::of(&mut budget, shared.first_hop);
     let deadline = budget.deadline;
     let late = budget.left().is_zero();
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let span = trace.span(&budget, &route);
     request.extensions_mut().insert(budget);
     let hard = shared.directory.in_force().hard_timeout;
     let served = async {
@@ -419,8 +425,9 @@ async fn bound_and_count(State(shared): State<Arc<Shared>>, mut request: Request
             None => None,
         };
         next.run(request).await
-    };
-    let response = if late {
+    }
+    .instrument(span);
+    let mut response = if late {
         Failure::new(StatusCode::REQUEST_TIMEOUT, "deadline_exceeded", "the request came without time left")
             .into_response()
     } else if !shared.warm.load(Ordering::Relaxed) {
@@ -436,34 +443,9 @@ async fn bound_and_count(State(shared): State<Arc<Shared>>, mut request: Request
             .await
             .unwrap_or_else(|_| Failure::deadline(format!("{} ran out of time", shared.instance)).into_response())
     };
-    shared.metrics.count(route, response.status(), started.elapsed());
+    let took = started.elapsed();
+    trace.tell(&route, response.status(), took);
+    trace.answer(&mut response);
+    shared.metrics.count(route, response.status(), took);
     response
-}
-
-/// Requests by route and status: how many, and how long in total.
-#[derive(Default)]
-struct Metrics {
-    requests: Mutex<BTreeMap<(String, u16), (u64, Duration)>>,
-}
-
-impl Metrics {
-    fn count(&self, route: String, status: StatusCode, took: Duration) {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let (count, total) = requests.entry((route, status.as_u16())).or_default();
-        *count += 1;
-        *total += took;
-    }
-
-    fn render(&self, instance: &str, ready: bool) -> String {
-        let mut text = format!("# TYPE ready gauge\nready{{instance=\"{instance}\"}} {}\n", u8::from(ready));
-        text.push_str("# TYPE http_request_seconds summary\n");
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((route, status), (count, total)) in requests.iter() {
-            let labels = format!("{{instance=\"{instance}\",route=\"{route}\",status=\"{status}\"}}");
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "http_request_seconds_count{labels} {count}");
-            let _ = writeln!(text, "http_request_seconds_sum{labels} {:.6}", total.as_secs_f64());
-        }
-        text
-    }
 }

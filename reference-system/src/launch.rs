@@ -42,6 +42,8 @@ pub struct SystemOptions {
     pub respawn_after: Duration,
     /// A server with the Toxiproxy API to put between the services; split at spaces.
     pub toxiproxy_command: Option<String>,
+    /// A server with the Toxiproxy API that runs already, to put between the services instead.
+    pub toxiproxy: Option<String>,
     /// What rows are kept on.
     pub tier: Tier,
     /// The servers of the real tier.
@@ -71,6 +73,7 @@ impl SystemOptions {
             seed: DEFAULT_SEED,
             respawn_after: Duration::from_secs(3),
             toxiproxy_command: None,
+            toxiproxy: None,
             tier: Tier::default(),
             servers: ServerOptions::default(),
             gateway_port: None,
@@ -90,6 +93,7 @@ pub(crate) struct SupervisorOptions {
     pub(crate) seed: u64,
     pub(crate) respawn_after_ms: u64,
     pub(crate) proxy_command: Option<Vec<String>>,
+    pub(crate) toxiproxy: Option<String>,
     pub(crate) tier: Tier,
     pub(crate) servers: ServerOptions,
     pub(crate) gateway_port: Option<u16>,
@@ -111,6 +115,7 @@ impl SupervisorOptions {
                 .toxiproxy_command
                 .as_ref()
                 .map(|command| command.split_whitespace().map(str::to_owned).collect()),
+            toxiproxy: options.toxiproxy.clone(),
             tier: options.tier,
             servers: options.servers.clone(),
             gateway_port: options.gateway_port,

@@ -9,7 +9,7 @@
 //! - `logs`: what the processes wrote
 //! - `supervisor`, `planning`, `ward`, `fault_proxy`, `self_test`, `process`, `config`: how the processes are
 //!   planned, started and kept alive
-//! - `frame`, `extract`, `watchdog`: what surrounds every role; `roles`: one module per role
+//! - `frame`, `extract`, `watchdog`, `metrics`, `trace`: what surrounds every role; `roles`: one module per role
 //! - `rpc`: how roles call each other
 //! - [`ids`], [`orders`], [`population`]: the pure middle (routing, the order's life, the seed data)
 //! - [`switches`]: which design runs, the fixed one or a historic flaw
@@ -34,6 +34,7 @@ mod kv;
 pub mod launch;
 mod locks;
 mod logs;
+mod metrics;
 pub mod orders;
 mod planning;
 pub mod population;
@@ -47,11 +48,12 @@ mod store;
 mod supervisor;
 pub mod switches;
 pub mod switching;
+mod trace;
 mod ward;
 mod watchdog;
 
-pub use arguments::ServerOptions;
-pub use command::{Launcher, Outcome, SystemCommand, run};
+pub use arguments::{ServerOptions, UpArgs};
+pub use command::{Launcher, Outcome, SystemCommand, hold, run};
 pub use error::SystemError;
 pub use launch::{RunningSystem, SystemOptions, start};
 pub use servers::Tier;

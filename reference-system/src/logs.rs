@@ -36,40 +36,55 @@ struct Log {
     position: u64,
 }
 
-/// Writes the last `tail` lines of each log, or of one instance's, and with `follow` whatever comes after, for ever.
-/// Each line begins with its instance when there are several.
+/// What of the logs is wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted<'a> {
+    /// One instance's; all if `None`.
+    pub(crate) instance: Option<&'a str>,
+    /// The last so many lines of each.
+    pub(crate) tail: usize,
+    /// And whatever comes after, for ever.
+    pub(crate) follow: bool,
+    /// Only lines of this trace, as many as there are, in the order of their times.
+    pub(crate) trace: Option<&'a str>,
+}
+
+/// Writes what is wanted. Each line begins with its instance when there are several.
 ///
 /// # Errors
 ///
 /// [`SystemError::NoLog`] if there is none, [`SystemError::File`] if one cannot be read. A reader that has gone is the
 /// end, not an error.
-pub(crate) async fn write(
-    dir: &Path,
-    instance: Option<&str>,
-    tail: usize,
-    follow: bool,
-    out: &mut impl Write,
-) -> Result<(), SystemError> {
-    let found = files(dir, instance)?;
+pub(crate) async fn write(dir: &Path, wanted: Wanted<'_>, out: &mut impl Write) -> Result<(), SystemError> {
+    let found = files(dir, wanted.instance)?;
     let width = if found.len() > 1 { found.iter().map(|(name, _)| name.len()).max().unwrap_or(0) } else { 0 };
     let mut logs: Vec<Log> = found.into_iter().map(|(name, path)| Log { name, path, position: 0 }).collect();
-    let mut most = tail;
+    let mut most = if wanted.trace.is_some() { usize::MAX } else { wanted.tail };
     loop {
+        let mut lines = Vec::new();
         for log in &mut logs {
-            let lines = log.news().map_err(|source| SystemError::File { path: log.path.clone(), source })?;
-            for line in &lines[lines.len().saturating_sub(most)..] {
-                let written = match width {
-                    0 => writeln!(out, "{line}"),
-                    _ => writeln!(out, "{:<width$} | {line}", log.name),
-                };
-                match written.and_then(|()| out.flush()) {
-                    Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-                    Err(source) => return Err(SystemError::Process { what: "print a log".to_owned(), source }),
-                    Ok(()) => {}
-                }
+            let news = log.news().map_err(|source| SystemError::File { path: log.path.clone(), source })?;
+            let skipped = news.len().saturating_sub(most);
+            lines.extend(news.into_iter().skip(skipped).map(|line| (log.name.as_str(), line)));
+        }
+        if let Some(trace) = wanted.trace {
+            let field = format!("trace=\"{trace}\"");
+            lines.retain(|(_, line)| line.contains(&field));
+            // Each begins with its time.
+            lines.sort_by(|(_, one), (_, other)| one.cmp(other));
+        }
+        for (name, line) in lines {
+            let written = match width {
+                0 => writeln!(out, "{line}"),
+                _ => writeln!(out, "{name:<width$} | {line}"),
+            };
+            match written.and_then(|()| out.flush()) {
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                Err(source) => return Err(SystemError::Process { what: "print a log".to_owned(), source }),
+                Ok(()) => {}
             }
         }
-        if !follow {
+        if !wanted.follow {
             return Ok(());
         }
         most = usize::MAX;
@@ -113,7 +128,7 @@ mod tests {
 
     async fn written(dir: &Path, instance: Option<&str>, tail: usize) -> String {
         let mut out = Vec::new();
-        write(dir, instance, tail, false, &mut out).await.unwrap();
+        write(dir, Wanted { instance, tail, ..Wanted::default() }, &mut out).await.unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -122,8 +137,26 @@ mod tests {
         let dir = dir_with(&[("gw-1", "one\ntwo\nthree\nhalf"), ("reg-1", "up\n")]);
         assert_eq!(written(dir.path(), Some("gw-1"), 2).await, "two\nthree\n");
         assert_eq!(written(dir.path(), None, 1).await, "gw-1  | three\nreg-1 | up\n");
-        let error = write(dir.path(), Some("gw-9"), 1, false, &mut Vec::new()).await.unwrap_err().to_string();
+        let unknown = Wanted { instance: Some("gw-9"), tail: 1, ..Wanted::default() };
+        let error = write(dir.path(), unknown, &mut Vec::new()).await.unwrap_err().to_string();
         assert!(error.ends_with("; expected one of gw-1, reg-1"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_trace_is_put_together_from_all_logs_in_the_order_of_time() {
+        let dir = dir_with(&[
+            (
+                "eos-c-1",
+                "2026-01-01T00:00:00.2Z  INFO hop trace=\"t-1\"\n2026-01-01T00:00:00.3Z  INFO hop trace=\"t-10\"\n",
+            ),
+            ("gw-1", "2026-01-01T00:00:00.4Z  INFO hop trace=\"t-1\"\n"),
+            ("st-u0-1", "2026-01-01T00:00:00.1Z  INFO hop trace=\"t-1\"\n"),
+        ]);
+        let mut out = Vec::new();
+        write(dir.path(), Wanted { trace: Some("t-1"), ..Wanted::default() }, &mut out).await.unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let order: Vec<&str> = text.lines().map(|line| line.split(" |").next().unwrap().trim()).collect();
+        assert_eq!(order, ["st-u0-1", "eos-c-1", "gw-1"], "{text}");
     }
 
     #[tokio::test]

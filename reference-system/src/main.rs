@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
-use reference_system::{Launcher, Outcome, SystemCommand, run};
+use reference_system::{Launcher, Outcome, SystemCommand, hold, run};
 
 #[derive(Parser)]
 struct Arguments {
@@ -14,8 +14,13 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ended =
-        Launcher::current_program(Vec::<String>::new()).and_then(|launcher| run(arguments.command, launcher, None));
+    let ended = Launcher::current_program(Vec::<String>::new()).and_then(|launcher| match arguments.command {
+        SystemCommand::Up(args) if args.foreground => {
+            let told = |state: &_| drop(writeln!(std::io::stdout(), "ready\n{state}"));
+            hold(args, launcher, None, told).map(|()| Outcome::Ended)
+        }
+        command => run(command, launcher, None),
+    });
     match ended {
         Ok(Outcome::Ended) => ExitCode::SUCCESS,
         Ok(outcome) => {

@@ -6,8 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpSocket;
 
 use crate::bus::Broker;
-use crate::config::{Ejection, InstancePlan, Layout, SystemConfig, Timeouts, instance_names, link_plans};
+use crate::config::{
+    Ejection, InstancePlan, Layout, RegistryStore, SystemConfig, Timeouts, instance_names, link_plans,
+};
 use crate::error::SystemError;
+use crate::fault_proxy;
 use crate::kv::{KeyValues, Purpose};
 use crate::launch::SupervisorOptions;
 use crate::orders::plan::Timers;
@@ -31,9 +34,12 @@ pub(crate) async fn plan(
         instances.push(InstancePlan { service, instance, address: planner.reserve(port)? });
     }
     let mut links = Vec::new();
-    let mut proxy = None;
-    if options.proxy_command.is_some() {
-        proxy = Some(planner.reserve(0)?);
+    let proxy = match (&options.toxiproxy, &options.proxy_command) {
+        (Some(url), _) => Some(fault_proxy::address(url).await?),
+        (None, Some(_)) => Some(planner.reserve(0)?),
+        (None, None) => None,
+    };
+    if proxy.is_some() {
         links = link_plans(&instances);
         for link in &mut links {
             link.listen = planner.reserve(0)?;
@@ -102,29 +108,44 @@ impl Planner<'_> {
     async fn stores(&mut self) -> Result<Places, SystemError> {
         match (self.options.tier, &self.options.servers.postgres) {
             (Tier::Embedded, _) => Ok(Places::Files(self.layout.data())),
-            (Tier::Real, Some(server)) => Ok(Places::Postgres(server.trim_end_matches('/').to_owned())),
+            (Tier::Real, Some(server)) => Ok(Places::Postgres {
+                server: server.trim_end_matches('/').to_owned(),
+                prefix: servers::own_name(self.layout)?,
+            }),
             (Tier::Real, None) => {
                 let address = self.server(Server::Postgres).await?;
-                Ok(Places::Postgres(servers::postgres_url(self.layout, address)?))
+                Ok(Places::Postgres {
+                    server: servers::postgres_url(self.layout, address)?,
+                    prefix: "orders".to_owned(),
+                })
             }
         }
     }
 
-    async fn registry_store(&mut self) -> Result<Option<String>, SystemError> {
+    async fn registry_store(&mut self) -> Result<Option<RegistryStore>, SystemError> {
         match (self.options.tier, &self.options.servers.etcd) {
             (Tier::Embedded, _) => Ok(None),
-            (Tier::Real, Some(server)) => Ok(Some(server.trim_end_matches('/').to_owned())),
-            (Tier::Real, None) => Ok(Some(servers::etcd_url(self.server(Server::Etcd).await?))),
+            (Tier::Real, Some(server)) => {
+                let prefix = format!("/{}", servers::own_name(self.layout)?);
+                Ok(Some(RegistryStore { url: server.trim_end_matches('/').to_owned(), prefix }))
+            }
+            (Tier::Real, None) => {
+                let url = servers::etcd_url(self.server(Server::Etcd).await?);
+                Ok(Some(RegistryStore { url, prefix: String::new() }))
+            }
         }
     }
 
     /// The broker, and the port at which each node of its cluster talks to the others.
     async fn broker(&mut self) -> Result<(Broker, BTreeMap<String, u16>), SystemError> {
         let mut between = BTreeMap::new();
-        match (self.options.tier, &self.options.servers.rabbitmq) {
+        match (self.options.tier, self.options.servers.rabbitmq.as_slice()) {
             (Tier::Embedded, _) => Ok((Broker::default(), between)),
-            (Tier::Real, Some(node)) => Ok((Broker::RabbitMq(vec![node.trim_end_matches('/').to_owned()]), between)),
-            (Tier::Real, None) => {
+            (Tier::Real, nodes @ [_, ..]) => {
+                let nodes = nodes.iter().map(|node| node.trim_end_matches('/').to_owned());
+                Ok((Broker::RabbitMq(nodes.collect()), between))
+            }
+            (Tier::Real, []) => {
                 let mapper = self.instance(Server::Epmd, 1)?;
                 self.servers.push(mapper);
                 let mut nodes = Vec::new();
@@ -144,7 +165,8 @@ impl Planner<'_> {
 
     async fn key_values(&mut self) -> Result<KeyValues, SystemError> {
         if let (Tier::Real, Some(server)) = (self.options.tier, &self.options.servers.redis) {
-            return servers::shared_redis(self.layout, server);
+            let prefix = format!("{}:", servers::own_name(self.layout)?);
+            return Ok(KeyValues::Shared { server: server.trim_end_matches('/').to_owned(), prefix });
         }
         let mut addresses = [(Ipv4Addr::LOCALHOST, 0).into(); 3];
         for (address, purpose) in addresses.iter_mut().zip(Purpose::ALL) {

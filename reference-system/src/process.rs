@@ -75,7 +75,7 @@ pub(crate) fn become_command(parent: u32, command: &[String]) -> SystemError {
         return error;
     }
     let Some((program, arguments)) = command.split_first() else {
-        return SystemError::Proxy { command: String::new(), why: "has no command line".to_owned() };
+        return SystemError::Proxy { name: String::new(), why: "has no command line".to_owned() };
     };
     let source = std::process::Command::new(program).args(arguments).exec();
     SystemError::Process { what: format!("start {program}"), source }
@@ -161,6 +161,36 @@ pub(crate) fn vitals(process: u32) -> Vitals {
         Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1_024)
     };
     Vitals { uptime_s: uptime_s(), memory_bytes: memory_bytes() }
+}
+
+/// What this process has used, as far as the kernel tells.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Usage {
+    /// Processor time, in seconds.
+    pub(crate) cpu_seconds: Option<f64>,
+    /// Its resident set.
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) open_files: Option<usize>,
+    /// When it started, in seconds since 1970.
+    pub(crate) started_at_seconds: Option<f64>,
+}
+
+/// What this process has used.
+pub(crate) fn usage() -> Usage {
+    let own = std::process::id();
+    let vitals = vitals(own);
+    let cpu_seconds = || {
+        let used = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()?;
+        let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+        Some(seconds(used.user_time()) + seconds(used.system_time()))
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs_f64());
+    Usage {
+        cpu_seconds: cpu_seconds(),
+        memory_bytes: vitals.memory_bytes,
+        open_files: std::fs::read_dir("/proc/self/fd").ok().map(Iterator::count),
+        started_at_seconds: now.zip(vitals.uptime_s).map(|(now, up)| (now - up as f64).round()),
+    }
 }
 
 /// The end of a text file, for an error message.

@@ -173,10 +173,10 @@ impl System {
             let why = "the PostgreSQL server that was named does not answer, or refuses the role".to_owned();
             return Err(SystemError::NotReady { why });
         }
-        if let Some(url) = &self.config.registry_store
-            && !Etcd::new(url).answers().await
+        if let Some(store) = &self.config.registry_store
+            && !Etcd::new(&store.url, &store.prefix).answers().await
         {
-            return Err(SystemError::NotReady { why: format!("etcd at {url} does not answer") });
+            return Err(SystemError::NotReady { why: format!("etcd at {} does not answer", store.url) });
         }
         if let KeyValues::Shared { .. } = self.config.key_values
             && !servers::redis_answers(&self.config).await
@@ -185,15 +185,7 @@ impl System {
             return Err(SystemError::NotReady { why });
         }
         if let Some(api) = self.config.proxy {
-            let proxy_deaths = self.look_after(roles::PROXY, roles::PROXY);
-            let command = self.options.proxy_command.clone().unwrap_or_default().join(" ");
-            fault_proxy::await_version(api, &command, deadline, &proxy_deaths)
-                .await
-                .map_err(|error| self.with_log(error, roles::PROXY))?;
-            fault_proxy::populate(api, &command, &self.config.links).await?;
-            // A proxy that comes back knows no links.
-            let links = self.config.links.clone();
-            self.life.tracker.spawn(fault_proxy::repopulate(api, command, links, self.life.stop.clone()));
+            self.link_up(api, deadline).await?;
         }
         for plan in &self.config.instances {
             deaths.push((plan, self.look_after(&plan.service, &plan.instance)));
@@ -218,6 +210,34 @@ impl System {
         let text = serde_json::to_vec_pretty(&self.state())
             .map_err(|error| SystemError::File { path: self.layout.state(), source: error.into() })?;
         process::write_whole(&self.layout.state(), &text)
+    }
+
+    /// Waits for the fault proxy, its own or the one that was named, and gives it the links.
+    async fn link_up(&self, api: SocketAddr, deadline: Instant) -> Result<(), SystemError> {
+        let links = self.config.links.clone();
+        let stop = self.life.stop.clone();
+        let name = match &self.options.toxiproxy {
+            Some(url) => {
+                fault_proxy::await_version(api, url, deadline, &Arc::default()).await?;
+                url.clone()
+            }
+            None => {
+                let command = self.options.proxy_command.clone().unwrap_or_default().join(" ");
+                let deaths = self.look_after(roles::PROXY, roles::PROXY);
+                fault_proxy::await_version(api, &command, deadline, &deaths)
+                    .await
+                    .map_err(|error| self.with_log(error, roles::PROXY))?;
+                command
+            }
+        };
+        fault_proxy::populate(api, &name, &links).await?;
+        if self.options.toxiproxy.is_some() {
+            // It goes on when this system ends.
+            self.life.tracker.spawn(fault_proxy::withdraw(api, links.clone(), stop.clone()));
+        }
+        // A proxy that comes back knows no links.
+        self.life.tracker.spawn(fault_proxy::repopulate(api, name, links, stop));
+        Ok(())
     }
 
     /// Starts a server and waits until it answers.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use kennel_model::target::Target;
-use reference_system::{Launcher, Outcome, SystemCommand, SystemError, SystemState, Tier};
+use reference_system::{Launcher, Outcome, SystemCommand, SystemError, SystemState, Tier, UpArgs};
 
 use crate::failure::Failure;
 use crate::output::print;
@@ -39,7 +39,7 @@ fn try_run(mut command: SystemCommand, data: &DataArgument) -> Result<ExitCode, 
     let places = data.places().map_err(|problem| Failure::bad_input(problem, Vec::new()))?;
     let asked = match &mut command {
         SystemCommand::Up(args) => {
-            if args.toxiproxy_command.is_none() {
+            if args.toxiproxy_command.is_none() && args.toxiproxy.is_none() {
                 args.toxiproxy_command = Some(proxy_command()?);
             }
             Asked::Up { seed: args.seed, tier: args.tier(), json: args.json }
@@ -47,7 +47,12 @@ fn try_run(mut command: SystemCommand, data: &DataArgument) -> Result<ExitCode, 
         SystemCommand::Down(args) => Asked::Down { json: args.json },
         _ => Asked::Other,
     };
-    let ran = reference_system::run(command, launcher()?, Some(&places.reference_system()));
+    let own = places.reference_system();
+    let command = match command {
+        SystemCommand::Up(args) if args.foreground => return hold(args, &places, &own),
+        command => command,
+    };
+    let ran = reference_system::run(command, launcher()?, Some(&own));
     let outcome = match (ran, asked) {
         // Asked for what is already so: no error, as with other tools that bring systems up and down.
         (Err(SystemError::NoSystem { dir }), Asked::Down { json }) => Outcome::Down { dir, json },
@@ -64,7 +69,7 @@ fn try_run(mut command: SystemCommand, data: &DataArgument) -> Result<ExitCode, 
         Outcome::Up { state, json } => {
             declare(&places, state)?;
             if !json {
-                print(&format!("declared as target `{NAME}` in {}", places.target(NAME).display()));
+                tell_target(&places);
             }
         }
         Outcome::Down { dir, .. } => withdraw(&places, dir),
@@ -74,6 +79,30 @@ fn try_run(mut command: SystemCommand, data: &DataArgument) -> Result<ExitCode, 
         print(&outcome.to_string());
     }
     Ok(ExitCode::from(outcome.exit_code()))
+}
+
+/// A system that stays in the foreground, declared for as long as it runs.
+fn hold(args: UpArgs, places: &Places, own: &Path) -> Result<ExitCode, Failure> {
+    let json = args.json;
+    let mut declared = Ok(());
+    let mut dir = None;
+    let held = reference_system::hold(args, launcher()?, Some(own), |state| {
+        dir = Some(state.dir.clone());
+        declared = declare(places, state);
+        if declared.is_ok() && !json {
+            tell_target(places);
+        }
+        print(&Outcome::Up { state: state.clone(), json }.to_string());
+    });
+    if let Some(dir) = dir {
+        withdraw(places, &dir);
+    }
+    held.map_err(|e| Failure::could_not_run(e.to_string()))?;
+    declared.map(|()| ExitCode::SUCCESS)
+}
+
+fn tell_target(places: &Places) {
+    print(&format!("declared as target `{NAME}` in {}", places.target(NAME).display()));
 }
 
 /// What was asked for, as far as it matters afterwards.

@@ -57,6 +57,16 @@ impl Budget {
         self.carried[1].as_ref()?.to_str().ok()
     }
 
+    /// The trace ID, if there is one.
+    pub(crate) fn trace(&self) -> Option<&HeaderValue> {
+        self.carried[2].as_ref()
+    }
+
+    /// Names the trace.
+    pub(crate) fn set_trace(&mut self, id: Option<HeaderValue>) {
+        self.carried[2] = id;
+    }
+
     /// The time left.
     pub(crate) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())

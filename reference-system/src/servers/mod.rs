@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::{InstancePlan, Layout, SystemConfig};
 use crate::error::SystemError;
 use crate::etcd::Etcd;
+use crate::kv::Purpose;
 use crate::kv::client::Kv;
-use crate::kv::{KeyValues, Purpose};
 
 /// What the rows, events and keys of a system are kept on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -105,7 +105,7 @@ impl Server {
     pub(crate) async fn is_ready(self, config: &SystemConfig, plan: &InstancePlan) -> bool {
         match self {
             Self::Epmd => rabbitmq::listens(plan.address).await,
-            Self::Etcd => Etcd::new(&etcd::url(plan.address)).answers().await,
+            Self::Etcd => Etcd::new(&etcd::url(plan.address), "").answers().await,
             Self::Postgres => config.stores.answers().await,
             Self::RabbitMq => rabbitmq::greets(plan.address).await,
             Self::Redis(purpose) => Kv::new(&config.key_values, purpose, ANSWER).answers().await,
@@ -128,9 +128,20 @@ pub(crate) fn postgres_url(layout: &Layout, address: SocketAddr) -> Result<Strin
     postgres::url(layout, address)
 }
 
-/// Somebody's Redis server, and this directory's own part of its keys.
-pub(crate) fn shared_redis(layout: &Layout, server: &str) -> Result<KeyValues, SystemError> {
-    redis::shared(layout, server)
+/// What a system calls its own on servers that others may use, too: the beginning of its databases and keys. It lasts as
+/// long as the directory, so that rows of another system, or of an earlier one, are never taken for its own.
+pub(crate) fn own_name(layout: &Layout) -> Result<String, SystemError> {
+    let path = layout.data().join("own-name");
+    let failed = |source| SystemError::File { path: path.clone(), source };
+    match std::fs::read_to_string(&path) {
+        Ok(name) => Ok(name),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let name = format!("orders_{}", random_hex::<4>().map_err(failed)?);
+            crate::process::write_whole(&path, name.as_bytes())?;
+            Ok(name)
+        }
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// Whether the Redis server for caches answers.
@@ -217,14 +228,20 @@ impl Account {
     }
 }
 
+/// `BYTES` random bytes, in hexadecimal.
+fn random_hex<const BYTES: usize>() -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut random = [0_u8; BYTES];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// Makes a file with a secret that nobody else can know, for the eyes of this account only.
 fn new_secret(path: &Path) -> Result<(), SystemError> {
-    use std::io::{Read as _, Write as _};
+    use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let failed = |source| SystemError::File { path: path.to_owned(), source };
-    let mut random = [0_u8; 16];
-    std::fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random)).map_err(failed)?;
-    let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let secret = random_hex::<16>().map_err(failed)?;
     crate::process::remove(path);
     let mut file = std::fs::File::options().create_new(true).write(true).mode(0o600).open(path).map_err(failed)?;
     file.write_all(secret.as_bytes()).map_err(failed)

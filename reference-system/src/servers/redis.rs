@@ -1,14 +1,12 @@
 //! Redis: three servers, one for each purpose, so that a full cache does not take locks and counters with it.
 
-use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{Account, program};
 use crate::config::Layout;
 use crate::error::SystemError;
-use crate::kv::{KeyValues, Purpose};
-use crate::process;
+use crate::kv::Purpose;
 
 fn folder(layout: &Layout, purpose: Purpose) -> PathBuf {
     layout.data().join(super::Server::Redis(purpose).service())
@@ -57,25 +55,4 @@ pub(super) fn command(
         command.extend([name.to_owned(), value.to_owned()]);
     }
     Ok((account(), command))
-}
-
-/// Somebody's server, with a prefix that is this directory's own for as long as it lives: rows cached for another
-/// system, or for an earlier one, must not be taken for its own.
-pub(super) fn shared(layout: &Layout, server: &str) -> Result<KeyValues, SystemError> {
-    let path = layout.data().join("kv.prefix");
-    let failed = |source| SystemError::File { path: path.clone(), source };
-    let prefix = match std::fs::read_to_string(&path) {
-        Ok(prefix) => prefix,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut random = [0_u8; 4];
-            std::fs::File::open("/dev/urandom")
-                .and_then(|mut source| source.read_exact(&mut random))
-                .map_err(failed)?;
-            let prefix = format!("orders-{:08x}:", u32::from_be_bytes(random));
-            process::write_whole(&path, prefix.as_bytes())?;
-            prefix
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    Ok(KeyValues::Shared { server: server.trim_end_matches('/').to_owned(), prefix })
 }

@@ -20,8 +20,13 @@ const ACQUIRE: Duration = Duration::from_secs(1);
 pub(crate) enum Places {
     /// SQLite files in this folder.
     Files(PathBuf),
-    /// Databases of the server at this URL, such as `postgres://user:password@127.0.0.1:5432`.
-    Postgres(String),
+    /// Databases of a PostgreSQL server.
+    Postgres {
+        /// Such as `postgres://user:password@127.0.0.1:5432`.
+        server: String,
+        /// How the names of this system's databases begin.
+        prefix: String,
+    },
 }
 
 /// One store.
@@ -40,8 +45,8 @@ impl Places {
     pub(crate) fn of(&self, name: &str) -> Place {
         match self {
             Self::Files(folder) => Place::File(folder.join(format!("{name}.db"))),
-            Self::Postgres(server) => {
-                Place::Database { server: server.clone(), name: format!("order_{}", name.replace('-', "_")) }
+            Self::Postgres { server, prefix } => {
+                Place::Database { server: server.clone(), name: format!("{prefix}_{}", name.replace('-', "_")) }
             }
         }
     }
@@ -52,13 +57,13 @@ impl Places {
     pub(crate) fn tier(&self) -> Tier {
         match self {
             Self::Files(_) => Tier::Embedded,
-            Self::Postgres(_) => Tier::Real,
+            Self::Postgres { .. } => Tier::Real,
         }
     }
 
     /// Whether the server behind the stores answers; files always do.
     pub(crate) async fn answers(&self) -> bool {
-        let Self::Postgres(server) = self else { return true };
+        let Self::Postgres { server, .. } = self else { return true };
         let ask = async {
             let mut connection = connect(&format!("{server}/postgres")).await?;
             connection.ping().await?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::state::{Name, Registration, Registry};
-use crate::config::now_ms;
+use crate::config::{RegistryStore, now_ms};
 use crate::etcd::{Entry, Etcd, EtcdError};
 use crate::process;
 use crate::rpc::Failure;
@@ -78,8 +78,8 @@ fn key_of(kind: &str, name: &Name) -> String {
 }
 
 impl EtcdKeeper {
-    pub(super) fn new(url: &str) -> Self {
-        Self { etcd: Etcd::new(url), leases: Mutex::default(), written: Mutex::default() }
+    pub(super) fn new(store: &RegistryStore) -> Self {
+        Self { etcd: Etcd::new(&store.url, &store.prefix), leases: Mutex::default(), written: Mutex::default() }
     }
 
     fn leases(&self) -> MutexGuard<'_, HashMap<Name, (String, u64)>> {

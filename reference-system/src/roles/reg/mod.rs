@@ -36,7 +36,7 @@ const SWEEP: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let keeper = match &frame.config.registry_store {
-        Some(url) => Keeper::Etcd(Box::new(EtcdKeeper::new(url))),
+        Some(store) => Keeper::Etcd(Box::new(EtcdKeeper::new(store))),
         None => Keeper::File(frame.layout.switches()),
     };
     let switches = match &keeper {

@@ -1,0 +1,119 @@
+//! A system on servers that somebody else runs: given by address, shared with another system, kept apart from it, and left
+//! running in the end.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail at any line")]
+
+mod world;
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use reference_system::Tier;
+use serde_json::Value;
+use world::{World, eventually, id_of, launcher};
+
+/// A server of the test's own, ended with it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn run(program: &Path, arguments: &[&str]) -> Running {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Running(command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display())))
+}
+
+/// Where the servers that a system started for itself are; only its own account can read it.
+fn config(world: &World) -> Value {
+    let text = std::fs::read(world.system.state().dir.join("config.json")).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+async fn listed(world: &World) -> Vec<String> {
+    let (_, list) = world.registry("GET", "/svc/eos-c").await;
+    let addresses = list.as_array().into_iter().flatten().filter_map(|one| one["address"].as_str().map(str::to_owned));
+    addresses.collect()
+}
+
+async fn links(world: &World, api: &str) -> usize {
+    let answer = world.http.get(format!("{api}/proxies")).send().await.unwrap();
+    let known: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    known.as_object().unwrap().len()
+}
+
+#[tokio::test]
+async fn two_systems_on_the_same_servers_keep_apart_and_leave_the_servers_as_they_were() {
+    let host = World::on(Tier::Real).await;
+    let servers = config(&host);
+    let url = |pointer: &str| {
+        let found = servers.pointer(pointer).and_then(Value::as_str);
+        found.unwrap_or_else(|| panic!("no {pointer} in {servers:#}")).to_owned()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (redis_port, proxy_port) = (free_port().to_string(), free_port().to_string());
+    let folder = dir.path().display().to_string();
+    let redis = ["--port", &redis_port, "--bind", "127.0.0.1", "--dir", &folder, "--save", ""];
+    let _redis = run(Path::new("redis-server"), &redis);
+    let proxy = launcher().program.with_file_name("examples").join("plain-proxy");
+    let _proxy = run(&proxy, &["--host", "127.0.0.1", "--port", &proxy_port]);
+    let toxiproxy = format!("http://127.0.0.1:{proxy_port}");
+    let named = |world: &mut reference_system::SystemOptions| {
+        world.tier = Tier::Real;
+        world.servers.postgres = Some(url("/stores/postgres/server"));
+        world.servers.etcd = Some(url("/registry_store/url"));
+        world.servers.redis = Some(format!("redis://127.0.0.1:{redis_port}"));
+        world.toxiproxy = Some(toxiproxy.clone());
+    };
+    let guest = World::start_with(named).await;
+
+    // Each has its own orders, its own registrations and its own books.
+    let (mine, theirs) = (host.settled(7, 17, None).await, guest.settled(7, 17, None).await);
+    assert_eq!(id_of(&guest.get(&format!("/orders/{theirs}")).await.1), theirs);
+    let (own, foreign) = (listed(&host).await, listed(&guest).await);
+    assert!(
+        !own.is_empty() && !foreign.is_empty() && own.iter().all(|one| !foreign.contains(one)),
+        "{own:?} {foreign:?}"
+    );
+    for (world, id) in [(&host, &mine), (&guest, &theirs)] {
+        let (_, list) = world.get("/users/7/orders").await;
+        let ids: Vec<String> = list.as_array().unwrap().iter().map(id_of).collect();
+        assert_eq!(ids, [id.as_str()], "the orders of another system");
+        world.assert_valid().await;
+    }
+    let running = guest.system.state().instances.iter().map(|one| one.service.as_str());
+    let started: Vec<&str> = running.filter(|service| ["postgres", "etcd", "redis-cache"].contains(service)).collect();
+    assert!(started.is_empty(), "started although another was named: {started:?}");
+
+    // Its calls go through the proxy that was named, and it takes its links back.
+    let count = guest.system.state().links.len();
+    assert_eq!((links(&guest, &toxiproxy).await, count > 0), (count, true));
+    guest.system.stop().await.unwrap();
+    eventually("the proxy is as it was", || async { (links(&host, &toxiproxy).await == 0).then_some(()) }).await;
+    host.settled(8, 17, None).await;
+    host.assert_valid().await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let mut options = world::options(dir.path().join("system"));
+    options.toxiproxy = Some(nobody.clone());
+    options.ready_within = std::time::Duration::from_secs(2);
+    let error = reference_system::start(options).await.unwrap_err().to_string();
+    assert!(error.contains(&nobody) && error.contains("/version"), "{error}");
+    let mut options = world::options(dir.path().join("other"));
+    options.toxiproxy = Some("http://no-such-host.invalid:8474".to_owned());
+    let error = reference_system::start(options).await.unwrap_err().to_string();
+    assert!(error.contains("no-such-host.invalid") && error.contains("http://HOST:PORT"), "{error}");
+}
