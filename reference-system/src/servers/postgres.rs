@@ -98,7 +98,8 @@ pub(super) fn command(layout: &Layout, address: SocketAddr) -> Result<(Option<Ac
     let settings = [
         format!("listen_addresses={}", address.ip()),
         "unix_socket_directories=".to_owned(),
-        "max_connections=60".to_owned(),
+        // Room for a second system that is told to use it, and for whoever looks around in it.
+        "max_connections=200".to_owned(),
         "shared_buffers=32MB".to_owned(),
         // What a killed server had answered survives in the page cache; only a power cut would lose it.
         "fsync=off".to_owned(),
