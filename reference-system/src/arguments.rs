@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Launcher;
 use crate::error::SystemError;
+use crate::ids::SlotHash;
 use crate::launch::{DEFAULT_SEED, SystemOptions};
 use crate::servers::Tier;
 
@@ -53,6 +54,9 @@ pub struct UpArgs {
     tier: Tier,
     #[command(flatten)]
     pub(crate) servers: ServerOptions,
+    /// How users and restaurants are spread over the shards; a directory keeps its own
+    #[arg(long, value_enum, default_value_t)]
+    pub slot_hash: SlotHash,
     /// How many of each dish there are at first; about a million if not given
     #[arg(long, value_name = "COUNT")]
     pub stock: Option<u32>,
@@ -83,6 +87,7 @@ impl UpArgs {
             gateway_port: self.gateway_port,
             servers: self.servers,
             stock_per_dish: self.stock,
+            slot_hash: self.slot_hash,
             ready_within: ready_within(tier),
             ..SystemOptions::new(self.place.or(own)?, launcher)
         })

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::ids::SlotHash;
 use crate::servers::Tier;
 
 /// Why a system command did not succeed. The messages name the next step.
@@ -52,6 +53,19 @@ pub enum SystemError {
         stored: Tier,
         /// The tier that was asked for.
         asked: Tier,
+    },
+    /// The rows of the directory lie by the other hash.
+    #[error(
+        "the orders in {} lie by the slot hash {stored}, not {asked}; give --slot-hash {stored} or another directory",
+        .dir.display()
+    )]
+    OtherSlotHash {
+        /// The directory.
+        dir: PathBuf,
+        /// The hash that its rows lie by.
+        stored: SlotHash,
+        /// The hash that was asked for.
+        asked: SlotHash,
     },
     /// The wanted gateway port is taken.
     #[error("port {port} cannot be used for the gateway: {source}")]

@@ -1,4 +1,6 @@
-//! Order IDs and routing: slots, shards and the 63-bit composed ID, as pure functions.
+//! Order IDs and routing: slots, shards and the two layouts of an ID, as pure functions.
+//!
+//! The composed layout:
 //!
 //! ```text
 //! bit 63    : 0 (sign)
@@ -11,6 +13,9 @@
 //! An order is found by its ID alone in either dimension, so there is no mapping table and no
 //! fan-out. The ID holds slots, not shard numbers, so that [`SHARDS`] may change without
 //! renumbering orders.
+//!
+//! The bare layout (`id.layout = seq`) is epoch and sequence alone, in the low 43 bits; tables know its keys. A composed
+//! ID has an epoch of at least 1 in its high bits, so the two are told apart by size.
 
 use std::fmt;
 
@@ -27,15 +32,16 @@ pub const GROUPS: u16 = SHARDS / SHARDS_PER_GROUP;
 
 const EPOCH_SHIFT: u32 = 55;
 const SEQUENCE_SHIFT: u32 = 20;
+const SEQUENCE_BITS: u32 = 35;
 const USER_SLOT_SHIFT: u32 = 10;
 const SLOT_MASK: i64 = 0x3ff;
 /// The largest sequence number that fits in an ID.
-pub const MAX_SEQUENCE: i64 = (1 << 35) - 1;
+pub const MAX_SEQUENCE: i64 = (1 << SEQUENCE_BITS) - 1;
 /// The largest epoch that fits in an ID.
 pub const MAX_EPOCH: i64 = 255;
 
-/// How a user or restaurant ID becomes a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// How a user or restaurant ID becomes a slot. Rows lie by it, so a system keeps the one that it began with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum SlotHash {
     /// A 64-bit mixer (the finaliser of SplitMix64): even over dense IDs.
@@ -45,6 +51,15 @@ pub enum SlotHash {
     Legacy31,
 }
 
+impl fmt::Display for SlotHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Mix64 => "mix64",
+            Self::Legacy31 => "legacy31",
+        })
+    }
+}
+
 impl SlotHash {
     /// The slot (0…1023) of a user or restaurant ID.
     pub fn slot(self, id: i64) -> u16 {
@@ -52,6 +67,21 @@ impl SlotHash {
             Self::Mix64 => (mix64(id as u64) >> 54) as u16,
             Self::Legacy31 => legacy31(id),
         }
+    }
+
+    /// The shard of the user dimension that holds a user's orders.
+    pub fn user_shard(self, user_id: UserId) -> u16 {
+        shard(self.slot(user_id.0))
+    }
+
+    /// The shard of the merchant dimension that holds a restaurant's orders.
+    pub fn merchant_shard(self, restaurant_id: RestaurantId) -> u16 {
+        shard(self.slot(restaurant_id.0))
+    }
+
+    /// The shard of the user dimension whose group knows the keys of an order with a bare ID.
+    pub fn mapping_shard(self, order_id: OrderId) -> u16 {
+        shard(self.slot(order_id.0))
     }
 }
 
@@ -153,57 +183,68 @@ impl serde::de::Visitor<'_> for IdVisitor {
     }
 }
 
+/// How an order's ID is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdLayout {
+    /// Epoch, sequence and both slots: it routes by itself.
+    Composed,
+    /// Epoch and sequence: tables know whose it is.
+    Bare,
+}
+
+/// The slots that a composed ID carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slots {
+    /// Of the order's user.
+    pub user: u16,
+    /// Of the order's restaurant.
+    pub merchant: u16,
+}
+
 impl OrderId {
-    /// Composes an ID from its four parts.
+    /// Composes an ID from its four parts. `epoch` is at least 1.
     ///
     /// Parts beyond their width are cut to it; the sequence allocator never hands such out.
-    pub fn compose(epoch: i64, sequence: i64, user_slot: u16, merchant_slot: u16) -> Self {
+    pub fn compose(epoch: i64, sequence: i64, slots: Slots) -> Self {
         Self(
             ((epoch & MAX_EPOCH) << EPOCH_SHIFT)
                 | ((sequence & MAX_SEQUENCE) << SEQUENCE_SHIFT)
-                | (i64::from(user_slot % SLOTS) << USER_SLOT_SHIFT)
-                | i64::from(merchant_slot % SLOTS),
+                | (i64::from(slots.user % SLOTS) << USER_SLOT_SHIFT)
+                | i64::from(slots.merchant % SLOTS),
         )
     }
 
-    /// The epoch of the counter store that issued the ID.
+    /// A bare ID. In epoch 0 it is the counter itself.
+    pub fn bare(epoch: i64, sequence: i64) -> Self {
+        Self(((epoch & MAX_EPOCH) << SEQUENCE_BITS) | (sequence & MAX_SEQUENCE))
+    }
+
+    /// How this ID is laid out.
+    pub fn layout(self) -> IdLayout {
+        if self.0 >> EPOCH_SHIFT == 0 { IdLayout::Bare } else { IdLayout::Composed }
+    }
+
+    /// The epoch of the counter that issued the ID.
     pub fn epoch(self) -> i64 {
-        (self.0 >> EPOCH_SHIFT) & MAX_EPOCH
+        match self.layout() {
+            IdLayout::Composed => (self.0 >> EPOCH_SHIFT) & MAX_EPOCH,
+            IdLayout::Bare => (self.0 >> SEQUENCE_BITS) & MAX_EPOCH,
+        }
     }
 
     /// The sequence number within the epoch.
     pub fn sequence(self) -> i64 {
-        (self.0 >> SEQUENCE_SHIFT) & MAX_SEQUENCE
+        match self.layout() {
+            IdLayout::Composed => (self.0 >> SEQUENCE_SHIFT) & MAX_SEQUENCE,
+            IdLayout::Bare => self.0 & MAX_SEQUENCE,
+        }
     }
 
-    /// The slot of the order's user.
-    pub fn user_slot(self) -> u16 {
-        ((self.0 >> USER_SLOT_SHIFT) & SLOT_MASK) as u16
-    }
-
-    /// The slot of the order's restaurant.
-    pub fn merchant_slot(self) -> u16 {
-        (self.0 & SLOT_MASK) as u16
-    }
-
-    /// The shard of the user dimension that holds the order.
-    pub fn user_shard(self) -> u16 {
-        shard(self.user_slot())
-    }
-
-    /// The shard of the merchant dimension that holds the order.
-    pub fn merchant_shard(self) -> u16 {
-        shard(self.merchant_slot())
-    }
-
-    /// The database group of the user dimension that holds the order.
-    pub fn user_group(self) -> u16 {
-        group(self.user_shard())
-    }
-
-    /// The database group of the merchant dimension that holds the order.
-    pub fn merchant_group(self) -> u16 {
-        group(self.merchant_shard())
+    /// The slots that it carries, if it does.
+    pub fn slots(self) -> Option<Slots> {
+        let slots =
+            Slots { user: ((self.0 >> USER_SLOT_SHIFT) & SLOT_MASK) as u16, merchant: (self.0 & SLOT_MASK) as u16 };
+        (self.layout() == IdLayout::Composed).then_some(slots)
     }
 }
 
@@ -218,10 +259,18 @@ mod tests {
         let (user, restaurant) = (SlotHash::Legacy31.slot(123), SlotHash::Legacy31.slot(456));
         assert_eq!((user, shard(user)), (562, 65));
         assert_eq!((restaurant, shard(restaurant)), (469, 54));
-        let id = OrderId::compose(1, 1, user, restaurant);
+        let slots = Slots { user, merchant: restaurant };
+        let id = OrderId::compose(1, 1, slots);
         assert_eq!(id, OrderId(36_028_797_020_588_501));
-        assert_eq!((id.user_shard(), id.merchant_shard()), (65, 54));
-        assert_eq!((id.user_group(), id.merchant_group()), (1, 0));
+        assert_eq!(id.slots(), Some(slots));
+        assert_eq!((group(shard(user)), group(shard(restaurant))), (1, 0));
+        assert_eq!(SlotHash::Legacy31.user_shard(UserId(123)), 65);
+        assert_eq!(SlotHash::Legacy31.merchant_shard(RestaurantId(456)), 54);
+    }
+
+    #[test]
+    fn a_bare_id_of_epoch_0_is_its_counter() {
+        assert_eq!((OrderId::bare(0, 7), OrderId(7).layout(), OrderId(7).slots()), (OrderId(7), IdLayout::Bare, None));
     }
 
     #[test]
@@ -266,14 +315,20 @@ mod tests {
     proptest! {
         #[test]
         fn composing_and_taking_apart_agree(
-            epoch in 0..=MAX_EPOCH, sequence in 0..=MAX_SEQUENCE, user in 0..SLOTS, merchant in 0..SLOTS,
+            epoch in 1..=MAX_EPOCH, sequence in 0..=MAX_SEQUENCE, user in 0..SLOTS, merchant in 0..SLOTS,
         ) {
-            let id = OrderId::compose(epoch, sequence, user, merchant);
+            let slots = Slots { user, merchant };
+            let id = OrderId::compose(epoch, sequence, slots);
             prop_assert!(id.0 >= 0);
-            prop_assert_eq!(
-                (id.epoch(), id.sequence(), id.user_slot(), id.merchant_slot()),
-                (epoch, sequence, user, merchant)
-            );
+            prop_assert_eq!((id.layout(), id.epoch(), id.sequence()), (IdLayout::Composed, epoch, sequence));
+            prop_assert_eq!(id.slots(), Some(slots));
+        }
+
+        #[test]
+        fn a_bare_id_is_never_taken_for_a_composed_one(epoch in 0..=MAX_EPOCH, sequence in 0..=MAX_SEQUENCE) {
+            let id = OrderId::bare(epoch, sequence);
+            prop_assert_eq!((id.layout(), id.epoch(), id.sequence()), (IdLayout::Bare, epoch, sequence));
+            prop_assert_eq!(id.slots(), None);
         }
 
         #[test]

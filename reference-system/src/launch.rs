@@ -16,6 +16,7 @@ use crate::bus::topology;
 use crate::command::Launcher;
 use crate::config::{Layout, SystemConfig};
 use crate::error::SystemError;
+use crate::ids::SlotHash;
 use crate::process;
 use crate::rpc::caller::{exchange, http_client};
 use crate::servers::{Server, Tier};
@@ -48,6 +49,8 @@ pub struct SystemOptions {
     pub tier: Tier,
     /// The servers of the real tier.
     pub servers: ServerOptions,
+    /// How users and restaurants are spread over the shards.
+    pub slot_hash: SlotHash,
     /// The gateway's port; any free one if `None`.
     pub gateway_port: Option<u16>,
     /// How many of each dish there are at first; by the seed if `None`, which is more than any load orders.
@@ -76,6 +79,7 @@ impl SystemOptions {
             toxiproxy: None,
             tier: Tier::default(),
             servers: ServerOptions::default(),
+            slot_hash: SlotHash::default(),
             gateway_port: None,
             stock_per_dish: None,
             unpaid_timeout: Duration::from_secs(15 * 60),
@@ -98,6 +102,8 @@ pub(crate) struct SupervisorOptions {
     pub(crate) servers: ServerOptions,
     pub(crate) gateway_port: Option<u16>,
     #[serde(default)]
+    pub(crate) slot_hash: SlotHash,
+    #[serde(default)]
     pub(crate) stock_per_dish: Option<u32>,
     pub(crate) unpaid_timeout_ms: i64,
     pub(crate) retry_ms: Vec<u32>,
@@ -119,6 +125,7 @@ impl SupervisorOptions {
             tier: options.tier,
             servers: options.servers.clone(),
             gateway_port: options.gateway_port,
+            slot_hash: options.slot_hash,
             stock_per_dish: options.stock_per_dish,
             unpaid_timeout_ms: options.unpaid_timeout.as_millis() as i64,
             retry_ms: options.retry_ms.clone(),
@@ -210,6 +217,9 @@ fn prepare(options: &SystemOptions) -> Result<Layout, SystemError> {
         }
         if before.stores.tier() != options.tier {
             return Err(SystemError::OtherTier { dir, stored: before.stores.tier(), asked: options.tier });
+        }
+        if before.slot_hash != options.slot_hash {
+            return Err(SystemError::OtherSlotHash { dir, stored: before.slot_hash, asked: options.slot_hash });
         }
     }
     process::remove(&layout.failure());

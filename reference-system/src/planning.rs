@@ -55,7 +55,7 @@ pub(crate) async fn plan(
         retry_ms: options.retry_ms.clone(),
         registry_store: planner.registry_store().await?,
         servers: planner.servers,
-        slot_hash: crate::ids::SlotHash::default(),
+        slot_hash: options.slot_hash,
         instances,
         links,
         proxy,

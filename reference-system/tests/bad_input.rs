@@ -51,14 +51,15 @@ fn writes() -> Vec<(&'static str, &'static str, Value)> {
         ("pay-1", "/charges", json!({ "payment_id": "p1", "order_id": "1", "amount_fen": -1 })),
         ("st-u0-1", "/orders", json!({ "order": order, "tasks": [] })),
         ("st-u0-1", "/changes", json!({ "order_id": "1", "expected_status": -5, "expected_version": 1, "tasks": [] })),
-        ("st-u0-1", "/sequence", json!({ "count": 0 })),
+        ("st-u0-1", "/blocks", json!({ "life": "a", "first": 0 })),
+        ("st-u0-1", "/mapping", json!({ "order_id": "1", "user_id": "1", "restaurant_id": "1" })),
         ("st-r0-1", "/orders/apply", json!([order])),
         ("st-r0-1", "/numbers", json!([{ "order_id": "1", "version": 1, "day": 1 }])),
     ]
 }
 
 /// Reads with variables and queries.
-const READS: [(&str, &str); 13] = [
+const READS: [(&str, &str); 15] = [
     ("gw-1", "/orders/{}"),
     ("gw-1", "/users/{}"),
     ("gw-1", "/users/{}/orders?since={}&limit={}"),
@@ -69,7 +70,9 @@ const READS: [(&str, &str); 13] = [
     ("ers-1", "/restaurants/{}/pushes?after={}"),
     ("eps-1", "/coupons/{}/history?after={}"),
     ("ledger-1", "/statements/{}?after={}"),
-    ("st-u0-1", "/users/{}/request?req_id={}"),
+    ("st-u0-1", "/orders?user_id={}&req_id={}"),
+    ("st-u0-1", "/mapping/{}"),
+    ("st-r0-1", "/orders?restaurant_id={}&status={}"),
     ("reg-1", "/svc/{}"),
     ("reg-1", "/watch?rev={}&timeout_ms=1"),
 ];

@@ -6,7 +6,7 @@ mod world;
 
 use reference_system::Tier;
 use reference_system::audit::Verdict;
-use reference_system::ids::{OrderId, SlotHash};
+use reference_system::ids::{OrderId, SlotHash, Slots};
 use serde_json::{Value, json};
 use std::time::Duration;
 use world::{World, id_of};
@@ -25,8 +25,8 @@ async fn an_order_lives_from_quote_to_completed_and_the_books_hold(tier: Tier) {
     let id = id_of(&order);
     assert_eq!((&order["status"], &order["version"]), (&json!(-5), &json!(1)));
     let parsed = OrderId(id.parse().unwrap());
-    assert_eq!(parsed.user_slot(), SlotHash::default().slot(7));
-    assert_eq!(parsed.merchant_slot(), SlotHash::default().slot(11));
+    let hash = SlotHash::default();
+    assert_eq!(parsed.slots(), Some(Slots { user: hash.slot(7), merchant: hash.slot(11) }));
 
     assert_eq!(world.ok(&format!("/orders/{id}/pay"), Value::Null).await["status"], -3);
     let waiting = world.status_is(&id, 0).await;
@@ -182,12 +182,12 @@ async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
         ("st-r?", &["I5", "C2"], "DELETE FROM orders"),
         ("st-r?", &["I5"], "UPDATE orders SET version = version - 1"),
         ("st-r?", &["I4"], "UPDATE orders SET shard = (shard + 1) % 120"),
-        ("st-r?", &["I15"], "UPDATE orders SET number = 1 WHERE number IS NOT NULL"),
+        ("st-r?", &["I15", "C1"], "UPDATE orders SET number = 1 WHERE number IS NOT NULL"),
         ("st-u?", &["I3"], "DROP INDEX orders_by_request; UPDATE orders SET req_id = 'same'"),
         ("st-u?", &["I6"], "DELETE FROM events WHERE version = 2"),
         (
             "st-u?",
-            &["I6", "I7"],
+            &["I6", "I7", "C5"],
             "INSERT INTO events SELECT shard, order_id, version + 1, -1, 2, 'accepted', 0 FROM orders WHERE status = -1",
         ),
         ("st-u?", &["I10", "I11", "C3"], "DELETE FROM refunds"),

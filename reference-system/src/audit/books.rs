@@ -1,6 +1,6 @@
 //! All rows that the audit looks at, read from the stores in one go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Connection, Row};
@@ -54,6 +54,9 @@ pub(crate) struct UserDimension {
     /// Orders with task rows that are due: what they imply is still on its way.
     pub(crate) in_motion: BTreeSet<i64>,
     pub(crate) pending: Pending,
+    /// Whose orders with bare IDs are, by the mapping tables.
+    pub(crate) users_of: HashMap<i64, Mapped>,
+    pub(crate) restaurants_of: HashMap<i64, Mapped>,
     /// When reading began, in milliseconds since 1970.
     pub(crate) read_at_ms: i64,
 }
@@ -78,8 +81,24 @@ impl Pending {
 #[derive(Default)]
 pub(crate) struct MerchantDimension {
     pub(crate) orders: Vec<OrderRow>,
-    /// (restaurant, day, number, order).
-    pub(crate) numbers: Vec<(i64, i64, i64, i64)>,
+    pub(crate) slips: Vec<SlipRow>,
+}
+
+/// A number that a kitchen gave away.
+#[derive(Debug, Clone)]
+pub(crate) struct SlipRow {
+    pub(crate) restaurant_id: i64,
+    pub(crate) day: i64,
+    pub(crate) number: i64,
+}
+
+/// What a mapping table says of an order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mapped {
+    /// Which group's file says so.
+    pub(crate) group: u16,
+    /// The user or the restaurant.
+    pub(crate) key: i64,
 }
 
 /// An order row of either dimension, as far as the invariants need it.
@@ -364,6 +383,15 @@ async fn read_users(store: &Place, group: u16, all: &mut UserDimension) -> Resul
         let MoneyRow { payment_id, order_id, amount_fen, state } = money_row(&row)?;
         all.refunds.push(RefundRow { payment_id, order_id, amount_fen, state, source: row.try_get(4)? });
     }
+    let tables = [
+        (&mut all.users_of, "SELECT order_id, user_id FROM order_users"),
+        (&mut all.restaurants_of, "SELECT order_id, restaurant_id FROM order_restaurants"),
+    ];
+    for (mapped, query) in tables {
+        for row in sqlx::query(query).fetch_all(&mut *snapshot).await? {
+            mapped.insert(row.try_get(0)?, Mapped { group, key: row.try_get(1)? });
+        }
+    }
     let due: Vec<i64> = sqlx::query_scalar(concat!("SELECT DISTINCT order_id ", on_its_way!()))
         .bind(all.read_at_ms)
         .bind(all.read_at_ms + SOON_MS)
@@ -389,9 +417,9 @@ async fn read_merchants(store: &Place, group: u16, all: &mut MerchantDimension) 
     for row in sqlx::query(order_columns!()).fetch_all(&mut *snapshot).await? {
         all.orders.push(order_row(&row, group)?);
     }
-    let numbers = sqlx::query("SELECT restaurant_id, day, number, order_id FROM numbers");
-    for row in numbers.fetch_all(&mut *snapshot).await? {
-        all.numbers.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?));
+    let slips = sqlx::query("SELECT restaurant_id, day, number FROM slips");
+    for row in slips.fetch_all(&mut *snapshot).await? {
+        all.slips.push(SlipRow { restaurant_id: row.try_get(0)?, day: row.try_get(1)?, number: row.try_get(2)? });
     }
     snapshot.rollback().await?;
     file.close().await

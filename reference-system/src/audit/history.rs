@@ -76,6 +76,12 @@ impl History {
         });
         Ok(Self { writes: writes.collect::<Result<_, _>>()? })
     }
+
+    /// How many creates failed, or may have.
+    pub(super) fn creates_not_ok(&self) -> usize {
+        let creates = self.writes.iter().filter(|write| write.asked() == Asked::Create);
+        creates.filter(|write| write.outcome != Outcome::Ok).count()
+    }
 }
 
 impl Write {

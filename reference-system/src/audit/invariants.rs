@@ -1,15 +1,16 @@
 //! The invariants over the books, as pure functions. Each is a query that must find nothing.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use super::books::{Books, EventRow, OrderRow, UserDimension};
 use super::events::Events;
 use super::money::{self, Money};
 use super::told::Told;
-use super::{Finding, coupons, events, locks, stock, told, virtual_goods};
+use super::{Finding, History, coupons, events, identity, locks, stock, told, virtual_goods};
 
-use crate::ids::{OrderId, SlotHash, group, shard};
+use crate::ids::SlotHash;
 use crate::orders::lifecycle::{self, Status};
+use crate::orders::routing::Dimension;
 
 /// A row may be stamped this long before it is committed.
 const READ_MARGIN_MS: i64 = 1_000;
@@ -18,7 +19,7 @@ const READ_MARGIN_MS: i64 = 1_000;
 type EventRule<'a> = dyn Fn(&mut Finding, &UserDimension, &Told, &Events) + 'a;
 
 /// Checks everything that this slice can check.
-pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Finding> {
+pub(crate) fn check(books: &Books, slot_hash: SlotHash, history: Option<&History>, quiet: bool) -> Vec<Finding> {
     let users = books.users.as_ref();
     let merchants = books.merchants.as_ref();
     let with_users = |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension)| match users {
@@ -43,13 +44,17 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
         (Err(why), _) | (_, Err(why)) => Finding::unknown(id, title, why),
     };
     vec![
-        with_users("I3", "One request, one order", &one_request_one_order),
+        with_users("I3", "One request, one order", &identity::one_request_one_order),
         with_both("I4", "Routing is true", &|finding, users| {
             for row in &users.orders {
-                routing(finding, row, slot_hash, true);
+                identity::routing(finding, row, slot_hash, Dimension::User);
+                // The table that knows it may have been read before it was there.
+                if quiet || row.updated_at_ms < users.read_at_ms - READ_MARGIN_MS {
+                    identity::is_mapped(finding, users, row, slot_hash);
+                }
             }
             for row in merchants.into_iter().flat_map(|merchants| &merchants.orders) {
-                routing(finding, row, slot_hash, false);
+                identity::routing(finding, row, slot_hash, Dimension::Merchant);
             }
         }),
         with_both("I5", "Both dimensions agree", &|finding, users| {
@@ -92,7 +97,10 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
         match merchants {
             Ok(merchants) => {
                 let mut finding = Finding::new("I15", "Kitchen numbers are unique");
-                kitchen_numbers(&mut finding, &merchants.orders);
+                identity::kitchen_numbers(&mut finding, &merchants.orders);
+                if let (Some(history), true) = (history, quiet) {
+                    identity::kitchen_gaps(&mut finding, merchants, history.creates_not_ok());
+                }
                 finding
             }
             Err(why) => Finding::unknown("I15", "Kitchen numbers are unique", why),
@@ -139,6 +147,14 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
         with_users("I26", "Price truth", &price_truth),
         match merchants {
             Ok(merchants) => {
+                let mut finding = Finding::new("C1", "Kitchens counted what they printed");
+                identity::counted(&mut finding, merchants);
+                finding
+            }
+            Err(why) => Finding::unknown("C1", "Kitchens counted what they printed", why),
+        },
+        match merchants {
+            Ok(merchants) => {
                 with_money("C2", "What restaurants sold is settled or in escrow", &|finding, users, money| {
                     if quiet {
                         money.sales_by_restaurant(finding, users, &merchants.orders);
@@ -158,54 +174,6 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, quiet: bool) -> Vec<Find
             }
         }),
     ]
-}
-
-fn one_request_one_order(finding: &mut Finding, users: &UserDimension) {
-    let mut requests = HashMap::new();
-    let mut ids = HashSet::new();
-    let mut numbers = HashMap::new();
-    for row in &users.orders {
-        finding.checked += 1;
-        if let Some(other) = requests.insert((row.user_id, &row.req_id), row.order_id) {
-            finding.violate(|| format!("request {} made orders {other} and {}", row.req_id, row.order_id));
-        }
-        if !ids.insert(row.order_id) {
-            finding.violate(|| format!("order {} exists twice", row.order_id));
-            continue;
-        }
-        let id = OrderId(row.order_id);
-        if let Some(other) = numbers.insert((id.epoch(), id.sequence()), row.order_id) {
-            finding.violate(|| format!("orders {other} and {} share sequence number {}", id, id.sequence()));
-        }
-    }
-}
-
-fn routing(finding: &mut Finding, row: &OrderRow, slot_hash: SlotHash, by_user: bool) {
-    finding.checked += 1;
-    let id = OrderId(row.order_id);
-    let (user, merchant) = (slot_hash.slot(row.user_id), slot_hash.slot(row.restaurant_id));
-    if (id.user_slot(), id.merchant_slot()) != (user, merchant) {
-        finding.violate(|| {
-            format!(
-                "order {id} carries slots ({}, {}), its keys have ({user}, {merchant})",
-                id.user_slot(),
-                id.merchant_slot()
-            )
-        });
-        return;
-    }
-    let home = shard(if by_user { user } else { merchant });
-    if row.shard != i64::from(home) || row.group != group(home) {
-        finding.violate(|| {
-            let dimension = if by_user { "user" } else { "merchant" };
-            format!(
-                "order {id} lies in {dimension} shard {} of group {}, its home is {home} of {}",
-                row.shard,
-                row.group,
-                group(home)
-            )
-        });
-    }
 }
 
 fn dimensions_agree(finding: &mut Finding, users: &UserDimension, merchants: &[OrderRow], quiet: bool) {
@@ -303,24 +271,6 @@ fn terminals_stay(finding: &mut Finding, users: &UserDimension) {
             || (from == Some(Status::Completed) && event.to != Status::Completed.code());
         if left {
             finding.violate(|| format!("order {} left {:?} for {}", event.order_id, event.from, event.to));
-        }
-    }
-}
-
-fn kitchen_numbers(finding: &mut Finding, merchants: &[OrderRow]) {
-    let mut slips = HashMap::new();
-    for row in merchants {
-        let (Some(day), Some(number)) = (row.day, row.number) else {
-            continue;
-        };
-        finding.checked += 1;
-        if let Some(other) = slips.insert((row.restaurant_id, day, number), row.order_id) {
-            finding.violate(|| {
-                format!(
-                    "restaurant {} has number {number} of day {day} on orders {other} and {}",
-                    row.restaurant_id, row.order_id
-                )
-            });
         }
     }
 }

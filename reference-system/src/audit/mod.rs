@@ -4,6 +4,7 @@ mod books;
 mod coupons;
 mod events;
 mod history;
+mod identity;
 pub(crate) mod invariants;
 mod locks;
 mod money;
@@ -111,7 +112,7 @@ pub async fn audit_files(data: &Path) -> AuditReport {
 
 /// What holds in `books`, and whether they keep what `history` was promised.
 pub(crate) fn report(books: &Books, slot_hash: SlotHash, history: Option<&History>, quiet: bool) -> AuditReport {
-    let mut invariants = invariants::check(books, slot_hash, quiet);
+    let mut invariants = invariants::check(books, slot_hash, history, quiet);
     if let Some(history) = history {
         invariants.extend(history::check(books, history));
     }

@@ -2,6 +2,7 @@
 //! A cache and a lock are optimisations; whoever asks goes on without.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,13 +62,13 @@ impl Kv {
     }
 
     /// What goes before every key.
-    #[allow(dead_code, reason = "caches and order numbers call it next")]
+    #[allow(dead_code, reason = "caches call it next")]
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
 
     /// The value of a key.
-    #[allow(dead_code, reason = "caches and order numbers call it next")]
+    #[allow(dead_code, reason = "caches call it next")]
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KvError> {
         self.ask(redis::cmd("GET").arg(self.key(key))).await
     }
@@ -85,7 +86,7 @@ impl Kv {
     }
 
     /// Writes a value with a life.
-    #[allow(dead_code, reason = "caches and order numbers call it next")]
+    #[allow(dead_code, reason = "caches call it next")]
     pub(crate) async fn put(&self, key: &str, value: &[u8], life: Duration) -> Result<(), KvError> {
         self.ask(redis::cmd("SET").arg(self.key(key)).arg(value).arg("PX").arg(millis(life))).await
     }
@@ -115,9 +116,27 @@ impl Kv {
     }
 
     /// Adds to a counter and gives its new value.
-    #[allow(dead_code, reason = "caches and order numbers call it next")]
     pub(crate) async fn add(&self, key: &str, by: i64) -> Result<i64, KvError> {
         self.ask(redis::cmd("INCRBY").arg(self.key(key)).arg(by)).await
+    }
+
+    /// Adds to a counter, and tells also which life of the server has done it: both are asked of one connection.
+    pub(crate) async fn add_in_life(&self, key: &str, by: i64) -> Result<(String, i64), KvError> {
+        let mut both = redis::pipe();
+        both.cmd("INFO").arg("server").cmd("INCRBY").arg(self.key(key)).arg(by);
+        let (info, value): (String, i64) = self
+            .bounded(Box::pin(async {
+                let mut connection = self.connection().await?;
+                both.query_async(&mut connection).await.map_err(|error| self.told(&error))
+            }))
+            .await?;
+        let life = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default();
+        Ok((life.trim().to_owned(), value))
+    }
+
+    /// Gives a key a life.
+    pub(crate) async fn expire(&self, key: &str, life: Duration) -> Result<(), KvError> {
+        self.ask::<i64>(redis::cmd("PEXPIRE").arg(self.key(key)).arg(millis(life))).await.map(drop)
     }
 
     /// Runs a script.
@@ -177,10 +196,15 @@ impl Kv {
     }
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, KvError> {
-        let asked = async {
+        self.bounded(Box::pin(async {
             let mut connection = self.connection().await?;
             command.query_async(&mut connection).await.map_err(|error| self.told(&error))
-        };
+        }))
+        .await
+    }
+
+    /// Bounds a question, and leaves a server alone that did not answer.
+    async fn bounded<T>(&self, asked: Pin<Box<impl Future<Output = Result<T, KvError>>>>) -> Result<T, KvError> {
         let answer = match tokio::time::timeout(self.timeout, asked).await {
             Ok(answer) => answer,
             Err(_) => Err(KvError::Timeout { purpose: self.purpose, within_ms: self.timeout.as_millis() }),

@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::lifecycle::Status;
+use super::routing::Named;
 use super::{Order, REFUND_GRANTED};
-use crate::ids::OrderId;
+use crate::ids::{OrderId, RestaurantId, UserId};
 use crate::locks::Guard;
 
 /// Work that eos-x does after a change, at least once, until it succeeds.
@@ -154,6 +155,12 @@ pub(crate) struct MoneyWrite {
 pub(crate) struct Change {
     /// Which order.
     pub(crate) order_id: OrderId,
+    /// Whose; must be named where the ID does not carry it.
+    #[serde(default)]
+    pub(crate) user_id: Option<UserId>,
+    /// At which restaurant; must be named where the ID does not carry it.
+    #[serde(default)]
+    pub(crate) restaurant_id: Option<RestaurantId>,
     /// Compare: the status that the planner saw.
     pub(crate) expected_status: Status,
     /// Compare: the version that the planner saw.
@@ -236,6 +243,8 @@ pub(crate) fn apply(order: &Order, change: &Change, now_ms: i64) -> Option<Order
 pub(super) fn fields_only(order: &Order, now_ms: i64) -> Change {
     Change {
         order_id: order.order_id,
+        user_id: Some(order.user_id),
+        restaurant_id: Some(order.restaurant_id),
         expected_status: order.status,
         expected_version: order.version,
         expected_refund: (order.refund_no, order.refund_status),
@@ -255,6 +264,11 @@ pub(super) fn fields_only(order: &Order, now_ms: i64) -> Change {
 }
 
 impl Change {
+    /// What it names.
+    pub(crate) fn named(&self) -> Named {
+        Named { order_id: Some(self.order_id), user_id: self.user_id, restaurant_id: self.restaurant_id }
+    }
+
     /// Adds a task row.
     pub(super) fn add(&mut self, kind: TaskKind, due_at_ms: i64) {
         self.tasks.push(TaskWrite { kind, due_at_ms });

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::Order;
 use super::change::{TaskKind, TaskWrite};
 use super::service::merchant_store;
+use crate::ids::{SlotHash, group};
 use crate::rpc::{Budget, CallError, Caller, Failure};
 use crate::switches::DimensionWrite;
 
@@ -19,6 +20,7 @@ const UNATTENDED: Duration = Duration::from_secs(1);
 /// Writes copies of rows to the merchant dimension.
 pub(crate) struct MerchantCopies {
     pub(crate) caller: Caller,
+    pub(crate) slot_hash: SlotHash,
     /// Owns the copies that nobody waits for.
     pub(crate) tracker: TaskTracker,
 }
@@ -40,13 +42,13 @@ impl MerchantCopies {
             return Ok(());
         }
         if way == DimensionWrite::BothSync {
-            return apply(&self.caller, &rows, budget).await.map_err(|error| {
+            return apply(&self.caller, self.slot_hash, &rows, budget).await.map_err(|error| {
                 Failure::unavailable("half_written", format!("the order is changed, but not for its merchant: {error}"))
             });
         }
-        let caller = self.caller.clone();
+        let (caller, slot_hash) = (self.caller.clone(), self.slot_hash);
         self.tracker.spawn(async move {
-            if let Err(error) = apply(&caller, &rows, &Budget::of(UNATTENDED)).await {
+            if let Err(error) = apply(&caller, slot_hash, &rows, &Budget::of(UNATTENDED)).await {
                 tracing::warn!(%error, rows = rows.len(), "merchant rows are lost");
             }
         });
@@ -61,10 +63,10 @@ pub(crate) fn tasks_of(way: DimensionWrite, tasks: &mut Vec<TaskWrite>) {
     }
 }
 
-async fn apply(caller: &Caller, rows: &[Order], budget: &Budget) -> Result<(), CallError> {
+async fn apply(caller: &Caller, slot_hash: SlotHash, rows: &[Order], budget: &Budget) -> Result<(), CallError> {
     let mut groups: BTreeMap<u16, Vec<&Order>> = BTreeMap::new();
     for order in rows {
-        groups.entry(order.order_id.merchant_group()).or_default().push(order);
+        groups.entry(group(slot_hash.merchant_shard(order.restaurant_id))).or_default().push(order);
     }
     for (group, rows) in groups {
         let _: Value = caller.post(merchant_store(group), "/orders/apply", &rows, budget).await?;

@@ -2,10 +2,12 @@
 
 pub(crate) mod change;
 pub(crate) mod event;
+pub(crate) mod kitchen;
 pub mod lifecycle;
 pub(crate) mod merchant_copy;
 pub(crate) mod plan;
 pub(crate) mod quote;
+pub(crate) mod routing;
 pub(crate) mod sequence;
 pub(crate) mod service;
 
@@ -28,7 +30,7 @@ pub struct Line {
 /// An order row, the same in both dimensions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// The composed ID, which routes to both dimensions.
+    /// Its ID, by which it is found in both dimensions ([`routing`]).
     pub order_id: OrderId,
     /// Who ordered.
     pub user_id: UserId,

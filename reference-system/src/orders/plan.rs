@@ -347,7 +347,7 @@ mod tests {
 
     use super::super::change::apply;
     use super::*;
-    use crate::ids::{CouponId, RestaurantId, UserId};
+    use crate::ids::{CouponId, RestaurantId, Slots, UserId};
 
     const TIMERS: Timers = Timers {
         unpaid_ms: 1_000,
@@ -360,7 +360,7 @@ mod tests {
 
     fn order() -> Order {
         Order {
-            order_id: OrderId::compose(1, 1, 5, 6),
+            order_id: OrderId::compose(1, 1, Slots { user: 5, merchant: 6 }),
             user_id: UserId(1),
             restaurant_id: RestaurantId(2),
             req_id: "r".to_owned(),

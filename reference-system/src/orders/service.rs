@@ -6,7 +6,7 @@ use super::Order;
 use super::change::Change;
 use super::plan::{Refusal, Timers, payment_id};
 use crate::config::SystemConfig;
-use crate::ids::{OrderId, SlotHash, UserId, group, shard};
+use crate::ids::{OrderId, RestaurantId, SlotHash, UserId, group};
 use crate::locks::{Guard, LockUse, Locks};
 use crate::roles::eus::Hold;
 use crate::roles::pay::Charge;
@@ -55,13 +55,18 @@ impl Orders {
 
     /// The store that holds a user's orders.
     pub(crate) fn store_of(&self, user_id: UserId) -> &'static str {
-        user_store(group(shard(self.slot_hash().slot(user_id.0))))
+        user_store(group(self.slot_hash().user_shard(user_id)))
+    }
+
+    /// The store that holds a restaurant's orders.
+    pub(crate) fn merchant_store_of(&self, restaurant_id: RestaurantId) -> &'static str {
+        merchant_store(group(self.slot_hash().merchant_shard(restaurant_id)))
     }
 
     /// The order, from its master row.
     pub(crate) async fn read(&self, order_id: OrderId, budget: &Budget) -> Result<Order, CallError> {
-        let store = user_store(order_id.user_group());
-        self.caller.get(store, &format!("/orders/{order_id}"), budget).await
+        let (store, path) = self.way_to(order_id, budget).await?;
+        self.caller.get(store, &path, budget).await
     }
 
     /// Reads, plans and compares-and-sets, again if another change came between. A plan of `None`
@@ -102,13 +107,12 @@ impl Orders {
         guard: Option<Guard>,
         plan: impl Fn(&Order) -> Result<Option<Change>, Failure>,
     ) -> Result<Order, Failure> {
-        let order_id = order.order_id;
         for _ in 0..ATTEMPTS {
             let Some(mut change) = plan(&order)? else {
                 return Ok(order);
             };
             change.guard.clone_from(&guard);
-            let store = user_store(order_id.user_group());
+            let store = self.store_of(order.user_id);
             let written: Written = self.caller.post(store, "/changes", &change, budget).await?;
             if written.applied {
                 return Ok(written.order);

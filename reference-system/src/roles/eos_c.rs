@@ -1,6 +1,7 @@
 //! The consumer pool of the order service: create, pay, read, list, cancel, and the payment callback.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -22,7 +23,8 @@ use crate::locks::{Held, LockUse, Locks};
 use crate::orders::lifecycle::{Status, Trigger};
 use crate::orders::plan::Refusal;
 use crate::orders::quote::{self, Quote};
-use crate::orders::sequence::Sequence;
+use crate::orders::routing::Mapping;
+use crate::orders::sequence::OrderIds;
 use crate::orders::service::Orders;
 use crate::orders::{Order, plan};
 use crate::rpc::{Budget, CallError, Failure};
@@ -31,18 +33,19 @@ use crate::rpc::{Budget, CallError, Failure};
 const LONGEST_TEXT: usize = 200;
 /// The most orders in a list.
 const LONGEST_LIST: i64 = 100;
+/// How long a start waits for numbers of orders.
+const FIRST_BLOCK: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 struct Pool {
     orders: Orders,
-    sequence: Arc<Sequence>,
+    ids: Arc<OrderIds>,
     locks: Locks,
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let orders = Orders { caller: frame.caller.clone(), config: Arc::clone(&frame.config) };
-    let sequence = Sequence::new(frame.caller.clone(), orders.slot_hash());
-    frame.tracker.spawn(Arc::clone(&sequence).keep_filled(frame.stop.clone()));
+    let ids = OrderIds::new(frame.caller.clone(), frame.kv.clone(), orders.slot_hash());
     let routes = Router::new()
         .route("/orders", post(create))
         .route("/orders/{id}", get(read))
@@ -50,9 +53,19 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/orders/{id}/cancel", post(cancel))
         .route("/users/{user}/orders", get(list))
         .route("/internal/pay-callback", post(pay_callback))
-        .with_state(Pool { orders, sequence, locks: Locks::new(&frame) });
+        .with_state(Pool { orders, ids: Arc::clone(&ids), locks: Locks::new(&frame) });
     let needs = ["eus", "ers", "eps", "pay", "st-u0", "st-u1"];
-    frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&needs)).await
+    let prepare = async {
+        frame.wait_for(&needs).await;
+        frame.tracker.spawn(Arc::clone(&ids).keep_filled(frame.stop.clone()));
+        // Without a block it can still do everything but create.
+        if tokio::time::timeout(FIRST_BLOCK, ids.filled()).await.is_err() {
+            tracing::warn!("no order numbers yet");
+        }
+    };
+    let described = Arc::clone(&ids);
+    let describe = Box::new(move || json!({ "order_numbers": described.describe() }));
+    frame.serve(routes, describe, prepare).await
 }
 
 #[derive(Deserialize)]
@@ -86,7 +99,7 @@ async fn create(
     if (quoted.user_id, quoted.restaurant_id) != (user_id, restaurant_id) {
         return Err(Failure::invalid("the quote is for another user or restaurant"));
     }
-    let order_id = pool.sequence.take(user_id, restaurant_id, &budget).await?;
+    let order_id = pool.ids.take(user_id, restaurant_id, &budget).await?;
     let submission = pool.locks.take(LockUse::Submit, user_id.0, &budget).await?;
     let coupon = match quoted.coupon_id {
         Some(coupon_id) => pool.locks.take(LockUse::Coupon, coupon_id.0, &budget).await?,
@@ -141,6 +154,7 @@ async fn submit(pool: &Pool, wish: Wish, submission: &Held, coupon: &Held, budge
         user?;
         reserved?;
         let order = new_order(order_id, req_id.clone(), request.address, quote?, now_ms());
+        orders.map(&Mapping { order_id, user_id, restaurant_id }, budget).await?;
         let tasks = plan::tasks_of_creation(&order, &orders.config.timers);
         let new = NewOrder { order, tasks, guard: submission.guard() };
         orders.caller.post::<_, Written>(orders.store_of(user_id), "/orders", &new, budget).await
@@ -200,12 +214,9 @@ async fn first_answer(
     budget: &Budget,
 ) -> Result<Option<Order>, CallError> {
     let key = form_urlencoded(req_id);
-    let path = format!("/users/{user_id}/request?req_id={key}");
-    match orders.caller.get(orders.store_of(user_id), &path, budget).await {
-        Ok(order) => Ok(Some(order)),
-        Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Ok(None),
-        Err(error) => Err(error),
-    }
+    let path = format!("/orders?user_id={user_id}&req_id={key}&limit=1");
+    let found: Vec<Order> = orders.caller.get(orders.store_of(user_id), &path, budget).await?;
+    Ok(found.into_iter().next())
 }
 
 fn form_urlencoded(text: &str) -> String {

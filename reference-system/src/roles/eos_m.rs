@@ -13,10 +13,10 @@ use super::blink::Delivery;
 use crate::config::now_ms;
 use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
-use crate::ids::{OrderId, RestaurantId, group, shard};
+use crate::ids::{OrderId, RestaurantId};
 use crate::locks::Locks;
 use crate::orders::lifecycle::{Status, Trigger};
-use crate::orders::service::{Orders, merchant_store};
+use crate::orders::service::Orders;
 use crate::orders::{ASSIGNED, DELIVERED, Order, plan};
 use crate::rpc::{Budget, Failure};
 
@@ -66,9 +66,8 @@ async fn list(
         return Err(Failure::invalid(format!("limit is 1 to {LONGEST_LIST}")));
     }
     let state = page.state.unwrap_or(Status::Waiting).code();
-    let path = format!("/restaurants/{restaurant_id}/orders?state={state}&limit={limit}");
-    let store = merchant_store(group(shard(orders.slot_hash().slot(restaurant_id.0))));
-    Ok(Json(orders.caller.get(store, &path, &budget).await?))
+    let path = format!("/orders?restaurant_id={restaurant_id}&status={state}&limit={limit}");
+    Ok(Json(orders.caller.get(orders.merchant_store_of(restaurant_id), &path, &budget).await?))
 }
 
 async fn accept(

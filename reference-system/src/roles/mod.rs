@@ -2,6 +2,7 @@
 
 pub(crate) mod auditor;
 mod blink;
+mod dal;
 mod eos_c;
 mod eos_m;
 pub(crate) mod eos_x;

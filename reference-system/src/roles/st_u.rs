@@ -1,5 +1,5 @@
-//! The data-access role of the user dimension: owns one group's file, routes by slot, refuses what
-//! names no key of its own.
+//! The data-access role of the user dimension: owns one group's file, routes by what statements name, and keeps which
+//! numbers of orders are given away.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,25 +7,27 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::dal;
 use crate::bus::teller::Teller;
 use crate::config::now_ms;
 use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
-use crate::ids::{OrderId, SlotHash, UserId, group, shard};
+use crate::ids::{OrderId, UserId};
 use crate::locks::{Fenced, Guard};
 use crate::orders::Order;
 use crate::orders::change::{Change, TaskWrite};
 use crate::orders::merchant_copy::{self, MerchantCopies};
+use crate::orders::routing::{self, Holding, Mapping, Named, Statement};
 use crate::rpc::{Budget, Failure};
 use crate::store::lock_writes;
 use crate::store::outbox::{self, Waiting};
-use crate::store::user_dimension::{self as rows, DueTask, Retry, SequenceBlock, order_from, select_order};
-use crate::store::{Store, StoreError};
+use crate::store::sequence::{self, BlockClaim, BlockGrant};
+use crate::store::user_dimension::{self as rows, Created, DueTask, Retry, order_from, select_order};
+use crate::store::{Store, StoreError, order_mapping};
 
 /// A new order and the tasks that come with it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -54,8 +56,7 @@ pub(crate) struct TaskOutcome {
 
 struct Dimension {
     store: Store,
-    group: u16,
-    slot_hash: SlotHash,
+    holding: Holding,
     teller: Teller,
     copies: MerchantCopies,
 }
@@ -63,61 +64,44 @@ struct Dimension {
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let service = frame.plan.service.clone();
     let store = frame.open_store(&service, rows::SCHEMA).await?;
-    store
-        .write(|connection| Box::pin(rows::raise_epoch(connection)))
-        .await
-        .map_err(|source| RoleError::Store { name: service.clone(), source })?;
     let dimension = Arc::new(Dimension {
         store,
-        group: super::group_of(&service),
-        slot_hash: frame.config.slot_hash,
+        holding: Holding {
+            dimension: routing::Dimension::User,
+            group: super::group_of(&service),
+            slot_hash: frame.config.slot_hash,
+        },
         teller: frame.teller(),
-        copies: MerchantCopies { caller: frame.caller.clone(), tracker: frame.tracker.clone() },
+        copies: MerchantCopies {
+            caller: frame.caller.clone(),
+            slot_hash: frame.config.slot_hash,
+            tracker: frame.tracker.clone(),
+        },
     });
     let routes = Router::new()
         .route("/orders", post(create))
-        .route("/orders/{id}", get(read))
         .route("/users/{user}/orders", get(list))
-        .route("/users/{user}/request", get(by_request))
+        .route("/mapping", post(map))
+        .route("/mapping/{id}", get(mapping))
         .route("/changes", post(change))
         .route("/tasks", get(due))
         .route("/tasks/settle", post(settle))
         .route("/outbox", get(outbox))
         .route("/outbox/mark", post(mark))
-        .route("/sequence", post(sequence))
-        .with_state(Arc::clone(&dimension));
-    let describe = Box::new(move || json!({ "dimension": "user", "group": dimension.group }));
+        .route("/blocks", post(claim))
+        .with_state(Arc::clone(&dimension))
+        .merge(dal::reads(dimension.store.clone(), dimension.holding));
+    let describe = Box::new(move || json!({ "dimension": "user", "group": dimension.holding.group }));
     frame.serve(routes, describe, std::future::ready(())).await
-}
-
-impl Dimension {
-    fn owns(&self, owner: u16) -> Result<(), Failure> {
-        if owner == self.group {
-            return Ok(());
-        }
-        Err(Failure::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            "wrong_group",
-            format!("group {} was asked for a row of group {owner}", self.group),
-        ))
-    }
-
-    fn shard_of(&self, user_id: UserId) -> Result<u16, Failure> {
-        let shard = shard(self.slot_hash.slot(user_id.0));
-        self.owns(group(shard))?;
-        Ok(shard)
-    }
 }
 
 async fn create(
     State(dimension): State<Arc<Dimension>>,
     budget: Budget,
-    Body(mut new): Body<NewOrder>,
+    Statement(mut new): Statement<NewOrder>,
 ) -> Result<Json<Written>, Failure> {
-    dimension.owns(new.order.order_id.user_group())?;
-    if dimension.shard_of(new.order.user_id)? != new.order.order_id.user_shard() {
-        return Err(Failure::invalid("the order ID does not carry its user's slot"));
-    }
+    let shard = dimension.holding.write(&Named::of(&new.order))?;
+    let order_id = new.order.order_id;
     let way = dimension.copies.way();
     merchant_copy::tasks_of(way, &mut new.tasks);
     let made = dimension
@@ -128,23 +112,39 @@ async fn create(
                 if !lock_writes::admits(c, guard).await? {
                     return Ok(Err(Fenced));
                 }
-                let (order, applied) = rows::create(c, new.order, &new.tasks, telling).await?;
-                if applied {
+                let created = rows::create(c, shard, new.order, &new.tasks, telling).await?;
+                if matches!(created, Created::New(_)) {
                     lock_writes::note(c, guard, now_ms()).await?;
                 }
-                Ok(Ok((order, applied)))
+                Ok(Ok(created))
             })
         })
         .await?;
-    let (order, applied) = made?;
+    let (order, applied) = match made? {
+        Created::New(order) => (order, true),
+        Created::Before(order) => (order, false),
+        // No conflict of the caller's making, and what is held under this ID is another order's.
+        Created::IdTaken => {
+            return Err(Failure::unavailable("id_taken", format!("the ID {order_id} is another order's")));
+        }
+    };
     let copied = if applied { vec![order.clone()] } else { Vec::new() };
     dimension.copies.write(way, copied, &budget).await?;
     Ok(Json(Written { order, applied }))
 }
 
-async fn read(State(dimension): State<Arc<Dimension>>, At(order_id): At<OrderId>) -> Result<Json<Order>, Failure> {
-    dimension.owns(order_id.user_group())?;
-    rows::by_id(dimension.store.readers(), order_id.user_shard(), order_id)
+async fn map(
+    State(dimension): State<Arc<Dimension>>,
+    Statement(mapping): Statement<Mapping>,
+) -> Result<Json<Value>, Failure> {
+    dimension.holding.own(dimension.holding.slot_hash.mapping_shard(mapping.order_id))?;
+    dimension.store.write(move |c| Box::pin(async move { order_mapping::write(c, &mapping).await })).await?;
+    Ok(Json(json!({})))
+}
+
+async fn mapping(State(dimension): State<Arc<Dimension>>, At(order_id): At<OrderId>) -> Result<Json<Mapping>, Failure> {
+    dimension.holding.own(dimension.holding.slot_hash.mapping_shard(order_id))?;
+    order_mapping::read(dimension.store.readers(), order_id)
         .await?
         .map(Json)
         .ok_or_else(|| Failure::not_found(format!("there is no order {order_id}")))
@@ -162,7 +162,7 @@ async fn list(
     At(user_id): At<UserId>,
     Ask(page): Ask<Page>,
 ) -> Result<Json<Vec<Order>>, Failure> {
-    let shard = dimension.shard_of(user_id)?;
+    let shard = dimension.holding.read(&Named { user_id: Some(user_id), ..Named::default() })?;
     let found = sqlx::query(select_order!(
         "FROM orders o WHERE o.shard = $1 AND o.user_id = $2 AND o.created_at_ms >= $3 \
          ORDER BY o.created_at_ms DESC LIMIT $4"
@@ -177,36 +177,12 @@ async fn list(
     Ok(Json(found.iter().map(order_from).collect::<Result<_, _>>()?))
 }
 
-#[derive(Deserialize)]
-struct RequestKey {
-    req_id: String,
-}
-
-async fn by_request(
-    State(dimension): State<Arc<Dimension>>,
-    At(user_id): At<UserId>,
-    Ask(key): Ask<RequestKey>,
-) -> Result<Json<Order>, Failure> {
-    let shard = dimension.shard_of(user_id)?;
-    let found = sqlx::query(select_order!("FROM orders o WHERE o.shard = $1 AND o.user_id = $2 AND o.req_id = $3"))
-        .bind(i64::from(shard))
-        .bind(user_id.0)
-        .bind(key.req_id)
-        .fetch_optional(dimension.store.readers())
-        .await
-        .map_err(StoreError::from)?;
-    match found {
-        Some(row) => Ok(Json(order_from(&row)?)),
-        None => Err(Failure::not_found("this request made no order")),
-    }
-}
-
 async fn change(
     State(dimension): State<Arc<Dimension>>,
     budget: Budget,
-    Body(mut change): Body<Change>,
+    Statement(mut change): Statement<Change>,
 ) -> Result<Json<Written>, Failure> {
-    dimension.owns(change.order_id.user_group())?;
+    let shard = dimension.holding.write(&change.named())?;
     let order_id = change.order_id;
     let way = dimension.copies.way();
     merchant_copy::tasks_of(way, &mut change.tasks);
@@ -218,7 +194,7 @@ async fn change(
                 if !lock_writes::admits(c, guard).await? {
                     return Ok(Err(Fenced));
                 }
-                let written = rows::change(c, &change, now_ms(), telling).await?;
+                let written = rows::change(c, shard, &change, now_ms(), telling).await?;
                 if written.as_ref().is_some_and(|(_, applied)| *applied) {
                     lock_writes::note(c, guard, now_ms()).await?;
                 }
@@ -265,8 +241,9 @@ async fn settle(
     Body(mut outcome): Body<TaskOutcome>,
 ) -> Result<Json<Value>, Failure> {
     let way = dimension.copies.way();
+    let mut shards = Vec::with_capacity(outcome.changes.len());
     for change in &mut outcome.changes {
-        dimension.owns(change.order_id.user_group())?;
+        shards.push(dimension.holding.write(&change.named())?);
         merchant_copy::tasks_of(way, &mut change.tasks);
     }
     let changed = dimension
@@ -274,10 +251,10 @@ async fn settle(
         .write(&dimension.store, &budget, move |connection, telling| {
             Box::pin(async move {
                 let mut changed = Vec::new();
-                for change in &outcome.changes {
+                for (change, shard) in outcome.changes.iter().zip(shards) {
                     // A change that lost its race changes nothing: the order went another way,
                     // and what that way needs has task rows of its own.
-                    let written = rows::change(connection, change, now_ms(), telling).await?;
+                    let written = rows::change(connection, shard, change, now_ms(), telling).await?;
                     changed.extend(written.filter(|(_, applied)| *applied).map(|(order, _)| order));
                 }
                 rows::settle_tasks(connection, &outcome.done, &outcome.retry).await?;
@@ -309,18 +286,16 @@ async fn mark(
     Ok(Json(json!({})))
 }
 
-#[derive(Deserialize)]
-struct Count {
-    count: i64,
-}
-
-async fn sequence(
+async fn claim(
     State(dimension): State<Arc<Dimension>>,
-    Body(Count { count }): Body<Count>,
-) -> Result<Json<SequenceBlock>, Failure> {
-    if !(1..=100_000).contains(&count) {
-        return Err(Failure::invalid("count must be 1 to 100000"));
+    Body(claim): Body<BlockClaim>,
+) -> Result<Json<BlockGrant>, Failure> {
+    /// The longest name of a life; Redis' has 40 characters.
+    const LONGEST_LIFE: usize = 100;
+    if claim.life.len() > LONGEST_LIFE {
+        return Err(Failure::invalid(format!("life has at most {LONGEST_LIFE} bytes")));
     }
-    let block = dimension.store.write(move |connection| Box::pin(rows::take_block(connection, count))).await?;
-    Ok(Json(block))
+    // One place knows all blocks.
+    dimension.holding.own(0)?;
+    Ok(Json(dimension.store.write(move |c| Box::pin(async move { sequence::claim(c, &claim).await })).await?))
 }

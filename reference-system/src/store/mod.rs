@@ -7,8 +7,11 @@
 pub(crate) mod lock_writes;
 pub(crate) mod log;
 pub(crate) mod merchant_dimension;
+pub(crate) mod order_mapping;
 pub(crate) mod outbox;
 mod place;
+pub(crate) mod sequence;
+pub(crate) mod slips;
 pub(crate) mod stock;
 pub(crate) mod user_dimension;
 

@@ -1,18 +1,21 @@
-//! The user dimension's rows: orders by (shard, order), events, payments, refunds, task rows and the
-//! order sequence. The master of every order.
+//! The user dimension's rows: orders by (shard, order), events, payments, refunds and task rows. The master of every
+//! order.
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::StoreError;
 use super::lock_writes::lock_writes_table;
+use super::order_mapping::mapping_tables;
 use super::outbox::{Telling, outbox_table};
+use super::sequence::sequence_tables;
 use crate::bus::event::{DeliveryEvent, Event};
-use crate::ids::{CouponId, MAX_EPOCH, OrderId, RestaurantId, UserId};
+use crate::ids::{CouponId, OrderId, RestaurantId, UserId};
 use crate::orders::Order;
 use crate::orders::change::{self, Change, MoneyWrite, RefundWrite, TaskKind, TaskWrite};
 use crate::orders::event::OrderEvent;
 use crate::orders::lifecycle::{Status, Trigger};
+use crate::orders::routing::{Named, Predicates};
 
 /// The table of orders, the same in both dimensions.
 macro_rules! orders_table {
@@ -60,12 +63,11 @@ CREATE TABLE IF NOT EXISTS tasks (
   kind BIGINT NOT NULL, due_at_ms BIGINT NOT NULL, attempts BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS tasks_by_due ON tasks (due_at_ms);
-CREATE TABLE IF NOT EXISTS sequence (
-  name TEXT PRIMARY KEY, epoch BIGINT NOT NULL, next BIGINT NOT NULL
-) WITHOUT ROWID;
 ",
     outbox_table!(),
-    lock_writes_table!()
+    lock_writes_table!(),
+    sequence_tables!(),
+    mapping_tables!()
 );
 
 /// The columns of an order, for `SELECT … FROM orders o`.
@@ -164,29 +166,41 @@ macro_rules! write_order {
 }
 pub(crate) use write_order;
 
-/// Inserts a new order with its first event and its tasks. A request that made an order before
-/// gets that order, and `false`.
+/// What became of a new order.
+pub(crate) enum Created {
+    /// It is there.
+    New(Order),
+    /// Its request made an order before.
+    Before(Order),
+    /// Another order of this shard has its ID.
+    IdTaken,
+}
+
+/// Inserts a new order with its first event and its tasks.
 pub(crate) async fn create(
     connection: &mut AnyConnection,
+    shard: u16,
     order: Order,
     tasks: &[TaskWrite],
     telling: &mut Telling,
-) -> Result<(Order, bool), StoreError> {
-    if let Some(existing) = by_request(connection, &order).await? {
-        return Ok((existing, false));
+) -> Result<Created, StoreError> {
+    if let Some(existing) = by_request(connection, shard, &order).await? {
+        return Ok(Created::Before(existing));
     }
-    let shard = order.order_id.user_shard();
-    write_order!(connection, shard, &order, "");
-    write_event(connection, &order, None, Trigger::Create.event()).await?;
+    let inserted = write_order!(connection, shard, &order, "ON CONFLICT (shard, order_id) DO NOTHING");
+    if inserted.rows_affected() == 0 {
+        return Ok(Created::IdTaken);
+    }
+    write_event(connection, shard, &order, None, Trigger::Create.event()).await?;
     let event = OrderEvent::of(&order, None, Trigger::Create.event(), telling.cause.clone());
     telling.note(connection, &Event::Order(event)).await?;
-    write_tasks(connection, order.order_id, tasks).await?;
-    Ok((order, true))
+    write_tasks(connection, shard, order.order_id, tasks).await?;
+    Ok(Created::New(order))
 }
 
-async fn by_request(connection: &mut AnyConnection, order: &Order) -> Result<Option<Order>, StoreError> {
+async fn by_request(connection: &mut AnyConnection, shard: u16, order: &Order) -> Result<Option<Order>, StoreError> {
     sqlx::query(select_order!("FROM orders o WHERE o.shard = $1 AND o.user_id = $2 AND o.req_id = $3"))
-        .bind(i64::from(order.order_id.user_shard()))
+        .bind(i64::from(shard))
         .bind(order.user_id.0)
         .bind(&order.req_id)
         .fetch_optional(connection)
@@ -212,15 +226,53 @@ pub(crate) async fn by_id(
         .transpose()
 }
 
+/// The orders of a shard that fit all predicates, by creation: `"ASC"` the oldest first, `"DESC"` the newest.
+pub(crate) async fn find(
+    executor: impl sqlx::Executor<'_, Database = sqlx::Any>,
+    shard: u16,
+    predicates: &Predicates,
+    direction: &'static str,
+) -> Result<Vec<Order>, StoreError> {
+    let Named { order_id, user_id, restaurant_id } = predicates.named;
+    let numbers = [
+        ("o.order_id =", order_id.map(|id| id.0)),
+        ("o.user_id =", user_id.map(|id| id.0)),
+        ("o.restaurant_id =", restaurant_id.map(|id| id.0)),
+        ("o.status =", predicates.status),
+        ("o.created_at_ms >=", predicates.since),
+    ];
+    let numbers: Vec<(&str, i64)> =
+        numbers.into_iter().filter_map(|(condition, value)| Some((condition, value?))).collect();
+    let mut statement = select_order!("FROM orders o WHERE o.shard = $1").to_owned();
+    let mut places = 2..;
+    for ((condition, _), place) in numbers.iter().zip(&mut places) {
+        statement.push_str(&format!(" AND {condition} ${place}"));
+    }
+    if predicates.req_id.is_some() {
+        statement.push_str(&format!(" AND o.req_id = ${}", places.next().unwrap_or_default()));
+    }
+    let last = places.next().unwrap_or_default();
+    statement.push_str(&format!(" ORDER BY o.created_at_ms {direction} LIMIT ${last}"));
+    let mut query = sqlx::query(AssertSqlSafe(statement)).bind(i64::from(shard));
+    for (_, value) in numbers {
+        query = query.bind(value);
+    }
+    if let Some(req_id) = &predicates.req_id {
+        query = query.bind(req_id);
+    }
+    let rows = query.bind(predicates.limit).fetch_all(executor).await?;
+    rows.iter().map(order_from).collect()
+}
+
 /// Applies a change. Gives the order as it is afterwards and whether the change applied; `None` if
 /// there is no such order.
 pub(crate) async fn change(
     connection: &mut AnyConnection,
+    shard: u16,
     change: &Change,
     now_ms: i64,
     telling: &mut Telling,
 ) -> Result<Option<(Order, bool)>, StoreError> {
-    let shard = change.order_id.user_shard();
     let Some(before) = by_id(&mut *connection, shard, change.order_id).await? else {
         return Ok(None);
     };
@@ -257,7 +309,7 @@ pub(crate) async fn change(
         return Ok(Some((before, false)));
     }
     if let Some(step) = &change.step {
-        write_event(connection, &after, Some(before.status), &step.event).await?;
+        write_event(connection, shard, &after, Some(before.status), &step.event).await?;
         let event = OrderEvent::of(&after, Some(before.status), &step.event, telling.cause.clone());
         telling.note(connection, &Event::Order(event)).await?;
     }
@@ -266,23 +318,28 @@ pub(crate) async fn change(
         telling.note(connection, &Event::Delivery(event)).await?;
     }
     if let Some(payment) = &change.payment {
-        write_payment(connection, payment, &after).await?;
+        write_payment(connection, shard, payment, &after).await?;
     }
     if let Some(refund) = &change.refund {
-        write_refund(connection, refund, &after).await?;
+        write_refund(connection, shard, refund, &after).await?;
     }
-    write_tasks(connection, change.order_id, &change.tasks).await?;
+    write_tasks(connection, shard, change.order_id, &change.tasks).await?;
     Ok(Some((after, true)))
 }
 
-async fn write_payment(connection: &mut AnyConnection, write: &MoneyWrite, order: &Order) -> Result<(), StoreError> {
+async fn write_payment(
+    connection: &mut AnyConnection,
+    shard: u16,
+    write: &MoneyWrite,
+    order: &Order,
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO payments (payment_id, shard, order_id, amount_fen, state, at_ms) VALUES ($1,$2,$3,$4,$5,$6) \
          ON CONFLICT (payment_id) DO UPDATE SET amount_fen = excluded.amount_fen, state = excluded.state, \
          at_ms = excluded.at_ms",
     )
     .bind(&write.payment_id)
-    .bind(i64::from(order.order_id.user_shard()))
+    .bind(i64::from(shard))
     .bind(order.order_id.0)
     .bind(write.amount_fen)
     .bind(write.state.code())
@@ -293,7 +350,12 @@ async fn write_payment(connection: &mut AnyConnection, write: &MoneyWrite, order
 }
 
 /// A refund that is there already keeps its amount and source; only its state moves on.
-async fn write_refund(connection: &mut AnyConnection, write: &RefundWrite, order: &Order) -> Result<(), StoreError> {
+async fn write_refund(
+    connection: &mut AnyConnection,
+    shard: u16,
+    write: &RefundWrite,
+    order: &Order,
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO refunds (refund_id, payment_id, shard, order_id, amount_fen, source, state, at_ms) \
          VALUES ($1,$2,$3,$4,$5,$6,$7,$8) \
@@ -301,7 +363,7 @@ async fn write_refund(connection: &mut AnyConnection, write: &RefundWrite, order
     )
     .bind(&write.refund_id)
     .bind(&write.payment_id)
-    .bind(i64::from(order.order_id.user_shard()))
+    .bind(i64::from(shard))
     .bind(order.order_id.0)
     .bind(write.amount_fen)
     .bind(write.source.code())
@@ -314,6 +376,7 @@ async fn write_refund(connection: &mut AnyConnection, write: &RefundWrite, order
 
 async fn write_event(
     connection: &mut AnyConnection,
+    shard: u16,
     after: &Order,
     from: Option<Status>,
     kind: &str,
@@ -322,7 +385,7 @@ async fn write_event(
         "INSERT INTO events (shard, order_id, version, from_status, to_status, kind, at_ms) \
          VALUES ($1,$2,$3,$4,$5,$6,$7)",
     )
-    .bind(i64::from(after.order_id.user_shard()))
+    .bind(i64::from(shard))
     .bind(after.order_id.0)
     .bind(after.version)
     .bind(from.map(Status::code))
@@ -334,7 +397,12 @@ async fn write_event(
     Ok(())
 }
 
-async fn write_tasks(connection: &mut AnyConnection, order_id: OrderId, tasks: &[TaskWrite]) -> Result<(), StoreError> {
+async fn write_tasks(
+    connection: &mut AnyConnection,
+    shard: u16,
+    order_id: OrderId,
+    tasks: &[TaskWrite],
+) -> Result<(), StoreError> {
     if tasks.is_empty() {
         return Ok(());
     }
@@ -342,7 +410,7 @@ async fn write_tasks(connection: &mut AnyConnection, order_id: OrderId, tasks: &
     let values = (0..tasks.len()).map(|n| format!("($1, $2, ${}, ${})", 2 * n + 3, 2 * n + 4));
     let values = values.collect::<Vec<_>>().join(", ");
     let statement = format!("INSERT INTO tasks (shard, order_id, kind, due_at_ms) VALUES {values}");
-    let mut insert = sqlx::query(AssertSqlSafe(statement)).bind(i64::from(order_id.user_shard())).bind(order_id.0);
+    let mut insert = sqlx::query(AssertSqlSafe(statement)).bind(i64::from(shard)).bind(order_id.0);
     for task in tasks {
         insert = insert.bind(task.kind.code()).bind(task.due_at_ms);
     }
@@ -423,38 +491,4 @@ pub(crate) async fn settle_tasks(
             .await?;
     }
     Ok(())
-}
-
-/// A range of sequence numbers that nobody else gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct SequenceBlock {
-    /// The epoch of the counter store.
-    pub(crate) epoch: i64,
-    /// The first number.
-    pub(crate) first: i64,
-    /// How many.
-    pub(crate) count: i64,
-}
-
-/// Raises the epoch, durably, as the counter store does at each start. It stays at 255; the numbers
-/// themselves never go back, so they stay unique.
-pub(crate) async fn raise_epoch(connection: &mut AnyConnection) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO sequence (name, epoch, next) VALUES ('order', 1, 1) \
-         ON CONFLICT (name) DO UPDATE SET epoch = \
-         CASE WHEN sequence.epoch < $1 THEN sequence.epoch + 1 ELSE $1 END",
-    )
-    .bind(MAX_EPOCH)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Takes the next `count` sequence numbers.
-pub(crate) async fn take_block(connection: &mut AnyConnection, count: i64) -> Result<SequenceBlock, StoreError> {
-    let row = sqlx::query("UPDATE sequence SET next = next + $1 WHERE name = 'order' RETURNING epoch, next - $1")
-        .bind(count)
-        .fetch_one(connection)
-        .await?;
-    Ok(SequenceBlock { epoch: row.try_get(0)?, first: row.try_get(1)?, count })
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Settings, switch, value_at};
 use crate::bus::Taking;
+use crate::ids::IdLayout;
 use crate::kv::Purpose;
 use crate::kv::keyspace::Policy;
 
@@ -111,6 +112,15 @@ impl LockImpl {
     }
 }
 
+/// How an order gets its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Generator {
+    /// One by one.
+    Incr,
+    /// In blocks.
+    Block,
+}
+
 /// What becomes of a message that cannot be handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnError {
@@ -152,6 +162,10 @@ pub(crate) struct InForce {
     pub(crate) lock_section: Duration,
     /// Whether reminders wait as messages that nobody has settled.
     pub(crate) timers_unacked: bool,
+    pub(crate) generator: Generator,
+    pub(crate) id_layout: IdLayout,
+    /// Whether the merchant store has the last word on kitchen numbers.
+    pub(crate) reseed_numbers: bool,
 }
 
 impl InForce {
@@ -228,6 +242,9 @@ impl InForce {
             },
             lock_section: if is("lock.section", "500ms") { Duration::from_millis(500) } else { Duration::ZERO },
             timers_unacked: is("timer.hold", "unacked"),
+            generator: if is("id.gen", "incr") { Generator::Incr } else { Generator::Block },
+            id_layout: if is("id.layout", "seq") { IdLayout::Bare } else { IdLayout::Composed },
+            reseed_numbers: is("id.number", "reseeded"),
             breaker_window: match of("breaker") {
                 "off" => None,
                 "window400" => Some(Duration::from_secs(400)),

@@ -8,7 +8,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use in_force::{Callbacks, Choice, ConnectRetry, DimensionWrite, Emit, InForce, LockImpl, OnError};
+pub(crate) use in_force::{
+    Callbacks, Choice, ConnectRetry, DimensionWrite, Emit, Generator, InForce, LockImpl, OnError,
+};
 
 /// A switch. Every default is the fixed design.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -78,6 +80,30 @@ pub const SWITCHES: &[Switch] = &[
         meaning: "how a change of an order reaches its merchant: in the background and once, before the answer, or by a \
                   task row that is committed with it and tried until it succeeds",
         labs: &["L08"],
+    },
+    Switch {
+        name: "id.gen",
+        values: &["incr", "block"],
+        default: "block",
+        meaning: "how an order gets its number: one by one from a counter that may go back, or from blocks that are put \
+                  down durably, in an epoch that is raised whenever the counter starts",
+        labs: &["L07"],
+    },
+    Switch {
+        name: "id.layout",
+        values: &["seq", "composed"],
+        default: "composed",
+        meaning: "whether an order's ID is its number alone, with tables that know whose it is, or carries the slots of \
+                  user and restaurant",
+        labs: &["L07"],
+    },
+    Switch {
+        name: "id.number",
+        values: &["counter", "reseeded"],
+        default: "reseeded",
+        meaning: "whether kitchens print what a bare counter says, or the counter is set right from the numbers that \
+                  are out, of which no two may be the same",
+        labs: &["L07"],
     },
     Switch {
         name: "kv.maxmem",

@@ -30,10 +30,10 @@ use crate::ids::{GROUPS, OrderId};
 use crate::orders::change::{Change, TaskKind};
 use crate::orders::lifecycle::{Status, Trigger};
 use crate::orders::plan::{self, Refusal};
-use crate::orders::service::{Orders, merchant_store, user_store};
+use crate::orders::service::{Orders, user_store};
 use crate::orders::{ASSIGNED, Order};
 use crate::rpc::{Budget, CallError};
-use crate::store::merchant_dimension::{NumberAnswer, NumberRequest};
+use crate::store::slips::{NumberAnswer, NumberRequest};
 use crate::store::user_dimension::{DueTask, Retry};
 
 /// The name of the store of timers.
@@ -214,15 +214,14 @@ impl Driver {
 
     /// Brings the merchant rows of these orders up to date. Gives those that could not be.
     async fn copy_rows(&self, tasks: &[DueTask], budget: &Budget) -> BTreeSet<OrderId> {
-        let mut groups: BTreeMap<u16, BTreeMap<OrderId, &Order>> = BTreeMap::new();
+        let mut stores: BTreeMap<&str, BTreeMap<OrderId, &Order>> = BTreeMap::new();
         for task in tasks.iter().filter(|task| task.kind == TaskKind::MerchantRow) {
-            let id = task.order.order_id;
-            groups.entry(id.merchant_group()).or_default().insert(id, &task.order);
+            let store = self.orders.merchant_store_of(task.order.restaurant_id);
+            stores.entry(store).or_default().insert(task.order.order_id, &task.order);
         }
-        let copies = groups.into_iter().map(|(group, orders)| async move {
+        let copies = stores.into_iter().map(|(store, orders)| async move {
             let rows: Vec<&Order> = orders.values().copied().collect();
-            let answer: Result<Value, CallError> =
-                self.orders.caller.post(merchant_store(group), "/orders/apply", &rows, budget).await;
+            let answer: Result<Value, CallError> = self.orders.caller.post(store, "/orders/apply", &rows, budget).await;
             match answer {
                 Ok(_) => Vec::new(),
                 Err(error) => {
@@ -333,21 +332,24 @@ impl Driver {
         stale: &BTreeSet<OrderId>,
         budget: &Budget,
     ) -> BTreeMap<OrderId, (i64, i64)> {
-        let mut groups: BTreeMap<u16, Vec<NumberRequest>> = BTreeMap::new();
+        let mut stores: BTreeMap<&str, Vec<NumberRequest>> = BTreeMap::new();
         for task in tasks {
             let order = &task.order;
             let wanted = task.kind == TaskKind::Dispatch && order.status == Status::Paid;
             if wanted && !stale.contains(&order.order_id) {
-                groups.entry(order.order_id.merchant_group()).or_default().push(NumberRequest {
+                let store = self.orders.merchant_store_of(order.restaurant_id);
+                stores.entry(store).or_default().push(NumberRequest {
                     order_id: order.order_id,
+                    user_id: Some(order.user_id),
+                    restaurant_id: Some(order.restaurant_id),
                     version: order.version,
                     day: now_ms() / DAY_MS,
                 });
             }
         }
-        let asked = groups.into_iter().map(|(group, requests)| async move {
+        let asked = stores.into_iter().map(|(store, requests)| async move {
             let answer: Result<Vec<NumberAnswer>, CallError> =
-                self.orders.caller.post(merchant_store(group), "/numbers", &requests, budget).await;
+                self.orders.caller.post(store, "/numbers", &requests, budget).await;
             answer.inspect_err(|error| tracing::warn!(%error, "dispatch waits")).unwrap_or_default()
         });
         futures::future::join_all(asked)
