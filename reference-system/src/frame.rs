@@ -93,7 +93,8 @@ impl Frame {
             Duration::from_millis(config.lease_ms),
         ));
         let caller = Caller::new(&plan.service, Arc::clone(&directory), config.timeouts);
-        let kv = KvClients::new(&config.key_values, Duration::from_millis(config.timeouts.kv_ms));
+        let kv =
+            KvClients::new(&config.key_values, Duration::from_millis(config.timeouts.kv_ms), Arc::clone(&directory));
         let (tracker, more) = (TaskTracker::new(), Arc::default());
         Self { config: Arc::new(config), layout, plan, caller, kv, stop, tracker, directory, more }
     }

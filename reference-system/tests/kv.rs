@@ -27,20 +27,10 @@ async fn set(world: &World, name: &str, value: &str) {
     switching::set(&world.system.state().dir, &wanted).await.unwrap_or_else(|error| panic!("{error}"));
 }
 
-async fn metrics(world: &World, instance: &str) -> String {
-    let state = world.system.state().instances.iter().find(|one| one.instance == instance).unwrap().clone();
-    world.http.get(format!("http://{}/metrics", state.address)).send().await.unwrap().text().await.unwrap()
-}
-
-async fn connection(world: &World, role: &str) -> redis::aio::MultiplexedConnection {
-    let url = world.system.state().key_values[role].clone();
-    redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
-}
-
 async fn each_purpose_has_a_server_that_obeys_its_switches(tier: Tier) {
     let world = World::on(tier).await;
     let told = async |role: &str, line: String| {
-        eventually(&line, || async { metrics(&world, &format!("{role}-1")).await.contains(&line).then_some(()) }).await;
+        eventually(&line, || async { world.metrics(&format!("{role}-1")).await.contains(&line).then_some(()) }).await;
     };
     for (role, by_purpose) in [("kv-cache", "allkeys-lru"), ("kv-lock", "noeviction"), ("kv-id", "noeviction")] {
         let is = |policy: &str| format!("kv_policy{{instance=\"{role}-1\",policy=\"{policy}\"}} 1");
@@ -54,12 +44,12 @@ async fn each_purpose_has_a_server_that_obeys_its_switches(tier: Tier) {
             set(&world, "kv.maxmem", value).await;
             told(role, format!("kv_maxmemory_bytes{{instance=\"{role}-1\"}} {bytes}")).await;
         }
-        let mut server = connection(&world, role).await;
+        let mut server = world.key_values(role).await;
         let _: () = redis::cmd("SET").arg("seen").arg("x").query_async(&mut server).await.unwrap();
         let _: String = redis::cmd("GET").arg("seen").query_async(&mut server).await.unwrap();
         told(role, format!("kv_up{{instance=\"{role}-1\"}} 1")).await;
         eventually("the hit is counted", || async {
-            let text = metrics(&world, &format!("{role}-1")).await;
+            let text = world.metrics(&format!("{role}-1")).await;
             let hits =
                 text.lines().find_map(|line| line.strip_prefix(&format!("kv_hits_total{{instance=\"{role}-1\"}} ")));
             (hits.is_some_and(|hits| hits != "0") && text.contains("kv_hit_rate{")).then_some(())

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Connection, Row};
 
+use super::cache::{self, Cached};
 use super::coupons::{self, CouponRow};
 use super::events::{self, Events};
 use super::locks::{self, LockHistory};
@@ -14,6 +15,7 @@ use super::told::{self, Told};
 use super::virtual_goods::{self, VirtualGoods};
 use crate::bus::Bus;
 use crate::config::now_ms;
+use crate::kv::Purpose;
 use crate::kv::client::KvClients;
 use crate::orders::Line;
 use crate::roles::{eps, ers, ledger, rev, vgo};
@@ -43,6 +45,7 @@ pub(crate) struct Books {
     pub(crate) bus: Result<Events, String>,
     pub(crate) locks: Result<LockHistory, String>,
     pub(crate) told: Result<Told, String>,
+    pub(crate) cached: Result<Cached, String>,
 }
 
 #[derive(Default)]
@@ -114,6 +117,7 @@ pub(crate) struct OrderRow {
     pub(crate) req_id: String,
     pub(crate) status: i64,
     pub(crate) version: i64,
+    pub(crate) revision: i64,
     pub(crate) refund_status: i64,
     pub(crate) delivery_status: i64,
     pub(crate) items_fen: i64,
@@ -123,6 +127,7 @@ pub(crate) struct OrderRow {
     pub(crate) coupon_id: Option<i64>,
     pub(crate) day: Option<i64>,
     pub(crate) number: Option<i64>,
+    pub(crate) created_at_ms: i64,
     pub(crate) updated_at_ms: i64,
     /// How many dishes its lines add up to.
     pub(crate) portions: i64,
@@ -197,8 +202,8 @@ impl Books {
     /// Reads everything. The user dimension comes first: it is the master, and whatever the other
     /// files have beyond it came later.
     ///
-    /// What became of events comes before it: no consumer may know of an event that is not there. `broker` is one that
-    /// is not among the stores, `kv` the key-value servers of a system that runs.
+    /// What became of events, and what is cached, comes before it: no consumer and no cache may know of what is not
+    /// there. `broker` is one that is not among the stores, `kv` the key-value servers of a system that runs.
     pub(crate) async fn read(stores: &Places, broker: Option<&Bus>, kv: Option<&KvClients>) -> Self {
         Self::read_as_of(stores, broker, kv, now_ms()).await
     }
@@ -210,6 +215,8 @@ impl Books {
         kv: Option<&KvClients>,
         as_of_ms: i64,
     ) -> Self {
+        let caches = kv.map(|kv| kv.of(Purpose::Cache));
+        let cached = cache::read(caches).await.map_err(|error| format!("the caches cannot be read: {error}"));
         let bus = events::read(stores, broker, as_of_ms).await;
         let bus = bus.map_err(|error| format!("events cannot be read: {error}"));
         let told = named_part(told::read(stores).await, "an outbox");
@@ -236,7 +243,20 @@ impl Books {
         };
         let merchants = named_part(merchants.await, "the merchant dimension");
         let locks = locks::read(stores, kv).await;
-        Self { users, merchants, wallets, settlements, requests, virtual_goods, coupons, stock, bus, told, locks }
+        Self {
+            users,
+            merchants,
+            wallets,
+            settlements,
+            requests,
+            virtual_goods,
+            coupons,
+            stock,
+            bus,
+            told,
+            locks,
+            cached,
+        }
     }
 
     /// What the money invariants need.
@@ -321,7 +341,7 @@ macro_rules! order_columns {
     () => {
         "SELECT shard, order_id, user_id, restaurant_id, req_id, status, version, refund_status, \
          delivery_status, items_fen, delivery_fee_fen, discount_fen, total_fen, coupon_id, day, \
-         number, updated_at_ms, lines, settled_at_ms FROM orders"
+         number, updated_at_ms, lines, settled_at_ms, revision, created_at_ms FROM orders"
     };
 }
 
@@ -336,6 +356,7 @@ fn order_row(row: &AnyRow, group: u16) -> Result<OrderRow, sqlx::Error> {
         req_id: row.try_get(4)?,
         status: row.try_get(5)?,
         version: row.try_get(6)?,
+        revision: row.try_get(19)?,
         refund_status: row.try_get(7)?,
         delivery_status: row.try_get(8)?,
         items_fen: row.try_get(9)?,
@@ -345,6 +366,7 @@ fn order_row(row: &AnyRow, group: u16) -> Result<OrderRow, sqlx::Error> {
         coupon_id: row.try_get(13)?,
         day: row.try_get(14)?,
         number: row.try_get(15)?,
+        created_at_ms: row.try_get(20)?,
         updated_at_ms: row.try_get(16)?,
         settled_at_ms: row.try_get(18)?,
         portions: lines.iter().map(|line| line.quantity).sum(),

@@ -6,7 +6,7 @@ use super::books::{Books, EventRow, OrderRow, UserDimension};
 use super::events::Events;
 use super::money::{self, Money};
 use super::told::Told;
-use super::{Finding, History, coupons, events, identity, locks, stock, told, virtual_goods};
+use super::{Finding, History, cache, coupons, events, identity, locks, stock, told, virtual_goods};
 
 use crate::ids::SlotHash;
 use crate::orders::lifecycle::{self, Status};
@@ -121,6 +121,12 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, history: Option<&History
                 finding
             }
             Err(why) => Finding::unknown("I21", "Lock safety and liveness", why),
+        },
+        match &books.cached {
+            Ok(cached) => with_users("I22", "Caches are coherent", &|finding, users| {
+                cache::coherent(finding, users, cached);
+            }),
+            Err(why) => Finding::unknown("I22", "Caches are coherent", why),
         },
         with_users("I24", "The system comes to rest", &|finding, users| {
             finding.checked = users.orders.len() as u64;

@@ -1,6 +1,7 @@
 //! The audit: what must hold in the stores, read straight from them, not through the services.
 
 mod books;
+mod cache;
 mod coupons;
 mod events;
 mod history;

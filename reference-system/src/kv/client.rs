@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::script::Script;
 use super::{KeyValues, Purpose};
+use crate::rpc::Directory;
 
 /// How long a server that did not answer is left alone, so that not every request pays its timeout.
 const LEFT_ALONE: Duration = Duration::from_millis(100);
@@ -61,14 +62,7 @@ impl Kv {
         format!("{}{key}", self.prefix)
     }
 
-    /// What goes before every key.
-    #[allow(dead_code, reason = "caches call it next")]
-    pub(crate) fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
     /// The value of a key.
-    #[allow(dead_code, reason = "caches call it next")]
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KvError> {
         self.ask(redis::cmd("GET").arg(self.key(key))).await
     }
@@ -86,7 +80,6 @@ impl Kv {
     }
 
     /// Writes a value with a life.
-    #[allow(dead_code, reason = "caches call it next")]
     pub(crate) async fn put(&self, key: &str, value: &[u8], life: Duration) -> Result<(), KvError> {
         self.ask(redis::cmd("SET").arg(self.key(key)).arg(value).arg("PX").arg(millis(life))).await
     }
@@ -150,6 +143,32 @@ impl Kv {
             command.arg(*argument);
         }
         self.ask(&command).await
+    }
+
+    /// Runs a script once for each key with its arguments, all in one message, and gives what each answers.
+    pub(crate) async fn run_each(
+        &self,
+        script: &Script,
+        calls: &[(String, Vec<Vec<u8>>)],
+    ) -> Result<Vec<i64>, KvError> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for (key, arguments) in calls {
+            let command = pipeline.cmd("EVAL").arg(script.lua).arg(1).arg(self.key(key));
+            for argument in arguments {
+                command.arg(argument.as_slice());
+            }
+        }
+        pipeline.ignore_errors();
+        self.within(async {
+            let mut connection = self.connection().await?;
+            let answers: Vec<Result<i64, RedisError>> =
+                pipeline.query_async(&mut connection).await.map_err(|error| self.told(&error))?;
+            answers.into_iter().map(|answer| answer.map_err(|error| self.told(&error))).collect()
+        })
+        .await
     }
 
     /// The keys of a pattern of literals, `*` and `?`. Those that come or go meanwhile may be missed, or told twice.
@@ -259,16 +278,19 @@ fn millis(life: Duration) -> u64 {
 #[derive(Clone)]
 pub(crate) struct KvClients {
     servers: Arc<[Kv; 3]>,
+    /// Knows which of them is in use for what.
+    directory: Arc<Directory>,
 }
 
 impl KvClients {
     /// The servers of a system, none of them connected.
-    pub(crate) fn new(servers: &KeyValues, timeout: Duration) -> Self {
-        Self { servers: Arc::new(Purpose::ALL.map(|purpose| Kv::new(servers, purpose, timeout))) }
+    pub(crate) fn new(servers: &KeyValues, timeout: Duration, directory: Arc<Directory>) -> Self {
+        Self { servers: Arc::new(Purpose::ALL.map(|purpose| Kv::new(servers, purpose, timeout))), directory }
     }
 
-    /// The server for a purpose.
+    /// The server for a purpose, as `kv.layout` has it now.
     pub(crate) fn of(&self, purpose: Purpose) -> &Kv {
-        &self.servers[purpose as usize]
+        let at = if self.directory.in_force().kv_on_one { Purpose::Cache } else { purpose };
+        &self.servers[at as usize]
     }
 }

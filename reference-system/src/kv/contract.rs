@@ -1,6 +1,8 @@
 //! What holds for every key-value server, ours and Redis: each test runs against both.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, RedisError, Value, cmd};
@@ -8,10 +10,14 @@ use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::client::{Kv, KvError};
+use super::client::{Kv, KvClients, KvError};
 use super::script::{ACQUIRE, NEWER, RELEASE, REPLACE};
 use super::server::Server;
 use super::{KeyValues, Purpose};
+use crate::config::Ejection;
+use crate::rpc::Directory;
+use crate::rpc::directory::Listing;
+use crate::switches::Setting;
 
 /// A server of its own for one test.
 struct Subject {
@@ -56,6 +62,20 @@ impl Subject {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Self { address, kv, stop, _redis: redis }
+    }
+
+    /// Writes until it refuses, and gives why it does.
+    async fn fill(&self) -> KvError {
+        self.kv.configure("maxmemory", "6000000").await.unwrap();
+        self.kv.configure("maxmemory-policy", "noeviction").await.unwrap();
+        for n in 0..200 {
+            if let Err(error) = self.kv.put(&format!("k{n}"), &[b'x'; 100_000], Duration::from_secs(600)).await {
+                // What was full to the brim may have a little room again: Redis counts its buffers, too.
+                self.kv.configure("maxmemory", "3000000").await.unwrap();
+                return error;
+            }
+        }
+        panic!("it takes everything");
     }
 
     async fn raw(&self, command: &Cmd) -> Result<Value, RedisError> {
@@ -108,6 +128,7 @@ on_both_servers! {
     a_lock_is_released_by_its_holder_only_and_each_taking_has_a_higher_number
     a_value_is_replaced_only_where_the_expected_one_is
     an_older_revision_does_not_overwrite_a_newer_one
+    many_keys_are_written_at_once_and_found_by_pattern
     a_full_server_refuses_or_gives_way_as_it_is_told
 }
 
@@ -236,26 +257,72 @@ async fn an_older_revision_does_not_overwrite_a_newer_one(subject: Subject) {
     assert_eq!(subject.kv.get("o:1").await.unwrap().unwrap(), b"10 {}");
 }
 
-async fn a_full_server_refuses_or_gives_way_as_it_is_told(subject: Subject) {
-    subject.kv.configure("maxmemory", "6000000").await.unwrap();
-    subject.kv.configure("maxmemory-policy", "noeviction").await.unwrap();
-    let value = vec![b'x'; 100_000];
-    let mut refusal = None;
-    for n in 0..200 {
-        if let Err(error) = subject.kv.put(&format!("k{n}"), &value, Duration::from_secs(600)).await {
-            refusal = Some(error);
-            break;
-        }
+async fn many_keys_are_written_at_once_and_found_by_pattern(subject: Subject) {
+    let call = |n: u32, revision: &str| {
+        (format!("o:{n}"), vec![revision.as_bytes().to_vec(), b"{}".to_vec(), b"60000".to_vec()])
+    };
+    let calls: Vec<_> = (0..2_500).map(|n| call(n, "3")).collect();
+    assert_eq!(subject.kv.run_each(&NEWER, &calls).await.unwrap(), vec![1; 2_500]);
+    let again = [call(1, "2"), call(2, "4")];
+    assert_eq!(subject.kv.run_each(&NEWER, &again).await.unwrap(), [0, 1]);
+    let refused = subject.kv.run_each(&NEWER, &[call(1, "5"), ("o:2".to_owned(), vec![b"x".to_vec()])]).await;
+    assert!(matches!(refused, Err(KvError::Refused { .. })), "{refused:?}");
+    subject.kv.put("other", b"x", Duration::from_secs(60)).await.unwrap();
+    let mut found = subject.kv.keys("o:*").await.unwrap();
+    found.sort_unstable();
+    found.dedup();
+    assert_eq!(found.len(), 2_500);
+    assert_eq!(subject.kv.keys("oth?r").await.unwrap(), ["other"]);
+}
+
+/// Two servers in place of three: the one of the caches, and one for everything else.
+async fn on_one_server_every_purpose_shares_its_memory(caches: Subject, others: Subject) {
+    let directory = Arc::new(Directory::new("a-1", BTreeMap::new(), Ejection::default(), Duration::from_secs(3)));
+    let servers = KeyValues::Servers([caches.address, others.address, others.address]);
+    let clients = KvClients::new(&servers, Duration::from_secs(5), Arc::clone(&directory));
+    let layout = |value: &str| {
+        let setting = Setting { version: 1, value: Some(value.to_owned()), instances: BTreeMap::new() };
+        let switches = [("kv.layout".to_owned(), setting)].into();
+        directory.learn(Listing { epoch: 1, switches, ..Listing::default() }, tokio::time::Instant::now());
+    };
+    let lock = async |key: &str| clients.of(Purpose::Lock).put_absent(key, "token", None).await;
+    assert!(lock("lock:split").await.unwrap());
+    assert_eq!((caches.kv.count().await.unwrap(), others.kv.count().await.unwrap()), (0, 1));
+    layout("shared");
+    assert!(lock("lock:shared").await.unwrap());
+    assert_eq!(clients.of(Purpose::Id).add("id:order", 1).await.unwrap(), 1);
+    assert_eq!((caches.kv.count().await.unwrap(), others.kv.count().await.unwrap()), (2, 1));
+    caches.fill().await;
+    let (locked, counted) = (lock("lock:full").await, clients.of(Purpose::Id).add("id:order", 1).await);
+    for refused in [locked.map(drop), counted.map(drop)] {
+        assert!(matches!(refused, Err(KvError::Refused { .. })), "{refused:?}");
     }
-    let refusal = refusal.expect("it takes everything");
+    layout("split");
+    assert!(lock("lock:full").await.unwrap(), "a full cache takes nobody with it");
+}
+
+mod on_one_server {
+    use super::{Subject, on_one_server_every_purpose_shares_its_memory};
+
+    #[tokio::test]
+    async fn ours() {
+        on_one_server_every_purpose_shares_its_memory(Subject::ours().await, Subject::ours().await).await;
+    }
+
+    #[tokio::test]
+    async fn redis() {
+        on_one_server_every_purpose_shares_its_memory(Subject::redis().await, Subject::redis().await).await;
+    }
+}
+
+async fn a_full_server_refuses_or_gives_way_as_it_is_told(subject: Subject) {
+    let refusal = subject.fill().await;
     assert!(matches!(&refusal, KvError::Refused { why, .. } if why.contains("OOM")), "{refusal}");
-    // What was full to the brim may have a little room again: Redis counts its buffers, too.
-    subject.kv.configure("maxmemory", "3000000").await.unwrap();
     assert!(subject.kv.add("counter", 1).await.is_err(), "counters need room, too");
     assert!(subject.kv.get("k0").await.unwrap().is_some(), "reads go on");
     subject.kv.configure("maxmemory-policy", "allkeys-lru").await.unwrap();
     for n in 0..200 {
-        subject.kv.put(&format!("l{n}"), &value, Duration::from_secs(600)).await.unwrap();
+        subject.kv.put(&format!("l{n}"), &[b'x'; 100_000], Duration::from_secs(600)).await.unwrap();
     }
     let evicted: u64 = subject.kv.info().await.unwrap()["evicted_keys"].parse().unwrap();
     assert!(evicted > 100, "{evicted}");

@@ -1,5 +1,6 @@
 //! The order: its row, its life, and what each step of that life changes.
 
+pub(crate) mod cache;
 pub(crate) mod change;
 pub(crate) mod event;
 pub(crate) mod kitchen;

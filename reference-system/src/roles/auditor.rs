@@ -31,6 +31,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// The longest wait that a caller may ask for.
 const LONGEST_WAIT_MS: u64 = 300_000;
 
+/// How long a key-value server may take for one of the audit's questions.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause between two looks at a broker that does not tell everything.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 
@@ -72,7 +74,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         stores: frame.config.stores.clone(),
         slot_hash: frame.config.slot_hash,
         broker: Bus::beside_stores(&frame.config),
-        kv: frame.kv.clone(),
+        kv: KvClients::new(&frame.config.key_values, PATIENCE, frame.directory()),
     });
     // The history of a long run is large.
     let routes = Router::new()

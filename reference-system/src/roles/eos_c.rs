@@ -20,6 +20,7 @@ use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{CouponId, OrderId, RestaurantId, UserId};
 use crate::locks::{Held, LockUse, Locks};
+use crate::orders::cache::reads::OrderReads;
 use crate::orders::lifecycle::{Status, Trigger};
 use crate::orders::plan::Refusal;
 use crate::orders::quote::{self, Quote};
@@ -32,7 +33,7 @@ use crate::rpc::{Budget, CallError, Failure};
 /// The longest idempotency key and address.
 const LONGEST_TEXT: usize = 200;
 /// The most orders in a list.
-const LONGEST_LIST: i64 = 100;
+const LONGEST_LIST: usize = 100;
 /// How long a start waits for numbers of orders.
 const FIRST_BLOCK: Duration = Duration::from_secs(1);
 
@@ -41,11 +42,15 @@ struct Pool {
     orders: Orders,
     ids: Arc<OrderIds>,
     locks: Locks,
+    reads: Arc<OrderReads>,
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let orders = Orders { caller: frame.caller.clone(), config: Arc::clone(&frame.config) };
     let ids = OrderIds::new(frame.caller.clone(), frame.kv.clone(), orders.slot_hash());
+    let reads = Arc::new(OrderReads::new(orders.clone(), frame.kv.clone(), &frame.plan.instance));
+    let metrics = Arc::clone(&reads);
+    frame.tell_more(Box::new(move |out| metrics.write(out)));
     let routes = Router::new()
         .route("/orders", post(create))
         .route("/orders/{id}", get(read))
@@ -53,7 +58,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/orders/{id}/cancel", post(cancel))
         .route("/users/{user}/orders", get(list))
         .route("/internal/pay-callback", post(pay_callback))
-        .with_state(Pool { orders, ids: Arc::clone(&ids), locks: Locks::new(&frame) });
+        .with_state(Pool { orders, ids: Arc::clone(&ids), locks: Locks::new(&frame), reads });
     let needs = ["eus", "ers", "eps", "pay", "st-u0", "st-u1"];
     let prepare = async {
         frame.wait_for(&needs).await;
@@ -261,7 +266,7 @@ async fn settle_holds(
 }
 
 async fn read(State(pool): State<Pool>, budget: Budget, At(order_id): At<OrderId>) -> Result<Json<Order>, Failure> {
-    Ok(Json(pool.orders.read(order_id, &budget).await?))
+    Ok(Json(pool.reads.order(order_id, &budget).await?))
 }
 
 async fn pay(State(pool): State<Pool>, budget: Budget, At(order_id): At<OrderId>) -> Result<Json<Order>, Failure> {
@@ -356,11 +361,9 @@ async fn list(
     At(user_id): At<UserId>,
     Ask(page): Ask<Page>,
 ) -> Result<Json<Value>, Failure> {
-    let limit = page.limit.unwrap_or(20);
+    let limit = usize::try_from(page.limit.unwrap_or(20)).unwrap_or(0);
     if !(1..=LONGEST_LIST).contains(&limit) {
         return Err(Failure::invalid(format!("limit is 1 to {LONGEST_LIST}")));
     }
-    let path = format!("/users/{user_id}/orders?since={}&limit={limit}", page.since);
-    let orders = &pool.orders;
-    Ok(Json(orders.caller.get(orders.store_of(user_id), &path, &budget).await?))
+    Ok(Json(pool.reads.list(user_id, page.since, limit, &budget).await?))
 }

@@ -1,5 +1,6 @@
 //! Looks after one key-value server: in the embedded tier it is the server, in the real tier it stands beside one. Keeps
-//! its bound on memory and its policy as the switches say, and tells how it is doing.
+//! its bound on memory and its policy as the switches say, clears the caches when their design changes, and tells how it
+//! is doing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,18 +9,25 @@ use std::time::Duration;
 
 use axum::Router;
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::frame::{Frame, RoleError, listen};
 use crate::kv::client::{Kv, KvError};
 use crate::kv::server::Server;
 use crate::kv::{KeyValues, Purpose};
+use crate::orders::cache;
 use crate::rpc::Caller;
+use crate::switches::CacheDesign;
 
 /// How often the server is asked and, if need be, set.
 const LOOK: Duration = Duration::from_millis(200);
 /// How long an answer may take: nobody waits for it.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Instances learn of a switch one after the other: what those wrote meanwhile that were late is cleared after this.
+const ALL_HAVE_LEARNED: Duration = Duration::from_secs(1);
+/// The most keys that are removed in one go.
+const REMOVAL: usize = 1_000;
 /// What is told of it: our name, its name, whether it only rises.
 const TOLD: [(&str, &str, bool); 6] = [
     ("kv_memory_bytes", "used_memory", false),
@@ -48,17 +56,19 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         // Somebody's server keeps what its owner has set.
         may_set: !matches!(servers, KeyValues::Shared { .. }),
         told: Mutex::default(),
+        cleared: Mutex::default(),
     });
     let (metrics, instance) = (Arc::clone(&keeper), frame.plan.instance.clone());
     frame.tell_more(Box::new(move |out| metrics.write(&instance, out)));
     frame.tracker.spawn(Arc::clone(&keeper).keep(frame.stop.clone()));
     let ready = async {
-        while keeper.look().await.is_err() {
+        while keeper.look().await.is_err() || keeper.clear().await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let url = purpose.to_string();
-    frame.serve(Router::new(), Box::new(move || json!({ "purpose": url })), ready).await
+    let (name, described) = (purpose.to_string(), Arc::clone(&keeper));
+    let describe = Box::new(move || json!({ "purpose": name, "clearing": described.is_clearing() }));
+    frame.serve(Router::new(), describe, ready).await
 }
 
 struct Keeper {
@@ -68,6 +78,14 @@ struct Keeper {
     may_set: bool,
     /// Its last words; `None` while it is away.
     told: Mutex<Option<BTreeMap<String, String>>>,
+    cleared: Mutex<Cleared>,
+}
+
+/// For which design the caches were cleared, and when they are cleared again.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cleared {
+    design: Option<CacheDesign>,
+    again_at: Option<Instant>,
 }
 
 impl Keeper {
@@ -79,6 +97,8 @@ impl Keeper {
             }
             if let Err(error) = self.look().await {
                 tracing::warn!(%error, "the server does not tell how it is");
+            } else if let Err(error) = self.clear().await {
+                tracing::warn!(%error, "the caches of another design are still there");
             }
         }
     }
@@ -97,6 +117,34 @@ impl Keeper {
                 Err(error)
             }
         }
+    }
+
+    /// Whether copies of another design may still be there.
+    fn is_clearing(&self) -> bool {
+        let cleared = self.cleared.lock().unwrap_or_else(PoisonError::into_inner);
+        self.purpose == Purpose::Cache
+            && (cleared.design != Some(self.caller.in_force().cache_design) || cleared.again_at.is_some())
+    }
+
+    /// Removes what another design has cached: nobody keeps it true.
+    async fn clear(&self) -> Result<(), KvError> {
+        if self.purpose != Purpose::Cache {
+            return Ok(());
+        }
+        let (design, now) = (self.caller.in_force().cache_design, Instant::now());
+        let before = *self.cleared.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = before.design != Some(design);
+        if !changed && before.again_at.is_none_or(|at| now < at) {
+            return Ok(());
+        }
+        for pattern in cache::PATTERNS {
+            for keys in self.kv.keys(pattern).await?.chunks(REMOVAL) {
+                self.kv.remove(keys).await?;
+            }
+        }
+        let again_at = (changed && before.design.is_some()).then(|| now + ALL_HAVE_LEARNED);
+        *self.cleared.lock().unwrap_or_else(PoisonError::into_inner) = Cleared { design: Some(design), again_at };
+        Ok(())
     }
 
     async fn set_and_ask(&self) -> Result<BTreeMap<String, String>, KvError> {

@@ -19,6 +19,7 @@ use crate::frame::{Frame, RoleError};
 use crate::ids::{OrderId, UserId};
 use crate::locks::{Fenced, Guard};
 use crate::orders::Order;
+use crate::orders::cache::writes::CacheWrites;
 use crate::orders::change::{Change, TaskWrite};
 use crate::orders::merchant_copy::{self, MerchantCopies};
 use crate::orders::routing::{self, Holding, Mapping, Named, Statement};
@@ -59,11 +60,17 @@ struct Dimension {
     holding: Holding,
     teller: Teller,
     copies: MerchantCopies,
+    cache: Arc<CacheWrites>,
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let service = frame.plan.service.clone();
     let store = frame.open_store(&service, rows::SCHEMA).await?;
+    let cache = CacheWrites::new(frame.kv.clone(), frame.directory(), store.clone(), &frame.plan.instance);
+    let cache = Arc::new(cache);
+    frame.tracker.spawn(Arc::clone(&cache).run(frame.stop.clone()));
+    let metrics = Arc::clone(&cache);
+    frame.tell_more(Box::new(move |out| metrics.write(out)));
     let dimension = Arc::new(Dimension {
         store,
         holding: Holding {
@@ -77,6 +84,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
             slot_hash: frame.config.slot_hash,
             tracker: frame.tracker.clone(),
         },
+        cache: Arc::clone(&cache),
     });
     let routes = Router::new()
         .route("/orders", post(create))
@@ -92,7 +100,12 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .with_state(Arc::clone(&dimension))
         .merge(dal::reads(dimension.store.clone(), dimension.holding));
     let describe = Box::new(move || json!({ "dimension": "user", "group": dimension.holding.group }));
-    frame.serve(routes, describe, std::future::ready(())).await
+    let prepare = async {
+        if let Err(error) = cache.catch_up().await {
+            tracing::warn!(%error, "what the cache may have missed is not known");
+        }
+    };
+    frame.serve(routes, describe, prepare).await
 }
 
 async fn create(
@@ -104,6 +117,7 @@ async fn create(
     let order_id = new.order.order_id;
     let way = dimension.copies.way();
     merchant_copy::tasks_of(way, &mut new.tasks);
+    let intent = dimension.cache.intend([new.order.order_id], Some(new.order.user_id));
     let made = dimension
         .teller
         .write(&dimension.store, &budget, move |c, telling| {
@@ -129,6 +143,7 @@ async fn create(
         }
     };
     let copied = if applied { vec![order.clone()] } else { Vec::new() };
+    intent.told(&copied).await;
     dimension.copies.write(way, copied, &budget).await?;
     Ok(Json(Written { order, applied }))
 }
@@ -165,7 +180,7 @@ async fn list(
     let shard = dimension.holding.read(&Named { user_id: Some(user_id), ..Named::default() })?;
     let found = sqlx::query(select_order!(
         "FROM orders o WHERE o.shard = $1 AND o.user_id = $2 AND o.created_at_ms >= $3 \
-         ORDER BY o.created_at_ms DESC LIMIT $4"
+         ORDER BY o.created_at_ms DESC, o.order_id DESC LIMIT $4"
     ))
     .bind(i64::from(shard))
     .bind(user_id.0)
@@ -186,6 +201,7 @@ async fn change(
     let order_id = change.order_id;
     let way = dimension.copies.way();
     merchant_copy::tasks_of(way, &mut change.tasks);
+    let intent = dimension.cache.intend([order_id], None);
     let written = dimension
         .teller
         .write(&dimension.store, &budget, move |c, telling| {
@@ -203,7 +219,8 @@ async fn change(
         })
         .await?;
     let written = written?;
-    let copied = written.iter().filter(|(_, applied)| *applied).map(|(order, _)| order.clone()).collect();
+    let copied: Vec<Order> = written.iter().filter(|(_, applied)| *applied).map(|(order, _)| order.clone()).collect();
+    intent.told(&copied).await;
     dimension.copies.write(way, copied, &budget).await?;
     written
         .map(|(order, applied)| Json(Written { order, applied }))
@@ -246,6 +263,7 @@ async fn settle(
         shards.push(dimension.holding.write(&change.named())?);
         merchant_copy::tasks_of(way, &mut change.tasks);
     }
+    let intent = dimension.cache.intend(outcome.changes.iter().map(|change| change.order_id), None);
     let changed = dimension
         .teller
         .write(&dimension.store, &budget, move |connection, telling| {
@@ -262,6 +280,7 @@ async fn settle(
             })
         })
         .await?;
+    intent.told(&changed).await;
     dimension.copies.write(way, changed, &budget).await?;
     Ok(Json(json!({})))
 }

@@ -47,6 +47,11 @@ impl Budget {
         budget
     }
 
+    /// The same context with another time, for work that more than this request waits for.
+    pub(crate) fn renewed(&self, time: Duration) -> Self {
+        Self { deadline: Instant::now() + time, carried: self.carried.clone() }
+    }
+
     /// The idempotency key, if there is one in readable text.
     pub(crate) fn request_id(&self) -> Option<&str> {
         self.carried[0].as_ref()?.to_str().ok()

@@ -1,7 +1,7 @@
 //! The outbox: what the bus must be told, written in the transaction of the event itself, and marked once the broker
 //! has it. And the inbox, by which a consumer knows what it has done already.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
@@ -9,6 +9,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use super::{Store, StoreError};
 use crate::bus::Message;
 use crate::bus::event::{Cause, Event};
+use crate::ids::OrderId;
 use crate::switches::Emit;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -141,6 +142,19 @@ pub(crate) async fn next_waiting(
         // Either way, look again.
         let _ = tokio::time::timeout_at(deadline, written.changed()).await;
     }
+}
+
+/// The orders of the last `count` events.
+pub(crate) async fn last_orders(
+    executor: impl sqlx::Executor<'_, Database = sqlx::Any>,
+    count: i64,
+) -> Result<BTreeSet<OrderId>, StoreError> {
+    let events: Vec<String> = sqlx::query_scalar("SELECT message_id FROM outbox ORDER BY outbox_id DESC LIMIT $1")
+        .bind(count)
+        .fetch_all(executor)
+        .await?;
+    let order = |event: &String| event.trim_start_matches('d').split('.').next()?.parse().ok().map(OrderId);
+    Ok(events.iter().filter_map(order).collect())
 }
 
 /// Marks rows as published. Their text is not needed any more.

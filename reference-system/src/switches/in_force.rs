@@ -8,6 +8,17 @@ use crate::ids::IdLayout;
 use crate::kv::Purpose;
 use crate::kv::keyspace::Policy;
 
+/// How orders are cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CacheDesign {
+    /// Not at all.
+    None,
+    /// Answers, by all arguments and the current second.
+    ApiSliding,
+    /// Objects by ID, and an index per user.
+    ObjectIndex,
+}
+
 /// How a caller chooses among instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Choice {
@@ -135,6 +146,9 @@ pub(crate) enum OnError {
 /// The switches as one instance obeys them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InForce {
+    pub(crate) cache_design: CacheDesign,
+    /// Whether one key-value server has every purpose.
+    pub(crate) kv_on_one: bool,
     pub(crate) kv_most_bytes: u64,
     pub(crate) kv_policy: KvPolicy,
     pub(crate) choice: Choice,
@@ -174,6 +188,12 @@ impl InForce {
         let of = |name: &str| switch(name).map_or("", |switch| value_at(settings, switch, instance));
         let is = |name: &str, value: &str| of(name) == value;
         Self {
+            cache_design: match of("cache.design") {
+                "none" => CacheDesign::None,
+                "api_sliding" => CacheDesign::ApiSliding,
+                _ => CacheDesign::ObjectIndex,
+            },
+            kv_on_one: is("kv.layout", "shared"),
             kv_most_bytes: if is("kv.maxmem", "4mb") {
                 4 << 20
             } else if is("kv.maxmem", "16mb") {

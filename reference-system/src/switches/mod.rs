@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use in_force::{
-    Callbacks, Choice, ConnectRetry, DimensionWrite, Emit, Generator, InForce, LockImpl, OnError,
+    CacheDesign, Callbacks, Choice, ConnectRetry, DimensionWrite, Emit, Generator, InForce, LockImpl, OnError,
 };
 
 /// A switch. Every default is the fixed design.
@@ -50,6 +50,14 @@ pub const SWITCHES: &[Switch] = &[
         meaning: "who publishes an event: nobody, its writer after the commit, the same before it answers, or a relay \
                   that reads what was committed with the change",
         labs: &["L09", "L10"],
+    },
+    Switch {
+        name: "cache.design",
+        values: &["none", "api_sliding", "object_index"],
+        default: "object_index",
+        meaning: "what is cached of orders: nothing, whole answers by all arguments and the current second, or each \
+                  order by its ID and the latest IDs of each user",
+        labs: &["L04"],
     },
     Switch {
         name: "consumer.mode",
@@ -104,6 +112,13 @@ pub const SWITCHES: &[Switch] = &[
         meaning: "whether kitchens print what a bare counter says, or the counter is set right from the numbers that \
                   are out, of which no two may be the same",
         labs: &["L07"],
+    },
+    Switch {
+        name: "kv.layout",
+        values: &["shared", "split"],
+        default: "split",
+        meaning: "whether locks and counters are kept on the server of the caches, or each on a server of its own",
+        labs: &["L05"],
     },
     Switch {
         name: "kv.maxmem",

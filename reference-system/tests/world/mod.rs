@@ -220,6 +220,18 @@ impl World {
         }
     }
 
+    /// What an instance tells in `/metrics`.
+    pub async fn metrics(&self, instance: &str) -> String {
+        let url = format!("http://{}/metrics", self.address(instance));
+        self.http.get(url).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// A connection to the key-value server that a role looks after.
+    pub async fn key_values(&self, role: &str) -> redis::aio::MultiplexedConnection {
+        let url = self.system.state().key_values[role].clone();
+        redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+    }
+
     pub async fn audit(&self) -> AuditReport {
         let url = format!("{}/audit?quiesce_ms=20000", self.system.state().auditor);
         let (status, report) = self.send("GET", url, None, "audit").await;
