@@ -158,7 +158,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
-    /// The reference order system: up, down, status, logs, switch, audit
+    /// The reference order system: up, down, status, logs, switch, seed, audit
     System {
         #[command(subcommand)]
         command: SystemCommand,

@@ -7,6 +7,7 @@ use kennel_model::target::{
 };
 use kennel_model::units::Rate;
 use reference_system::SystemState;
+use reference_system::state::InstanceState;
 
 /// Name under which the reference system is declared.
 pub(crate) const NAME: &str = "reference-system";
@@ -20,21 +21,29 @@ pub(crate) fn declare(state: &SystemState) -> Target {
     let mut allowed_hosts = vec![host_of(&state.gateway), host_of(&state.registry), host_of(&state.auditor)];
     allowed_hosts.extend(state.toxiproxy.as_deref().map(host_of));
     let mut services: Vec<Service> = Vec::new();
+    let process_of = |instance: &InstanceState| ProcessSelector {
+        pid_file: Some(instance.pid_file.display().to_string()),
+        listening_port: None,
+        command_line: Some(format!("--instance {}", instance.process)),
+        supervised: true,
+    };
     for instance in &state.instances {
         let declared = Instance {
             name: instance.instance.clone(),
             address: Some(instance.address.to_string()),
-            process: Some(ProcessSelector {
-                pid_file: Some(instance.pid_file.display().to_string()),
-                listening_port: None,
-                command_line: Some(format!("--instance {}", instance.instance)),
-                supervised: true,
-            }),
+            process: Some(process_of(instance)),
         };
         match services.iter_mut().find(|service| service.name == instance.service) {
             Some(service) => service.instances.push(declared),
             None => services.push(Service { name: instance.service.clone(), instances: vec![declared] }),
         }
+    }
+    // What is one process is a thing of its own, too: a fault on it hits every module that lives in it.
+    for shared in state.shared_processes() {
+        let (name, process) = (shared.process.clone(), process_of(shared));
+        let service = name.rsplit_once('-').map_or(name.as_str(), |(service, _)| service).to_owned();
+        services
+            .push(Service { name: service, instances: vec![Instance { name, address: None, process: Some(process) }] });
     }
     let links = state.links.iter().map(|link| Link {
         from: link.from.clone(),

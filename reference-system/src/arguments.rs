@@ -11,6 +11,7 @@ use crate::error::SystemError;
 use crate::ids::SlotHash;
 use crate::launch::{DEFAULT_SEED, SystemOptions};
 use crate::servers::Tier;
+use crate::shape::{InstanceCounts, Shape};
 
 /// How many RabbitMQ nodes the real tier has, unless told otherwise.
 const RABBITMQ_NODES: u16 = 3;
@@ -57,6 +58,13 @@ pub struct UpArgs {
     /// How users and restaurants are spread over the shards; a directory keeps its own
     #[arg(long, value_enum, default_value_t)]
     pub slot_hash: SlotHash,
+    /// One process for each instance, or the platform's modules in one process [default: as the directory was last
+    /// started, services at first]
+    #[arg(long, value_enum)]
+    pub shape: Option<Shape>,
+    /// How many instances of a service, where other than usual (eos-c=4,ers=2)
+    #[arg(long, value_name = "COUNTS")]
+    pub(crate) instances: Option<InstanceCounts>,
     /// How many of each dish there are at first; about a million if not given
     #[arg(long, value_name = "COUNT")]
     pub stock: Option<u32>,
@@ -86,6 +94,8 @@ impl UpArgs {
             toxiproxy: self.toxiproxy,
             gateway_port: self.gateway_port,
             servers: self.servers,
+            shape: self.shape,
+            instances: self.instances.unwrap_or_default(),
             stock_per_dish: self.stock,
             slot_hash: self.slot_hash,
             ready_within: ready_within(tier),
@@ -135,6 +145,9 @@ impl Default for ServerOptions {
 pub struct DownArgs {
     #[command(flatten)]
     pub(crate) place: SystemDirectory,
+    /// Remove its data, logs and settings as well
+    #[arg(long)]
+    pub purge: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -185,6 +198,19 @@ pub struct SwitchArgs {
     #[command(flatten)]
     pub(crate) place: SystemDirectory,
     /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `system seed`.
+#[derive(Debug, Clone, Args)]
+pub struct SeedArgs {
+    #[command(flatten)]
+    pub(crate) place: SystemDirectory,
+    /// Put so many past orders of the seed through their whole life: the same ones each time, none of them twice
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub orders: Option<u64>,
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -2,20 +2,24 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
-use crate::arguments::{AuditArgs, DownArgs, LogsArgs, RoleArgs, StatusArgs, SuperviseArgs, SwitchArgs, UpArgs};
+use crate::arguments::{
+    AuditArgs, DownArgs, LogsArgs, RoleArgs, SeedArgs, StatusArgs, SuperviseArgs, SwitchArgs, UpArgs,
+};
 use crate::audit::{AuditReport, Verdict};
 use crate::error::SystemError;
 use crate::launch;
 use crate::process;
+use crate::seeding::Seeded;
 use crate::servers::Server;
 use crate::state::{SystemState, SystemStatus};
 use crate::switching::SwitchList;
-use crate::{auditing, logs, roles, supervisor, switching};
+use crate::{auditing, logs, roles, seeding, supervisor, switching};
 
 /// Start, stop and watch the reference order system.
 #[derive(Debug, Clone, Subcommand)]
@@ -30,6 +34,8 @@ pub enum SystemCommand {
     Logs(LogsArgs),
     /// Show the switches of an order system, or set one
     Switch(SwitchArgs),
+    /// Tell what the seed of an order system makes, or put past orders of it through the running system
+    Seed(SeedArgs),
     /// Check the invariants of an order system's rows: exit 0 valid, 1 invalid, 3 unknown
     Audit(AuditArgs),
     /// Keep the processes of a system alive
@@ -77,6 +83,8 @@ pub enum Outcome {
     Down {
         /// Its directory.
         dir: PathBuf,
+        /// Whether its data are gone, too.
+        purged: bool,
         /// Whether to show it as JSON.
         json: bool,
     },
@@ -92,6 +100,13 @@ pub enum Outcome {
         /// The switches.
         switches: SwitchList,
         /// Whether to show them as JSON.
+        json: bool,
+    },
+    /// What the seed makes, and what became of past orders.
+    Seed {
+        /// What there is.
+        seeded: Seeded,
+        /// Whether to show it as JSON.
         json: bool,
     },
     /// What the audit found.
@@ -112,14 +127,20 @@ impl fmt::Display for Outcome {
         match self {
             Self::Up { state, json: true } => as_json(f, serde_json::to_string_pretty(state)),
             Self::Up { state, json: false } => write!(f, "ready\n{state}"),
-            Self::Down { dir, json: true } => {
-                as_json(f, serde_json::to_string_pretty(&serde_json::json!({ "dir": dir, "down": true })))
+            Self::Down { dir, purged, json: true } => {
+                let told = serde_json::json!({ "dir": dir, "down": true, "purged": purged });
+                as_json(f, serde_json::to_string_pretty(&told))
             }
-            Self::Down { dir, json: false } => write!(f, "the system in {} is down", dir.display()),
+            Self::Down { dir, purged, json: false } => {
+                let data = if *purged { ", and its data are gone" } else { "" };
+                write!(f, "the system in {} is down{data}", dir.display())
+            }
             Self::Status { status, json: true } => as_json(f, serde_json::to_string_pretty(status)),
             Self::Status { status, json: false } => status.fmt(f),
             Self::Switches { switches, json: true } => as_json(f, serde_json::to_string_pretty(switches)),
             Self::Switches { switches, json: false } => switches.fmt(f),
+            Self::Seed { seeded, json: true } => as_json(f, serde_json::to_string_pretty(seeded)),
+            Self::Seed { seeded, json: false } => seeded.fmt(f),
             Self::Audit { report, json: true } => as_json(f, serde_json::to_string_pretty(report)),
             Self::Audit { report, json: false } => report.fmt(f),
             Self::Ended => Ok(()),
@@ -170,8 +191,8 @@ pub fn run(command: SystemCommand, launcher: Launcher, own: Option<&Path>) -> Re
             }
             SystemCommand::Down(args) => {
                 let dir = args.place.or(own)?;
-                launch::down(&dir).await?;
-                Ok(Outcome::Down { dir, json: args.json })
+                launch::down(&dir, args.purge).await?;
+                Ok(Outcome::Down { dir, purged: args.purge, json: args.json })
             }
             SystemCommand::Status(args) => {
                 Ok(Outcome::Status { status: launch::status(&args.place.or(own)?).await?, json: args.json })
@@ -198,6 +219,15 @@ pub fn run(command: SystemCommand, launcher: Launcher, own: Option<&Path>) -> Re
                     None => switching::list(&dir).await?,
                 };
                 Ok(Outcome::Switches { switches, json: args.json })
+            }
+            SystemCommand::Seed(args) => {
+                let dir = args.place.or(own)?;
+                let progress = |progress: &seeding::Progress| {
+                    // Nobody may be looking.
+                    let _ = writeln!(std::io::stderr(), "{progress}");
+                };
+                let seeded = seeding::seed(&dir, args.orders, progress).await?;
+                Ok(Outcome::Seed { seeded, json: args.json })
             }
             SystemCommand::Audit(args) => {
                 let report = auditing::audit(&args.place.or(own)?, args.history.as_deref(), args.wait).await?;

@@ -13,6 +13,7 @@ use crate::bus::{Broker, Topology, topology};
 use crate::ids::SlotHash;
 use crate::kv::KeyValues;
 use crate::orders::plan::Timers;
+use crate::shape::Shape;
 use crate::store::Places;
 
 /// Everything that a role must know.
@@ -20,6 +21,9 @@ use crate::store::Places;
 pub(crate) struct SystemConfig {
     /// The seed of the population.
     pub(crate) seed: u64,
+    /// Which instances share a process.
+    #[serde(default)]
+    pub(crate) shape: Shape,
     /// Where rows are kept.
     pub(crate) stores: Places,
     /// Where events go.
@@ -71,7 +75,7 @@ pub(crate) struct RegistryStore {
     pub(crate) prefix: String,
 }
 
-/// One process.
+/// One instance of a role, or of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InstancePlan {
     /// Its role.
@@ -235,8 +239,8 @@ impl Layout {
     }
 }
 
-/// The roles of this slice, in start order, with how many instances each has.
-const ROLES: &[(&str, u16)] = &[
+/// The roles, in start order, with how many instances each has unless told otherwise.
+pub(crate) const ROLES: &[(&str, u16)] = &[
     ("reg", 1),
     ("kv-cache", 1),
     ("kv-lock", 1),
@@ -247,13 +251,13 @@ const ROLES: &[(&str, u16)] = &[
     ("st-r0", 1),
     ("st-r1", 1),
     ("eus", 1),
-    ("ers", 1),
+    ("ers", 2),
     ("eps", 1),
     ("pay", 1),
     ("ledger", 1),
     ("sms", 1),
     ("eos-c", 2),
-    ("eos-m", 1),
+    ("eos-m", 2),
     ("rev", 1),
     ("blink", 2),
     ("vgo", 1),
@@ -272,14 +276,6 @@ const LINKED: [(&str, &[&str]); 4] = [
 
 fn retry_ms() -> Vec<u32> {
     topology::RETRY_MS.to_vec()
-}
-
-/// The names of all instances: (service, instance).
-pub(crate) fn instance_names() -> Vec<(String, String)> {
-    ROLES
-        .iter()
-        .flat_map(|(service, count)| (1..=*count).map(move |n| ((*service).to_owned(), format!("{service}-{n}"))))
-        .collect()
 }
 
 /// The links to declare among `instances`; the listen port is still open.
@@ -316,6 +312,29 @@ impl SystemConfig {
         self.instances.iter().chain(&self.servers).find(|plan| plan.instance == instance)
     }
 
+    /// The process, by its role and its name, in which an instance lives.
+    pub(crate) fn process_of<'a>(&self, plan: &'a InstancePlan) -> (&'a str, &'a str) {
+        self.shape.process_of(&plan.service, &plan.instance)
+    }
+
+    /// The instances that live in a process.
+    pub(crate) fn living_in(&self, process: (&str, &str)) -> Vec<InstancePlan> {
+        self.instances.iter().filter(|plan| self.process_of(plan) == process).cloned().collect()
+    }
+
+    /// The processes in which instances live, by role and name, in start order.
+    pub(crate) fn processes(&self) -> Vec<(String, String)> {
+        let mut processes = Vec::new();
+        for plan in &self.instances {
+            let (service, process) = self.process_of(plan);
+            let process = (service.to_owned(), process.to_owned());
+            if !processes.contains(&process) {
+                processes.push(process);
+            }
+        }
+        processes
+    }
+
     /// The first instance of a service.
     pub(crate) fn first(&self, service: &str) -> Option<&InstancePlan> {
         self.instances.iter().find(|plan| plan.service == service)
@@ -335,12 +354,10 @@ impl SystemConfig {
             .collect()
     }
 
-    /// How many requests a role serves at the same time; `None` where requests wait for something by design, and at the
-    /// gateway, which only passes on.
-    pub(crate) fn workers_of(service: &str) -> Option<usize> {
-        const WORKERS: usize = 32;
-        let served = ["eos-c", "eos-m", "eus", "ers", "eps", "pay", "ledger", "rev", "blink", "vgo"];
-        served.contains(&service).then_some(WORKERS)
+    /// Whether a role serves a bounded number of requests at the same time (`rpc.workers`): not where requests wait for
+    /// something by design, nor at the gateway, which only passes on.
+    pub(crate) fn has_workers(service: &str) -> bool {
+        ["eos-c", "eos-m", "eus", "ers", "eps", "pay", "ledger", "rev", "blink", "vgo"].contains(&service)
     }
 
     /// The most time a request may take at a role.

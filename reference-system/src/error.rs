@@ -122,6 +122,12 @@ pub enum SystemError {
         /// Why.
         why: String,
     },
+    /// Past orders could not be put in.
+    #[error("{why}; run the same command again to go on")]
+    Seeding {
+        /// Why.
+        why: String,
+    },
     /// There is nothing to audit, or nobody to do it.
     #[error("{why}")]
     Audit {

@@ -20,7 +20,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,12 +34,14 @@ use crate::config::{InstancePlan, Layout, SystemConfig};
 use crate::extract::Ask;
 use crate::kv::client::KvClients;
 use crate::metrics::Metrics;
+use crate::panics::Panicked;
 use crate::rpc::caller::{exchange, http_client};
 use crate::rpc::directory::Listing;
 use crate::rpc::{Budget, Caller, Directory, Failure};
 use crate::store::{Store, StoreError};
 use crate::trace::Trace;
-use crate::{switches, watchdog};
+use crate::workers::Workers;
+use crate::{panics, switches, watchdog};
 
 /// How long requests under way may take after the role was told to stop.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -171,7 +173,8 @@ impl Frame {
             warm: AtomicBool::new(false),
             // The history of a long run is large.
             largest_body: if self.plan.service == "auditor" { usize::MAX } else { LARGEST_BODY },
-            workers: SystemConfig::workers_of(&self.plan.service).map(Semaphore::new),
+            workers: SystemConfig::has_workers(&self.plan.service)
+                .then(|| Workers::new(self.directory.in_force().workers)),
             caller: self.caller.clone(),
             most: self.config.budget_of(&self.plan.service),
             first_hop: self.plan.service == "gw",
@@ -182,6 +185,7 @@ impl Frame {
             more: Arc::clone(&self.more),
         });
         let router = routes
+            .route("/debug/panic", post(debug_panic))
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), bound_and_count))
             .merge(own_routes(Arc::clone(&shared)));
         let listener = listen(self.plan.address)
@@ -333,7 +337,7 @@ struct Shared {
     /// The most bytes of a request.
     largest_body: usize,
     /// How many requests it serves at the same time.
-    workers: Option<Semaphore>,
+    workers: Option<Workers>,
     caller: Caller,
     most: Duration,
     /// Whether clients call it: requests without a trace get one here.
@@ -379,6 +383,10 @@ async fn debug_state(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "ready": *shared.ready.borrow(),
         "directory": shared.directory.describe(),
         "dependencies": shared.caller.describe_guards(),
+        "workers": shared.workers.as_ref().map(|workers| {
+            let (count, at_work) = workers.describe();
+            json!({ "count": count, "at_work": at_work })
+        }),
         "role": (shared.describe)(),
     }))
 }
@@ -398,6 +406,23 @@ async fn debug_block(State(shared): State<Arc<Shared>>, Ask(block): Ask<Block>) 
     tracing::warn!(instance = shared.instance, ms = block.ms, "blocked on request");
     std::thread::sleep(Duration::from_millis(block.ms));
     Ok("blocked")
+}
+
+/// Panics, as a handler does that meets what nobody thought of.
+async fn debug_panic() -> &'static str {
+    panic!("asked for by POST /debug/panic")
+}
+
+impl Shared {
+    /// What a request is answered whose handler panicked, unless such a panic ends the process.
+    fn answer_for(&self, panicked: &Panicked) -> Response {
+        if self.directory.in_force().panic_exits {
+            panics::exit();
+        }
+        let Panicked(why) = panicked;
+        let error = format!("{} panicked: {why}", self.instance);
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "panicked", error).into_response()
+    }
 }
 
 /// Gives each request its budget, cuts it off when the budget is spent, and counts it.
@@ -421,11 +446,11 @@ async fn bound_and_count(State(shared): State<Arc<Shared>>, mut request: Request
         };
         let request = Request::from_parts(parts, body.into());
         // Held until the answer is there, or until the request is cut off.
-        let _permit = match &shared.workers {
-            Some(workers) => workers.acquire().await.ok(),
+        let _worker = match &shared.workers {
+            Some(workers) => Some(workers.next(shared.directory.in_force().workers).await),
             None => None,
         };
-        next.run(request).await
+        panics::caught(next.run(request)).await.unwrap_or_else(|panicked| shared.answer_for(&panicked))
     }
     .instrument(span);
     let mut response = if late {

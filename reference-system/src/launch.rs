@@ -14,13 +14,15 @@ use tokio::time::Instant;
 use crate::arguments::ServerOptions;
 use crate::bus::topology;
 use crate::command::Launcher;
-use crate::config::{Layout, SystemConfig};
+use crate::config::{InstancePlan, Layout, SystemConfig, now_ms};
 use crate::error::SystemError;
 use crate::ids::SlotHash;
-use crate::process;
-use crate::rpc::caller::{exchange, http_client};
+use crate::rpc::caller::{HttpClient, exchange, http_client};
 use crate::servers::{Server, Tier};
-use crate::state::{InstanceStatus, SystemState, SystemStatus};
+use crate::shape::{InstanceCounts, Shape};
+use crate::state::{InstanceStatus, ModuleStatus, SystemState, SystemStatus};
+use crate::ward::Restarts;
+use crate::{process, remains};
 
 /// The seed of a system that nobody gave one.
 pub const DEFAULT_SEED: u64 = 20_160_601;
@@ -51,6 +53,10 @@ pub struct SystemOptions {
     pub servers: ServerOptions,
     /// How users and restaurants are spread over the shards.
     pub slot_hash: SlotHash,
+    /// Which instances share a process; as the directory was last started if `None`.
+    pub shape: Option<Shape>,
+    /// How many instances there are, where not as usual.
+    pub instances: InstanceCounts,
     /// The gateway's port; any free one if `None`.
     pub gateway_port: Option<u16>,
     /// How many of each dish there are at first; by the seed if `None`, which is more than any load orders.
@@ -80,6 +86,8 @@ impl SystemOptions {
             tier: Tier::default(),
             servers: ServerOptions::default(),
             slot_hash: SlotHash::default(),
+            shape: None,
+            instances: InstanceCounts::default(),
             gateway_port: None,
             stock_per_dish: None,
             unpaid_timeout: Duration::from_secs(15 * 60),
@@ -100,6 +108,10 @@ pub(crate) struct SupervisorOptions {
     pub(crate) toxiproxy: Option<String>,
     pub(crate) tier: Tier,
     pub(crate) servers: ServerOptions,
+    #[serde(default)]
+    pub(crate) shape: Shape,
+    #[serde(default)]
+    pub(crate) instances: InstanceCounts,
     pub(crate) gateway_port: Option<u16>,
     #[serde(default)]
     pub(crate) slot_hash: SlotHash,
@@ -112,7 +124,7 @@ pub(crate) struct SupervisorOptions {
 }
 
 impl SupervisorOptions {
-    fn from_options(options: &SystemOptions) -> Self {
+    fn from_options(options: &SystemOptions, shape: Shape) -> Self {
         Self {
             launcher: options.launcher.clone(),
             seed: options.seed,
@@ -124,6 +136,8 @@ impl SupervisorOptions {
             toxiproxy: options.toxiproxy.clone(),
             tier: options.tier,
             servers: options.servers.clone(),
+            shape,
+            instances: options.instances.clone(),
             gateway_port: options.gateway_port,
             slot_hash: options.slot_hash,
             stock_per_dish: options.stock_per_dish,
@@ -211,7 +225,10 @@ fn prepare(options: &SystemOptions) -> Result<Layout, SystemError> {
     if process::is_locked(&layout.lock()) {
         return Err(SystemError::DirectoryInUse { dir });
     }
+    let mut shape = options.shape;
     if let Ok(before) = SystemConfig::read(&layout) {
+        // Rows are the same in either shape.
+        shape = shape.or(Some(before.shape));
         if before.seed != options.seed {
             return Err(SystemError::OtherSeed { dir, stored: before.seed, asked: options.seed });
         }
@@ -224,7 +241,7 @@ fn prepare(options: &SystemOptions) -> Result<Layout, SystemError> {
     }
     process::remove(&layout.failure());
     process::remove(&layout.state());
-    let text = serde_json::to_vec_pretty(&SupervisorOptions::from_options(options))
+    let text = serde_json::to_vec_pretty(&SupervisorOptions::from_options(options, shape.unwrap_or_default()))
         .map_err(|error| failed(&layout.options())(error.into()))?;
     // It may hold the password of a database.
     process::write_private(&layout.options(), &text)?;
@@ -286,24 +303,30 @@ fn read_state(layout: &Layout) -> Option<SystemState> {
     serde_json::from_slice(&std::fs::read(layout.state()).ok()?).ok()
 }
 
-/// Stops the system of a directory.
+/// Stops the system of a directory, and with `purge` removes what it has kept there. One whose supervisor was killed is
+/// dead already; what tells of its processes is removed.
 ///
 /// # Errors
 ///
-/// [`SystemError::NoSystem`] if none runs there, [`SystemError::NotStopped`] if it had to be
-/// killed and did not even go then.
-pub async fn down(dir: &Path) -> Result<(), SystemError> {
-    let (layout, supervisor) = running(dir)?;
-    process::send(supervisor, Signal::SIGTERM);
-    if gone(&layout).await {
-        return Ok(());
+/// [`SystemError::NoSystem`] if none runs there (or, with `purge`, if there never was one), [`SystemError::NotStopped`]
+/// if it had to be killed and did not even go then.
+pub async fn down(dir: &Path, purge: bool) -> Result<(), SystemError> {
+    let layout = Layout::new(dir);
+    match running(dir) {
+        Ok((_, supervisor)) => {
+            process::send(supervisor, Signal::SIGTERM);
+            if !gone(&layout).await {
+                process::send(supervisor, Signal::SIGKILL);
+                if !gone(&layout).await {
+                    return Err(SystemError::NotStopped { dir: dir.to_owned(), within: STOP_WITHIN * 2 });
+                }
+            }
+        }
+        Err(error) if !remains::is_wreck(&layout) && !(purge && remains::was_a_system(&layout)) => return Err(error),
+        Err(_) => {}
     }
-    process::send(supervisor, Signal::SIGKILL);
-    if gone(&layout).await {
-        process::remove(&layout.state());
-        return Ok(());
-    }
-    Err(SystemError::NotStopped { dir: dir.to_owned(), within: STOP_WITHIN * 2 })
+    remains::sweep(&layout);
+    if purge { remains::purge(&layout) } else { Ok(()) }
 }
 
 fn running(dir: &Path) -> Result<(Layout, u32), SystemError> {
@@ -335,31 +358,48 @@ pub async fn status(dir: &Path) -> Result<SystemStatus, SystemError> {
     let layout = Layout::new(dir);
     let config = SystemConfig::read(&layout).map_err(|source| SystemError::File { path: layout.config(), source })?;
     let client = http_client(Duration::from_millis(200));
-    let all = config.servers.iter().chain(&config.instances);
-    let probes = all.map(|plan| async {
-        let ready = match Server::of(&plan.service) {
-            Some(server) => server.is_ready(&config, plan).await,
-            None => {
-                let uri = format!("http://{}/readyz", plan.address);
-                let probe = exchange(&client, Method::GET, &uri, Bytes::new(), |_| {});
-                let answer = tokio::time::timeout(Duration::from_secs(1), probe).await;
-                matches!(answer, Ok(Ok((StatusCode::OK, _))))
-            }
-        };
-        let pid = process::read_pid(&layout.pid_file(&plan.instance)).filter(|pid| process::exists(*pid));
+    let servers = config.servers.iter().map(|plan| (plan.instance.clone(), vec![plan.clone()]));
+    let roles = config.processes().into_iter().map(|(service, process)| {
+        let living = config.living_in((service.as_str(), process.as_str()));
+        (process, living)
+    });
+    let (client, known, files) = (&client, &config, &layout);
+    let probes = servers.chain(roles).map(|(process, living)| async move {
+        let ready = futures::future::join_all(living.iter().map(|plan| is_ready(client, known, plan))).await;
+        let pid = process::read_pid(&files.pid_file(&process)).filter(|pid| process::exists(*pid));
         let vitals = pid.map(process::vitals).unwrap_or_default();
-        InstanceStatus {
+        let restarts = Restarts::read(&files.restarts(&process));
+        let own = living.iter().find(|plan| plan.instance == process);
+        let module = |(plan, ready): (&InstancePlan, &bool)| ModuleStatus {
             instance: plan.instance.clone(),
             address: plan.address,
+            ready: *ready,
+        };
+        InstanceStatus {
+            address: own.map(|plan| plan.address),
             pid,
             up: pid.is_some(),
-            ready: pid.is_some() && ready,
-            restarts: process::read_pid(&layout.restarts(&plan.instance)).unwrap_or(0),
+            ready: pid.is_some() && !ready.contains(&false),
+            restarts: restarts.count,
+            starts_in_ms: restarts.left(now_ms()).filter(|_| pid.is_none()),
             uptime_s: vitals.uptime_s,
             memory_bytes: vitals.memory_bytes,
+            share_bytes: vitals.share_bytes,
+            modules: if own.is_some() { Vec::new() } else { living.iter().zip(&ready).map(module).collect() },
+            instance: process,
         }
     });
     let instances = futures::future::join_all(probes).await;
     let gateway = config.first("gw").map(|plan| format!("http://{}", plan.address)).unwrap_or_default();
     Ok(SystemStatus { dir: dir.to_owned(), gateway, instances })
+}
+
+async fn is_ready(client: &HttpClient, config: &SystemConfig, plan: &InstancePlan) -> bool {
+    if let Some(server) = Server::of(&plan.service) {
+        return server.is_ready(config, plan).await;
+    }
+    let uri = format!("http://{}/readyz", plan.address);
+    let probe = exchange(client, Method::GET, &uri, Bytes::new(), |_| {});
+    let answer = tokio::time::timeout(Duration::from_secs(1), probe).await;
+    matches!(answer, Ok(Ok((StatusCode::OK, _))))
 }

@@ -1,5 +1,5 @@
 //! The order platform under test: a food-ordering system of 2015, one operating-system process per
-//! instance, so that faults are real. It knows nothing of the platform that tests it.
+//! instance (or, as before its split, most of it in one), so that faults are real. It knows nothing of the platform that tests it.
 //!
 //! A request flows gateway → order pool → users, restaurants, marketing, payment → store; task rows
 //! carry each change on to the merchant dimension.
@@ -7,11 +7,13 @@
 //! - [`command`]: the `system` command and the entry of every process; [`arguments`]: what it is told
 //! - [`launch`]: start and stop a system; [`state`]: what the outside sees of it
 //! - `logs`: what the processes wrote
-//! - `supervisor`, `planning`, `ward`, `fault_proxy`, `self_test`, `process`, `config`: how the processes are
-//!   planned, started and kept alive
-//! - `frame`, `extract`, `watchdog`, `metrics`, `trace`: what surrounds every role; `roles`: one module per role
+//! - `supervisor`, `planning`, `shape`, `ward`, `fault_proxy`, `self_test`, `process`, `config`, `remains`:
+//!   how the processes are planned, started and kept alive, and what is left of them
+//! - `frame`, `extract`, `workers`, `panics`, `watchdog`, `metrics`, `trace`: what surrounds every
+//!   role; `roles`: one module per role
 //! - `rpc`: how roles call each other
 //! - [`ids`], [`orders`], [`population`]: the pure middle (routing, the order's life, the seed data)
+//! - [`seeding`]: past orders of the seed for a system to start with
 //! - [`switches`]: which design runs, the fixed one or a historic flaw
 //! - [`bus`]: events, on an embedded broker or on RabbitMQ
 //! - `kv`: key-value servers: caches, locks, counters; `locks`: who works on what right now
@@ -36,13 +38,17 @@ mod locks;
 mod logs;
 mod metrics;
 pub mod orders;
+mod panics;
 mod planning;
 pub mod population;
 mod process;
+mod remains;
 mod roles;
 mod rpc;
+pub mod seeding;
 mod self_test;
 mod servers;
+mod shape;
 pub mod state;
 mod store;
 mod supervisor;
@@ -51,10 +57,12 @@ pub mod switching;
 mod trace;
 mod ward;
 mod watchdog;
+mod workers;
 
 pub use arguments::{ServerOptions, UpArgs};
 pub use command::{Launcher, Outcome, SystemCommand, hold, run};
 pub use error::SystemError;
 pub use launch::{RunningSystem, SystemOptions, start};
 pub use servers::Tier;
+pub use shape::{BadCounts, InstanceCounts, Shape};
 pub use state::SystemState;

@@ -6,9 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpSocket;
 
 use crate::bus::Broker;
-use crate::config::{
-    Ejection, InstancePlan, Layout, RegistryStore, SystemConfig, Timeouts, instance_names, link_plans,
-};
+use crate::config::{Ejection, InstancePlan, Layout, RegistryStore, SystemConfig, Timeouts, link_plans};
 use crate::error::SystemError;
 use crate::fault_proxy;
 use crate::kv::{KeyValues, Purpose};
@@ -25,7 +23,7 @@ pub(crate) async fn plan(
 ) -> Result<(SystemConfig, Vec<TcpSocket>), SystemError> {
     let mut planner = Planner { layout, options, reserved: Vec::new(), servers: Vec::new() };
     let mut instances = Vec::new();
-    for (service, instance) in instance_names() {
+    for (service, instance) in options.instances.names() {
         // The real tier has a real broker.
         if service == "mq" && options.tier == Tier::Real {
             continue;
@@ -48,6 +46,7 @@ pub(crate) async fn plan(
     let (broker, between_nodes) = planner.broker().await?;
     let config = SystemConfig {
         seed: options.seed,
+        shape: options.shape,
         stores: planner.stores().await?,
         key_values: planner.key_values().await?,
         broker,

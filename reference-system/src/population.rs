@@ -75,6 +75,7 @@ enum Stream {
     Coupon = 3,
     Rank = 4,
     Stock = 5,
+    Past = 6,
 }
 
 impl Population {
@@ -102,6 +103,11 @@ impl Population {
 
     fn draw(&self, stream: Stream, id: i64) -> u64 {
         mix64(mix64(self.seed ^ (stream as u64) << 56) ^ id as u64)
+    }
+
+    /// What is drawn for a past order, at a place of its own for each question.
+    pub(crate) fn draw_past(&self, number: u64, place: u64) -> u64 {
+        self.draw(Stream::Past, mix64(number.wrapping_mul(16) + place) as i64)
     }
 
     fn draw_in(&self, stream: Stream, id: i64, low: i64, high: i64) -> i64 {

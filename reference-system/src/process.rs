@@ -142,6 +142,8 @@ pub(crate) struct Vitals {
     pub(crate) uptime_s: Option<u64>,
     /// Its resident set.
     pub(crate) memory_bytes: Option<u64>,
+    /// Its proportional set: a page that several processes hold is divided among them.
+    pub(crate) share_bytes: Option<u64>,
 }
 
 /// How a process is doing; empty where there is no `/proc`.
@@ -155,12 +157,16 @@ pub(crate) fn vitals(process: u32) -> Vitals {
         let up: f64 = read("/proc/uptime")?.split_whitespace().next()?.parse().ok()?;
         Some((up - started / ticks as f64).max(0.0) as u64)
     };
-    let memory_bytes = || {
-        let status = read(&format!("/proc/{process}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes = |file: &str, name: &str| {
+        let text = read(&format!("/proc/{process}/{file}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1_024)
     };
-    Vitals { uptime_s: uptime_s(), memory_bytes: memory_bytes() }
+    Vitals {
+        uptime_s: uptime_s(),
+        memory_bytes: kilobytes("status", "VmRSS:"),
+        share_bytes: kilobytes("smaps_rollup", "Pss:"),
+    }
 }
 
 /// What this process has used, as far as the kernel tells.

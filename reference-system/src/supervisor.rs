@@ -1,5 +1,6 @@
 //! The supervisor: starts every role and server, proves that an order goes through, and takes everything down at the end.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,7 +24,7 @@ use crate::rpc::caller::{exchange, http_client};
 use crate::servers::Server;
 use crate::state::{InstanceState, LinkState, SystemState};
 use crate::ward::Ward;
-use crate::{fault_proxy, planning, process, roles, self_test, servers};
+use crate::{fault_proxy, planning, process, remains, roles, self_test, servers};
 
 /// How often a start looks whether all are ready.
 const READY_POLL: Duration = Duration::from_millis(15);
@@ -55,7 +56,8 @@ pub(crate) async fn run(args: &SuperviseArgs) -> Result<(), SystemError> {
     if let Err(error) = &ended {
         process::write_whole(&layout.failure(), error.to_string().as_bytes())?;
     }
-    process::remove(&me);
+    // The lock is still held, and nobody else writes here.
+    remains::sweep(&layout);
     drop(lock);
     ended
 }
@@ -162,7 +164,7 @@ impl System {
     async fn start(&self) -> Result<(), SystemError> {
         let began = Instant::now();
         let deadline = began + Duration::from_millis(self.options.ready_within_ms);
-        let mut deaths = Vec::new();
+        let mut deaths = BTreeMap::new();
         let comes_first = |plan: &&InstancePlan| Server::of(&plan.service).is_some_and(Server::comes_first);
         let (first, then): (Vec<_>, Vec<_>) = self.config.servers.iter().partition(comes_first);
         for stage in [first, then] {
@@ -187,13 +189,13 @@ impl System {
         if let Some(api) = self.config.proxy {
             self.link_up(api, deadline).await?;
         }
-        for plan in &self.config.instances {
-            deaths.push((plan, self.look_after(&plan.service, &plan.instance)));
+        for (service, process) in self.config.processes() {
+            let died = self.look_after(&service, &process);
+            deaths.insert(process, died);
         }
         self.all_ready(&deaths, deadline).await?;
-        let gateway = self.address_of("gw");
         let left = deadline.saturating_duration_since(Instant::now());
-        match tokio::time::timeout(left, self_test::run(gateway, self.options.seed)).await {
+        match tokio::time::timeout(left, self_test::run(&self.config)).await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => return Err(SystemError::NotReady { why }),
             Err(_) => {
@@ -274,13 +276,9 @@ impl System {
         deaths
     }
 
-    async fn all_ready(
-        &self,
-        instances: &[(&InstancePlan, Arc<AtomicU32>)],
-        deadline: Instant,
-    ) -> Result<(), SystemError> {
+    async fn all_ready(&self, deaths: &BTreeMap<String, Arc<AtomicU32>>, deadline: Instant) -> Result<(), SystemError> {
         let client = http_client(Duration::from_millis(200));
-        for (plan, deaths) in instances {
+        for plan in &self.config.instances {
             let uri = format!("http://{}/readyz", plan.address);
             loop {
                 let poll = exchange(&client, Method::GET, &uri, Bytes::new(), |_| {});
@@ -288,15 +286,13 @@ impl System {
                 if matches!(answer, Ok(Ok((StatusCode::OK, _)))) {
                     break;
                 }
-                for (other, deaths) in instances {
-                    if deaths.load(Ordering::Relaxed) > 0 {
-                        let why = format!("{} ended during the start", other.instance);
-                        return Err(self.with_log(SystemError::NotReady { why }, &other.instance));
-                    }
+                if let Some((process, _)) = deaths.iter().find(|(_, deaths)| deaths.load(Ordering::Relaxed) > 0) {
+                    let why = format!("{process} ended during the start");
+                    return Err(self.with_log(SystemError::NotReady { why }, process));
                 }
-                if Instant::now() >= deadline || deaths.load(Ordering::Relaxed) > 0 {
+                if Instant::now() >= deadline {
                     let why = format!("{} is not ready", plan.instance);
-                    return Err(self.with_log(SystemError::NotReady { why }, &plan.instance));
+                    return Err(self.with_log(SystemError::NotReady { why }, self.config.process_of(plan).1));
                 }
                 tokio::time::sleep(READY_POLL).await;
             }
@@ -320,6 +316,7 @@ impl System {
             dir: self.layout.root().to_owned(),
             seed: self.config.seed,
             tier: self.config.stores.tier(),
+            shape: self.config.shape,
             supervisor_pid: std::process::id(),
             gateway: url(self.address_of("gw")),
             registry: url(self.address_of("reg")),
@@ -331,11 +328,15 @@ impl System {
                 .instances
                 .iter()
                 .chain(&self.config.servers)
-                .map(|plan| InstanceState {
-                    service: plan.service.clone(),
-                    instance: plan.instance.clone(),
-                    address: plan.address,
-                    pid_file: self.layout.pid_file(&plan.instance),
+                .map(|plan| {
+                    let process = self.config.process_of(plan).1.to_owned();
+                    InstanceState {
+                        service: plan.service.clone(),
+                        instance: plan.instance.clone(),
+                        address: plan.address,
+                        pid_file: self.layout.pid_file(&process),
+                        process,
+                    }
                 })
                 .collect(),
             links: self

@@ -77,7 +77,7 @@ pub async fn set(dir: &Path, wanted: &Wanted) -> Result<SwitchList, SystemError>
     Ok(SwitchList(vec![parse(&body)?]))
 }
 
-fn running(dir: &Path) -> Result<SystemState, SystemError> {
+pub(crate) fn running(dir: &Path) -> Result<SystemState, SystemError> {
     let layout = Layout::new(dir);
     let state = process::is_locked(&layout.lock())
         .then(|| std::fs::read(layout.state()).ok())

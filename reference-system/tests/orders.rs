@@ -1,17 +1,16 @@
-//! Orders through the gateway of a running system.
+//! Orders through the gateway of a running system: the same on both tiers, and in the monolith.
 #![allow(clippy::unwrap_used, reason = "tests whose bodies run on two tiers are functions")]
 
 #[macro_use]
 mod world;
 
-use reference_system::Tier;
 use reference_system::audit::Verdict;
 use reference_system::ids::{OrderId, SlotHash, Slots};
 use serde_json::{Value, json};
 use std::time::Duration;
-use world::{World, id_of};
+use world::{Setting, World, id_of};
 
-on_both_tiers! {
+in_every_setting! {
     an_order_lives_from_quote_to_completed_and_the_books_hold
     a_paid_order_that_is_cancelled_is_refunded_and_frees_its_coupon
     a_repeated_create_gives_the_same_order_also_at_the_same_time_and_with_a_coupon
@@ -19,8 +18,8 @@ on_both_tiers! {
     bad_requests_are_refused_in_one_shape
 }
 
-async fn an_order_lives_from_quote_to_completed_and_the_books_hold(tier: Tier) {
-    let world = World::on(tier).await;
+async fn an_order_lives_from_quote_to_completed_and_the_books_hold(setting: Setting) {
+    let world = World::set(setting).await;
     let order = world.create(7, 11, Some(7)).await;
     let id = id_of(&order);
     assert_eq!((&order["status"], &order["version"]), (&json!(-5), &json!(1)));
@@ -56,8 +55,8 @@ async fn an_order_lives_from_quote_to_completed_and_the_books_hold(tier: Tier) {
     world.system.stop().await.unwrap();
 }
 
-async fn a_paid_order_that_is_cancelled_is_refunded_and_frees_its_coupon(tier: Tier) {
-    let world = World::on(tier).await;
+async fn a_paid_order_that_is_cancelled_is_refunded_and_frees_its_coupon(setting: Setting) {
+    let world = World::set(setting).await;
     let id = id_of(&world.create(8, 12, Some(8)).await);
     let taken = world.basket(8, 12, Some(8)).await;
     let (status, refused) = world.post("/orders", taken.clone()).await;
@@ -83,8 +82,8 @@ async fn a_paid_order_that_is_cancelled_is_refunded_and_frees_its_coupon(tier: T
     world.system.stop().await.unwrap();
 }
 
-async fn a_repeated_create_gives_the_same_order_also_at_the_same_time_and_with_a_coupon(tier: Tier) {
-    let world = World::on(tier).await;
+async fn a_repeated_create_gives_the_same_order_also_at_the_same_time_and_with_a_coupon(setting: Setting) {
+    let world = World::set(setting).await;
     for coupon in [None, Some(9)] {
         let basket = world.basket(9, 13, coupon).await;
         let key = format!("same-{coupon:?}");
@@ -109,9 +108,9 @@ async fn a_repeated_create_gives_the_same_order_also_at_the_same_time_and_with_a
     world.system.stop().await.unwrap();
 }
 
-async fn an_unpaid_order_is_closed_by_its_timer_and_cannot_be_paid_then(tier: Tier) {
+async fn an_unpaid_order_is_closed_by_its_timer_and_cannot_be_paid_then(setting: Setting) {
     let world = World::start_with(|options| {
-        options.tier = tier;
+        setting.apply(options);
         // Long enough for the self-test's own order to be paid.
         options.unpaid_timeout = Duration::from_secs(2);
     })
@@ -124,8 +123,8 @@ async fn an_unpaid_order_is_closed_by_its_timer_and_cannot_be_paid_then(tier: Ti
     world.system.stop().await.unwrap();
 }
 
-async fn bad_requests_are_refused_in_one_shape(tier: Tier) {
-    let world = World::on(tier).await;
+async fn bad_requests_are_refused_in_one_shape(setting: Setting) {
+    let world = World::set(setting).await;
     let basket = world.basket(1, 2, None).await;
     let mut other = basket.clone();
     other["user_id"] = json!(2);

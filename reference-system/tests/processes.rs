@@ -1,5 +1,7 @@
 //! The processes of a system: they die and come back, vanish from discovery, and leave nothing.
+#![allow(clippy::unwrap_used, reason = "tests whose bodies run on two tiers are functions")]
 
+#[macro_use]
 mod world;
 
 use std::net::TcpStream;
@@ -7,9 +9,13 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use reference_system::SystemState;
+use reference_system::{SystemState, Tier};
 use serde_json::Value;
 use world::{World, eventually, id_of, kill, launcher, runs};
+
+on_both_tiers! {
+    nothing_is_left_of_a_system_whose_supervisor_was_killed
+}
 
 fn pids(state: &SystemState) -> Vec<u32> {
     let instances = state
@@ -106,17 +112,81 @@ async fn a_mask_hides_a_living_instance_from_discovery_and_expires_by_itself() {
     world.system.stop().await.unwrap();
 }
 
-#[tokio::test]
-async fn no_role_outlives_a_supervisor_that_is_killed() {
-    let world = World::start().await;
-    let pids = pids(world.system.state());
-    let instances = world.system.state().instances.len();
-    assert_eq!(pids.len(), instances + 1, "each has a pid, and the supervisor");
+/// A process and everything below it.
+fn family(root: u32) -> Vec<u32> {
+    let parents: Vec<(u32, u32)> = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            Some((pid, stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?))
+        })
+        .collect();
+    let mut family = vec![root];
+    let mut next = 0;
+    while let Some(parent) = family.get(next).copied() {
+        family.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    family
+}
+
+fn names_in(dir: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+async fn nothing_is_left_of_a_system_whose_supervisor_was_killed(tier: Tier) {
+    let home = tempfile::tempdir().unwrap();
+    let (dir, temp) = (home.path().join("system"), home.path().join("temp"));
+    std::fs::create_dir(&temp).unwrap();
+    let up = Command::new(launcher().program)
+        .args(["up", "--json", "--rabbitmq-nodes", "1", "--tier", &tier.to_string(), "--dir"])
+        .arg(&dir)
+        .env("HOME", home.path())
+        .env("TMPDIR", &temp)
+        .output()
+        .unwrap();
+    assert!(up.status.success(), "{}", text(&up.stderr));
+    let state: SystemState = serde_json::from_slice(&up.stdout).unwrap();
+    let family = family(state.supervisor_pid);
+    assert!(pids(&state).iter().all(|pid| family.contains(pid)), "each has a pid below the supervisor");
     // A paused process must go as well.
-    let paused = nix::unistd::Pid::from_raw(i32::try_from(world.pid("eus-1").unwrap()).unwrap());
-    nix::sys::signal::kill(paused, nix::sys::signal::Signal::SIGSTOP).unwrap();
-    kill(world.system.state().supervisor_pid);
-    all_gone(&pids).await;
+    let paused = std::fs::read_to_string(dir.join("run/eus-1.pid")).unwrap().trim().parse().unwrap();
+    world::signal(paused, nix::sys::signal::Signal::SIGSTOP);
+    kill(state.supervisor_pid);
+    all_gone(&family).await;
+    for instance in &state.instances {
+        let refused = TcpStream::connect_timeout(&instance.address, Duration::from_secs(1));
+        assert!(refused.is_err(), "{} still listens", instance.instance);
+    }
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+    assert!(!sockets.contains(home.path().to_str().unwrap()), "{sockets}");
+
+    assert!(text(&system(&["status"], &dir).stderr).starts_with("no system runs in"));
+    let shared = std::fs::read_to_string(dir.join("data/postgres/postmaster.pid")).ok();
+    let down = system(&["down"], &dir);
+    assert!(down.status.success(), "{}", text(&down.stderr));
+    let of_processes =
+        |name: &String| name.ends_with(".pid") || name.ends_with(".restarts") || name.ends_with(".fresh");
+    assert!(!names_in(&dir.join("run")).iter().any(of_processes), "{:?}", names_in(&dir.join("run")));
+    assert!(!dir.join("system.json").exists());
+    if let Some(shared) = shared {
+        let segment = shared.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned();
+        let segments = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+        let has = |line: &str| line.split_whitespace().nth(1) == Some(segment.as_str());
+        assert!(!segments.lines().any(has), "segment {segment} is left in {segments}");
+    }
+    assert_eq!(names_in(&temp), Vec::<String>::new());
+    let twice = system(&["down"], &dir);
+    assert!(text(&twice.stderr).starts_with("no system runs in"), "{}", text(&twice.stderr));
+    let purged = system(&["down", "--purge"], &dir);
+    assert!(text(&purged.stdout).ends_with("is down, and its data are gone"), "{}", text(&purged.stderr));
+    assert_eq!(names_in(home.path()), ["temp"]);
+    assert!(text(&system(&["down", "--purge"], &dir).stderr).starts_with("no system runs in"));
 }
 
 #[tokio::test]
@@ -194,12 +264,14 @@ async fn a_system_in_the_background_is_seen_stopped_and_started_again() {
         assert!(refused.is_err(), "{} still listens", instance.instance);
     }
     assert!(!dir.join("system.json").exists());
+    assert_eq!(names_in(&dir.join("run")), ["supervisor.lock"]);
 
     let other = system(&["up", "--seed", "1"], dir);
     assert!(text(&other.stderr).contains("not 1; give that seed or another directory"));
     let again = system(&["up"], dir);
     assert!(again.status.success(), "{}", text(&again.stderr));
-    assert!(system(&["down"], dir).status.success());
+    assert!(system(&["down", "--purge"], dir).status.success());
+    assert!(!dir.exists());
 }
 
 #[tokio::test]
@@ -219,7 +291,7 @@ async fn calls_go_through_their_links_and_a_cut_link_is_felt_by_its_caller_alone
     let command = proxy.display().to_string();
     let world = World::start_with(|options| options.toxiproxy_command = Some(command)).await;
     let state = world.system.state();
-    assert_eq!(state.links.len(), 5 + 6 + 4 + 4);
+    assert_eq!(state.links.len(), 7 + 7 + 4 + 4);
     let link = state.links.iter().find(|link| link.name == "eos-c->eus-1").unwrap();
     let eus = state.instances.iter().find(|one| one.instance == "eus-1").unwrap();
     assert_eq!((link.upstream, link.from.as_str()), (eus.address, "eos-c"));

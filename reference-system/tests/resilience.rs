@@ -4,10 +4,18 @@
 mod world;
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use reference_system::SystemOptions;
 use serde_json::{Value, json};
 use world::{World, eventually, obeyed, set, signal};
+
+/// One instance of the restaurant service, which comes back soon: whoever asks for a menu asks that one.
+fn alone(options: &mut SystemOptions) {
+    options.instances = "ers=1".parse().expect("a count");
+    options.respawn_after = Duration::from_millis(100);
+}
 
 async fn create_at(world: &World, address: &str, basket: &Value) -> (u16, Value) {
     world.send("POST", format!("http://{address}/orders"), Some(basket.clone()), &world::key()).await
@@ -20,7 +28,7 @@ async fn state_of(world: &World, instance: &str) -> Value {
 
 #[tokio::test]
 async fn a_breaker_refuses_calls_to_a_failing_service_at_once_and_lets_them_through_when_it_is_well() {
-    let world = World::start_with(|options| options.respawn_after = std::time::Duration::from_secs(2)).await;
+    let world = World::start_with(|options| options.respawn_after = Duration::from_secs(2)).await;
     let (basket, at) = (world.basket(7, 11, None).await, world.address("eos-c-1"));
     for (value, opens) in [("off", false), ("window10", true)] {
         set(&world, "breaker", Some(value), None).await;
@@ -58,12 +66,13 @@ async fn a_hanging_service_holds_its_own_compartment_and_without_one_every_worke
     // So that it is compartments that matter, and nothing frees a worker early.
     set(&world, "breaker", Some("off"), None).await;
     set(&world, "rpc.timeout", Some("soft"), None).await;
+    let creates = || futures::future::join_all(baskets.iter().map(|basket| create_at(&world, &at, basket)));
     for (value, served) in [("per_dep", true), ("shared", false)] {
         set(&world, "rpc.bulkhead", Some(value), None).await;
         obeyed(&world, "rpc.bulkhead", value, &["eos-c-1"]).await;
         let eps = world.pid("eps-1").expect("eps runs");
         signal(eps, Signal::SIGSTOP);
-        let creates = futures::future::join_all(baskets.iter().map(|basket| create_at(&world, &at, basket)));
+        let creates = creates();
         let look = eventually("the creates hang", || async {
             let state = state_of(&world, "eos-c-1").await;
             let held = state["dependencies"]["eps"]["under_way"].as_u64().unwrap_or(0);
@@ -73,7 +82,7 @@ async fn a_hanging_service_holds_its_own_compartment_and_without_one_every_worke
         let polls = async {
             let held = look.await;
             let url = format!("http://{at}/orders/77");
-            let answer = world.http.get(url).timeout(std::time::Duration::from_millis(150)).send().await;
+            let answer = world.http.get(url).timeout(Duration::from_millis(150)).send().await;
             (held, answer.is_ok())
         };
         let (creates, (held, answered)) = futures::future::join(creates, polls).await;
@@ -84,12 +93,37 @@ async fn a_hanging_service_holds_its_own_compartment_and_without_one_every_worke
         eventually("it is well again", || async { (create_at(&world, &at, &baskets[0]).await.0 == 200).then_some(()) })
             .await;
     }
+    // Of forty requests that all wait for one service, as many are at work as there are workers; in a compartment,
+    // three quarters of them.
+    for (bulkhead, workers, waiting) in [("shared", "128", 40), ("shared", "8", 8), ("per_dep", "8", 6)] {
+        set(&world, "rpc.bulkhead", Some(bulkhead), None).await;
+        set(&world, "rpc.workers", Some(workers), None).await;
+        obeyed(&world, "rpc.bulkhead", bulkhead, &["eos-c-1"]).await;
+        obeyed(&world, "rpc.workers", workers, &["eos-c-1"]).await;
+        let eps = world.pid("eps-1").expect("eps runs");
+        signal(eps, Signal::SIGSTOP);
+        let most = async {
+            let most = Cell::new(0);
+            eventually("they wait", || async {
+                let now = state_of(&world, "eos-c-1").await["dependencies"]["eps"]["under_way"].as_u64().unwrap_or(0);
+                most.set(most.get().max(now));
+                (now >= waiting).then_some(())
+            })
+            .await;
+            // One more look: nobody else joins them.
+            let again = state_of(&world, "eos-c-1").await["dependencies"]["eps"]["under_way"].as_u64().unwrap_or(0);
+            signal(eps, Signal::SIGCONT);
+            most.get().max(again)
+        };
+        let (_, most) = futures::future::join(creates(), most).await;
+        assert_eq!(most, waiting, "rpc.bulkhead={bulkhead}, rpc.workers={workers}");
+    }
     world.system.stop().await.expect("stops");
 }
 
 #[tokio::test]
 async fn a_blocked_event_loop_is_ended_by_the_watchdog_unless_timeouts_are_soft() {
-    let world = World::start_with(|options| options.respawn_after = std::time::Duration::from_millis(100)).await;
+    let world = World::start_with(alone).await;
     let at = world.address("ers-1");
     let block = |ms: u64| world.http.post(format!("http://{at}/debug/block?ms={ms}")).send();
     assert_eq!(block(0).await.expect("an answer").status(), 422);
@@ -111,12 +145,12 @@ async fn a_blocked_event_loop_is_ended_by_the_watchdog_unless_timeouts_are_soft(
 
 #[tokio::test]
 async fn a_process_that_was_paused_longer_than_the_watchdog_waits_is_not_taken_for_blocked() {
-    let world = World::start().await;
+    let world = World::start_with(alone).await;
     let before = world.pid("ers-1").expect("ers runs");
     signal(before, Signal::SIGSTOP);
     let asked = world.http.get(format!("http://{}/healthz", world.address("ers-1")));
     // A pause of three seconds, seen from outside.
-    assert!(asked.timeout(std::time::Duration::from_secs(3)).send().await.is_err());
+    assert!(asked.timeout(Duration::from_secs(3)).send().await.is_err());
     signal(before, Signal::SIGCONT);
     eventually("it serves again", || async { (world.get("/restaurants/11/menu").await.0 == 200).then_some(()) }).await;
     assert_eq!(world.pid("ers-1"), Some(before));
@@ -125,7 +159,7 @@ async fn a_process_that_was_paused_longer_than_the_watchdog_waits_is_not_taken_f
 
 #[tokio::test]
 async fn an_instance_that_registers_when_it_listens_is_called_before_it_can_serve() {
-    let world = World::start_with(|options| options.respawn_after = std::time::Duration::from_millis(100)).await;
+    let world = World::start_with(alone).await;
     set(&world, "warm_up", Some("5s"), None).await;
     for (value, early) in [("ready", false), ("listen", true)] {
         set(&world, "reg.register_at", Some(value), None).await;
@@ -176,5 +210,43 @@ async fn the_lease_of_registrations_follows_its_switch() {
         })
         .await;
     }
+    world.system.stop().await.expect("stops");
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_costs_its_request_or_its_process_which_comes_back_later_each_time() {
+    let world = World::start_with(|options| options.respawn_after = Duration::from_secs(1)).await;
+    let panics = async || world.send("POST", format!("http://{}/debug/panic", world.address("eps-1")), None, "p").await;
+    let before = world.pid("eps-1");
+    let (status, answer) = panics().await;
+    assert_eq!((status, &answer["code"]), (500, &json!("panicked")), "{answer}");
+    assert_eq!(answer["error"], "eps-1 panicked: asked for by POST /debug/panic");
+    let (status, answer) = world.post("/debug/panic/eps", Value::Null).await;
+    assert_eq!((status, &answer["code"]), (500, &json!("panicked")), "through the gateway: {answer}");
+    assert_eq!(world.post("/debug/panic/reg", Value::Null).await.0, 404);
+    world.create(7, 11, None).await;
+    assert_eq!(world.pid("eps-1"), before, "the process lives");
+
+    set(&world, "panic", Some("exit"), None).await;
+    obeyed(&world, "panic", "exit", &["eps-1"]).await;
+    let dir = world.system.state().dir.clone();
+    let told = async || {
+        let status = reference_system::launch::status(&dir).await.expect("a status");
+        status.instances.into_iter().find(|one| one.instance == "eps-1").expect("eps-1")
+    };
+    for deaths in 1..=2 {
+        eventually("it can serve", || async { (world.post("/quote", json!({})).await.0 == 422).then_some(()) }).await;
+        let url = format!("http://{}/debug/panic", world.address("eps-1"));
+        assert!(world.http.post(url).send().await.is_err(), "the process ended");
+        let down = eventually("it is told when it starts again", || async {
+            let told = told().await;
+            (!told.up && told.restarts == deaths).then_some(told)
+        })
+        .await;
+        let most = if deaths == 1 { 1_000 } else { 2_000 };
+        assert!(down.starts_in_ms.is_some_and(|ms| ms <= most), "{down:?}");
+        assert_eq!(down.starts_in_ms.is_some_and(|ms| ms > 1_000), deaths == 2, "{down:?}");
+    }
+    eventually("it is back", || async { (told().await.ready).then_some(()) }).await;
     world.system.stop().await.expect("stops");
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use kennel_model::target::Target;
-use reference_system::{Launcher, Outcome, SystemCommand, SystemError, SystemState, Tier, UpArgs};
+use reference_system::{Launcher, Outcome, SystemCommand, SystemError, SystemState, UpArgs};
 
 use crate::failure::Failure;
 use crate::output::print;
@@ -42,9 +42,9 @@ fn try_run(mut command: SystemCommand, data: &DataArgument) -> Result<ExitCode, 
             if args.toxiproxy_command.is_none() && args.toxiproxy.is_none() {
                 args.toxiproxy_command = Some(proxy_command()?);
             }
-            Asked::Up { seed: args.seed, tier: args.tier(), json: args.json }
+            Asked::Up(Box::new(args.clone()))
         }
-        SystemCommand::Down(args) => Asked::Down { json: args.json },
+        SystemCommand::Down(args) => Asked::Down { purged: args.purge, json: args.json },
         _ => Asked::Other,
     };
     let own = places.reference_system();
@@ -55,9 +55,9 @@ fn try_run(mut command: SystemCommand, data: &DataArgument) -> Result<ExitCode, 
     let ran = reference_system::run(command, launcher()?, Some(&own));
     let outcome = match (ran, asked) {
         // Asked for what is already so: no error, as with other tools that bring systems up and down.
-        (Err(SystemError::NoSystem { dir }), Asked::Down { json }) => Outcome::Down { dir, json },
-        (Err(SystemError::DirectoryInUse { dir }), Asked::Up { seed, tier, json }) => match running(&dir) {
-            Some(state) if state.seed == seed && state.tier == tier => Outcome::Up { state, json },
+        (Err(SystemError::NoSystem { dir }), Asked::Down { purged, json }) => Outcome::Down { dir, purged, json },
+        (Err(SystemError::DirectoryInUse { dir }), Asked::Up(args)) => match running(&dir) {
+            Some(state) if state.is_as_asked(&args) => Outcome::Up { state, json: args.json },
             _ => return Err(Failure::could_not_run(SystemError::DirectoryInUse { dir }.to_string())),
         },
         (Err(error @ (SystemError::Switch { .. } | SystemError::NoLog { .. } | SystemError::Audit { .. })), _) => {
@@ -106,10 +106,9 @@ fn tell_target(places: &Places) {
 }
 
 /// What was asked for, as far as it matters afterwards.
-#[derive(Clone, Copy)]
 enum Asked {
-    Up { seed: u64, tier: Tier, json: bool },
-    Down { json: bool },
+    Up(Box<UpArgs>),
+    Down { purged: bool, json: bool },
     Other,
 }
 

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::routing::get;
+use axum::{Json, Router};
 use futures::future::BoxFuture;
+use serde_json::{Value, json};
 use sqlx::AnyConnection;
 use tokio_util::sync::CancellationToken;
 
@@ -11,8 +14,9 @@ use super::counts::Counts;
 use super::event::Event;
 use super::{Bus, Consumer, Delivery, Message, Outcome, Taking};
 use crate::config::now_ms;
-use crate::rpc::Directory;
-use crate::store::outbox::note_all_in_inbox;
+use crate::extract::At;
+use crate::rpc::{Directory, Failure};
+use crate::store::outbox::{effects_of, note_all_in_inbox};
 use crate::store::{Store, StoreError};
 use crate::switches::OnError;
 
@@ -54,6 +58,15 @@ pub(crate) struct Subscription {
 struct Held {
     due_at_ms: i64,
     delivery: Delivery,
+}
+
+/// Tells at `/inbox/{event}` how often an event has taken effect in a consumer's store: once, or not yet.
+pub(crate) fn inbox(store: Store, consumer: &'static str) -> Router {
+    let effects = async move |At(event): At<String>| -> Result<Json<Value>, Failure> {
+        let effects = effects_of(store.readers(), &event, consumer).await?;
+        Ok(Json(json!({ "effects": effects })))
+    };
+    Router::new().route("/inbox/{event}", get(effects))
 }
 
 impl Subscription {

@@ -162,12 +162,12 @@ impl Kv {
             }
         }
         pipeline.ignore_errors();
-        self.within(async {
+        self.bounded(Box::pin(async {
             let mut connection = self.connection().await?;
             let answers: Vec<Result<i64, RedisError>> =
                 pipeline.query_async(&mut connection).await.map_err(|error| self.told(&error))?;
             answers.into_iter().map(|answer| answer.map_err(|error| self.told(&error))).collect()
-        })
+        }))
         .await
     }
 

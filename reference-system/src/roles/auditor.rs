@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::audit::{AuditReport, Books, History, Pending, pending, report};
 use crate::bus::event::Event;
 use crate::bus::gauges::Gauges;
+use crate::bus::subscription::inbox;
 use crate::bus::{Bus, Message, dead_letters, topology};
 use crate::config::now_ms;
 use crate::extract::Ask;
@@ -81,7 +82,8 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/audit", get(audit).post(audit_with_history))
         .layer(DefaultBodyLimit::disable())
         .with_state(auditor)
-        .merge(letters);
+        .merge(letters)
+        .merge(inbox(store, CONSUMER));
     frame.serve(routes, Box::new(move || json!({ "copies": counts.describe() })), std::future::ready(())).await
 }
 

@@ -9,8 +9,12 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Uri};
 use serde_json::json;
 
+use crate::extract::At;
 use crate::frame::{Frame, RoleError};
 use crate::rpc::{Budget, Caller, Failure};
+
+/// The services behind it.
+const NEEDS: [&str; 8] = ["eps", "eos-c", "eos-m", "eus", "ers", "rev", "blink", "vgo"];
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let routes = Router::new()
@@ -38,6 +42,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/restaurants/{restaurant}/orders", read("eos-m"))
         .route("/restaurants/{restaurant}/orders/{id}/accept", write("eos-m"))
         .route("/restaurants/{restaurant}/orders/{id}/reject", write("eos-m"))
+        .route("/debug/panic/{service}", post(panic_at))
         .fallback(async |uri: Uri| Failure::not_found(format!("there is nothing at {}", uri.path())))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             Failure::new(
@@ -47,8 +52,22 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
             )
         })
         .with_state(frame.caller.clone());
-    let needs = ["eps", "eos-c", "eos-m", "eus", "ers", "rev", "blink", "vgo"];
-    frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&needs)).await
+    frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&NEEDS)).await
+}
+
+/// Has an instance of a service panic over a request, chosen as for any other request.
+async fn panic_at(
+    caller: State<Caller>,
+    budget: Budget,
+    At(service): At<String>,
+    body: Bytes,
+) -> Result<Response, Failure> {
+    let known = NEEDS.iter().find(|need| **need == service);
+    let Some(service) = known else {
+        let why = format!("there is no service {service} behind the gateway; expected one of {}", NEEDS.join(", "));
+        return Err(Failure::not_found(why));
+    };
+    forward(caller, service, Method::POST, budget, Uri::from_static("/debug/panic"), body).await
 }
 
 fn read(service: &'static str) -> MethodRouter<Caller> {

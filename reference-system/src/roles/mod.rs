@@ -1,4 +1,4 @@
-//! One module per role, and the start of a role's process.
+//! One module per role, and the start of a process in which roles live.
 
 pub(crate) mod auditor;
 mod blink;
@@ -29,7 +29,7 @@ use crate::arguments::RoleArgs;
 use crate::config::{Layout, SystemConfig};
 use crate::error::SystemError;
 use crate::frame::Frame;
-use crate::process;
+use crate::{panics, process};
 
 /// How long a role's background tasks may take to end.
 const LAST_TASKS: Duration = Duration::from_secs(1);
@@ -37,19 +37,26 @@ const LAST_TASKS: Duration = Duration::from_secs(1);
 /// The process that turns itself into the fault proxy.
 pub(crate) const PROXY: &str = "proxy";
 
-/// Runs one role until it is told to stop or its supervisor dies.
+/// Runs the instances of one process until it is told to stop or its supervisor dies: one, or all that a monolith holds.
+/// They have one event loop and one fate: when one ends early, all do.
 pub(crate) async fn run(args: RoleArgs) -> Result<(), SystemError> {
     let layout = Layout::new(&args.dir);
     let stop = CancellationToken::new();
     process::follow_parent(args.parent, stop.clone())?;
+    panics::end_the_process();
     let config = SystemConfig::read(&layout).map_err(|source| SystemError::File { path: layout.config(), source })?;
-    let plan =
-        config.instance(&args.instance).filter(|plan| plan.service == args.service).cloned().ok_or_else(|| {
-            SystemError::UnknownInstance { service: args.service.clone(), instance: args.instance.clone() }
-        })?;
-    let frame = Frame::new(config, layout, plan, stop);
-    let tracker = frame.tracker.clone();
-    let ended = match args.service.as_str() {
+    let plans = config.living_in((args.service.as_str(), args.instance.as_str()));
+    if plans.is_empty() {
+        return Err(SystemError::UnknownInstance { service: args.service, instance: args.instance });
+    }
+    let lives = plans.into_iter().map(|plan| live(Frame::new(config.clone(), layout.clone(), plan, stop.clone())));
+    futures::future::try_join_all(lives).await.map(drop)
+}
+
+/// Runs one instance.
+async fn live(frame: Frame) -> Result<(), SystemError> {
+    let (tracker, plan) = (frame.tracker.clone(), frame.plan.clone());
+    let ended = match plan.service.as_str() {
         "gw" => gw::run(frame).await,
         "reg" => reg::run(frame).await,
         "kv-cache" | "kv-lock" | "kv-id" => kv::run(frame).await,
@@ -69,15 +76,13 @@ pub(crate) async fn run(args: RoleArgs) -> Result<(), SystemError> {
         "st-u0" | "st-u1" => st_u::run(frame).await,
         "st-r0" | "st-r1" => st_r::run(frame).await,
         "auditor" => auditor::run(frame).await,
-        _ => {
-            return Err(SystemError::UnknownInstance { service: args.service, instance: args.instance });
-        }
+        _ => return Err(SystemError::UnknownInstance { service: plan.service, instance: plan.instance }),
     };
     tracker.close();
     if tokio::time::timeout(LAST_TASKS, tracker.wait()).await.is_err() {
         tracing::warn!("some tasks did not end in time");
     }
-    ended.map_err(|error| SystemError::Role { instance: args.instance, why: error.to_string() })
+    ended.map_err(|error| SystemError::Role { instance: plan.instance, why: error.to_string() })
 }
 
 /// The group in a store's name: `st-u1` holds group 1.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
 use crate::bus::event::Event;
+use crate::bus::subscription::inbox;
 use crate::bus::{Message, dead_letters, topology};
 use crate::config::now_ms;
 use crate::extract::{Ask, Body};
@@ -44,8 +45,8 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let store = frame.open_store(STORE, SCHEMA).await?;
     let subscription = frame.subscription(topology::SMS, CONSUMER, &store, Arc::new(send_for_event));
     let (bus, counts) = (subscription.bus.clone(), Arc::clone(&subscription.counts));
-    let routes = Router::new().route("/send", post(send)).route("/messages", get(messages)).with_state(store);
-    let routes = routes.merge(dead_letters::routes(bus.clone(), topology::SMS));
+    let routes = Router::new().route("/send", post(send)).route("/messages", get(messages)).with_state(store.clone());
+    let routes = routes.merge(dead_letters::routes(bus.clone(), topology::SMS)).merge(inbox(store, CONSUMER));
     let prepare = async {
         frame.wait_for_bus(&bus).await;
         frame.tracker.spawn(subscription.run(frame.stop.clone()));

@@ -52,10 +52,13 @@ impl CallError {
     }
 }
 
+/// A client of HTTP/1.1 that keeps its connections.
+pub(crate) type HttpClient = Client<HttpConnector, Full<Bytes>>;
+
 /// A role's calls.
 #[derive(Clone)]
 pub(crate) struct Caller {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: HttpClient,
     directory: Arc<Directory>,
     timeouts: Timeouts,
     guards: Arc<Guards>,
@@ -221,7 +224,7 @@ impl Caller {
 }
 
 /// The one way to make an HTTP client here.
-pub(crate) fn http_client(connect: Duration) -> Client<HttpConnector, Full<Bytes>> {
+pub(crate) fn http_client(connect: Duration) -> HttpClient {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(connect));
@@ -242,7 +245,7 @@ pub(crate) enum Broken {
 
 /// One request and its whole answer.
 pub(crate) async fn exchange(
-    client: &Client<HttpConnector, Full<Bytes>>,
+    client: &HttpClient,
     method: Method,
     uri: &str,
     body: Bytes,

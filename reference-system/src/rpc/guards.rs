@@ -10,10 +10,6 @@ use tokio::time::Instant;
 use super::breaker::Breaker;
 use crate::switches::InForce;
 
-/// The most calls under way to one dependency. Fewer than an instance has workers, so that one dependency cannot hold
-/// them all.
-pub(crate) const COMPARTMENT: u32 = 24;
-
 /// The guards of one caller, by dependency.
 #[derive(Debug, Default)]
 pub(crate) struct Guards {
@@ -23,7 +19,7 @@ pub(crate) struct Guards {
 #[derive(Debug, Default)]
 struct Guard {
     breaker: Breaker,
-    under_way: u32,
+    under_way: usize,
     refused: u64,
 }
 
@@ -60,7 +56,7 @@ impl Guards {
             guards.insert(service.to_owned(), Guard::default());
         }
         let Some(guard) = guards.get_mut(service) else { return Err(Kept::Open) };
-        let kept = if in_force.bulkhead_per_dependency && guard.under_way >= COMPARTMENT {
+        let kept = if in_force.bulkhead_per_dependency && guard.under_way >= in_force.compartment() {
             Some(Kept::Full)
         } else if in_force.breaker_window.is_some() && !guard.breaker.admits(now) {
             Some(Kept::Open)
@@ -122,7 +118,7 @@ mod tests {
     async fn a_compartment_is_full_only_for_its_own_dependency() {
         let (guards, now) = (Guards::default(), Instant::now());
         let apart = InForce::default();
-        let held: Vec<_> = (0..COMPARTMENT).map(|_| guards.admit("eps", &apart, now).unwrap()).collect();
+        let held: Vec<_> = (0..apart.compartment()).map(|_| guards.admit("eps", &apart, now).unwrap()).collect();
         assert_eq!(guards.admit("eps", &apart, now).unwrap_err(), Kept::Full);
         assert!(guards.admit("ers", &apart, now).is_ok());
         let shared = InForce { bulkhead_per_dependency: false, ..apart };

@@ -149,6 +149,11 @@ pub(crate) async fn redis_answers(config: &SystemConfig) -> bool {
     Kv::new(&config.key_values, Purpose::Cache, ANSWER).answers().await
 }
 
+/// Removes what servers that were killed have left in the kernel.
+pub(crate) fn sweep(layout: &Layout) {
+    postgres::sweep(layout);
+}
+
 /// Turns this process into a server of its system.
 pub(crate) fn become_server(
     server: Server,

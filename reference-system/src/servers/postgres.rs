@@ -85,6 +85,26 @@ pub(super) fn url(layout: &Layout, address: SocketAddr) -> Result<String, System
     Ok(format!("postgres://{ROLE}:{password}@{address}"))
 }
 
+/// Removes the shared memory of a server that was killed: it keeps a few bytes by which it knows whether another runs on
+/// its folder, and its next start would remove them.
+pub(super) fn sweep(layout: &Layout) {
+    let told = std::fs::read_to_string(folder(layout).join("postmaster.pid")).unwrap_or_default();
+    // https://github.com/postgres/postgres/blob/REL_15_STABLE/src/include/utils/pidfile.h: key and ID of the segment.
+    let Some((key, segment)) = told.lines().nth(6).and_then(|line| line.trim().split_once(char::is_whitespace)) else {
+        return;
+    };
+    let known = std::fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
+    let is_its = known.lines().any(|line| {
+        // key, ID, permissions, size, pids of creator and last user, how many use it
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.get(..2) == Some(&[key, segment.trim()]) && words.get(6) == Some(&"0")
+    });
+    if is_its {
+        // What cannot be removed is gone with the next start.
+        let _ = std::process::Command::new("ipcrm").args(["--shmem-id", segment.trim()]).stdin(Stdio::null()).status();
+    }
+}
+
 /// The server's command line, and the account that it needs.
 pub(super) fn command(layout: &Layout, address: SocketAddr) -> Result<(Option<Account>, Vec<String>), SystemError> {
     let account = Account::needed("postgres")?;
@@ -101,6 +121,8 @@ pub(super) fn command(layout: &Layout, address: SocketAddr) -> Result<(Option<Ac
         // Room for a second system that is told to use it, and for whoever looks around in it.
         "max_connections=200".to_owned(),
         "shared_buffers=32MB".to_owned(),
+        // In its own folder, so that a killed server leaves nothing in memory.
+        "dynamic_shared_memory_type=mmap".to_owned(),
         // What a killed server had answered survives in the page cache; only a power cut would lose it.
         "fsync=off".to_owned(),
         "full_page_writes=off".to_owned(),

@@ -53,7 +53,8 @@ impl From<sqlx::Error> for StoreError {
 }
 
 type Deliver = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-type Write = Box<dyn for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Applied> + Send>;
+/// Runs in the transaction, or learns that there is none.
+type Write = Box<dyn for<'c> FnOnce(Result<&'c mut AnyConnection, StoreError>) -> BoxFuture<'c, Applied> + Send>;
 
 /// A write after it ran: whether the group may commit, and how to answer once it has.
 struct Applied {
@@ -99,7 +100,10 @@ impl Store {
                 if answer.is_closed() {
                     return Applied { failure: None, deliver: Box::new(|_| {}) };
                 }
-                let result = work(connection).await;
+                let result = match connection {
+                    Ok(connection) => work(connection).await,
+                    Err(error) => Err(error),
+                };
                 let failure = result.as_ref().err().cloned();
                 let deliver: Deliver = Box::new(move |committed| {
                     // The caller may have gone; its write stands all the same.
@@ -118,9 +122,15 @@ async fn commit_in_groups(place: Place, mut connection: AnyConnection, mut waiti
     while waiting.recv_many(&mut group, GROUP_COMMIT).await > 0 {
         let mut applied = Vec::with_capacity(group.len());
         let mut lost = false;
-        let mut outcome = execute(&mut connection, place.begin()).await;
+        let begun = execute(&mut connection, place.begin()).await;
+        let mut outcome = begun.clone();
         for write in group.drain(..) {
-            let done = write(&mut connection).await;
+            // Without a transaction each statement would stand for itself.
+            let within = match &begun {
+                Ok(()) => Ok(&mut connection),
+                Err(error) => Err(error.clone()),
+            };
+            let done = write(within).await;
             if let (Ok(()), Some(failure)) = (&outcome, &done.failure) {
                 outcome = Err(failure.clone());
             }
@@ -162,7 +172,7 @@ async fn again(place: &Place) -> AnyConnection {
 }
 
 async fn execute(connection: &mut AnyConnection, sql: &'static str) -> Result<(), StoreError> {
-    sqlx::query(sql).execute(connection).await?;
+    sqlx::raw_sql(sql).execute(connection).await?;
     Ok(())
 }
 

@@ -203,3 +203,17 @@ pub(crate) async fn note_all_in_inbox(
     }
     Ok(fresh)
 }
+
+/// How often an event has taken effect for a consumer.
+pub(crate) async fn effects_of(
+    executor: impl sqlx::Executor<'_, Database = sqlx::Any>,
+    event_id: &str,
+    consumer: &str,
+) -> Result<i64, StoreError> {
+    let effects: Option<i64> = sqlx::query_scalar("SELECT effects FROM inbox WHERE event_id = $1 AND consumer = $2")
+        .bind(event_id)
+        .bind(consumer)
+        .fetch_optional(executor)
+        .await?;
+    Ok(effects.unwrap_or(0))
+}

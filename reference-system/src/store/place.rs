@@ -13,6 +13,9 @@ use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection};
 
 /// How long a read waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(1);
+/// How often a store's preparation is tried, and the pause in between.
+const PREPARATIONS: u32 = 6;
+const PREPARE_AGAIN: Duration = Duration::from_millis(50);
 
 /// All stores of one system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,8 +77,19 @@ impl Places {
 }
 
 impl Place {
-    /// Makes the store if it is missing, and applies `schema`, which must be repeatable.
+    /// Makes the store if it is missing, and applies `schema`, which must be repeatable. Several instances of a service
+    /// may do so at the same moment: whoever finds the other half-way tries again.
     pub(crate) async fn prepare(&self, schema: &str) -> Result<(), sqlx::Error> {
+        for _ in 1..PREPARATIONS {
+            match self.prepare_once(schema).await {
+                Err(sqlx::Error::Database(_)) => tokio::time::sleep(PREPARE_AGAIN).await,
+                done => return done,
+            }
+        }
+        self.prepare_once(schema).await
+    }
+
+    async fn prepare_once(&self, schema: &str) -> Result<(), sqlx::Error> {
         if let Self::Database { server, name } = self {
             let mut connection = connect(&format!("{server}/postgres")).await?;
             let exists: Option<i64> = sqlx::query_scalar("SELECT 1::BIGINT FROM pg_database WHERE datname = $1")
@@ -108,12 +122,16 @@ impl Place {
         match self {
             Self::File(path) => {
                 let mut connection = connect_file(path, false).await?;
-                sqlx::raw_sql("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 2000;")
+                sqlx::raw_sql("PRAGMA busy_timeout = 2000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
                     .execute(&mut connection)
                     .await?;
                 Ok(connection)
             }
-            Self::Database { server, name } => connect(&format!("{server}/{name}")).await,
+            Self::Database { server, name } => {
+                let mut connection = connect(&format!("{server}/{name}")).await?;
+                sqlx::raw_sql("SET lock_timeout = 2000").execute(&mut connection).await?;
+                Ok(connection)
+            }
         }
     }
 
@@ -153,11 +171,13 @@ impl Place {
             .await
     }
 
-    /// How a transaction that writes begins.
+    /// How a transaction that writes begins: the only one at its store, whichever instance writes. So what a write has
+    /// looked at is still so when it writes.
     pub(crate) fn begin(&self) -> &'static str {
         match self {
             Self::File(_) => "BEGIN IMMEDIATE",
-            Self::Database { .. } => "BEGIN",
+            // The number is any that nobody else uses in this database.
+            Self::Database { .. } => "BEGIN; SELECT pg_advisory_xact_lock(1)",
         }
     }
 }

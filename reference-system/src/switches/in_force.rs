@@ -163,6 +163,10 @@ pub(crate) struct InForce {
     /// How far back breakers look; `None` without breakers.
     pub(crate) breaker_window: Option<Duration>,
     pub(crate) bulkhead_per_dependency: bool,
+    /// How many requests an instance serves at the same time.
+    pub(crate) workers: usize,
+    /// Whether a handler that panics takes its process along.
+    pub(crate) panic_exits: bool,
     /// 0: until removed.
     pub(crate) lease_ms: u64,
     pub(crate) register_when_listening: bool,
@@ -183,6 +187,12 @@ pub(crate) struct InForce {
 }
 
 impl InForce {
+    /// The most calls under way to one dependency, with compartments: fewer than there are workers, so that one
+    /// dependency cannot hold them all.
+    pub(crate) fn compartment(&self) -> usize {
+        self.workers * 3 / 4
+    }
+
     /// What is in force at an instance.
     pub(crate) fn at(settings: &Settings, instance: &str) -> Self {
         let of = |name: &str| switch(name).map_or("", |switch| value_at(settings, switch, instance));
@@ -271,6 +281,8 @@ impl InForce {
                 _ => Some(Duration::from_secs(10)),
             },
             bulkhead_per_dependency: is("rpc.bulkhead", "per_dep"),
+            workers: of("rpc.workers").parse().unwrap_or(32),
+            panic_exits: is("panic", "exit"),
             lease_ms: of("reg.lease_ms").parse().unwrap_or(3_000),
             register_when_listening: is("reg.register_at", "listen"),
             warm_up: if is("warm_up", "5s") { Duration::from_secs(5) } else { Duration::ZERO },

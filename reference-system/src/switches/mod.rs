@@ -172,6 +172,13 @@ pub const SWITCHES: &[Switch] = &[
         labs: &["L06"],
     },
     Switch {
+        name: "panic",
+        values: &["exit", "isolated"],
+        default: "isolated",
+        meaning: "whether a handler that panics takes its process along, or costs its own request only",
+        labs: &["L19"],
+    },
+    Switch {
         name: "pay.callback",
         values: &["prompt", "late", "doubled", "lost"],
         default: "prompt",
@@ -225,6 +232,14 @@ pub const SWITCHES: &[Switch] = &[
         values: &["soft", "hard"],
         default: "hard",
         meaning: "whether a request is cut off when its time is over, or only logged afterwards",
+        labs: &["L03"],
+    },
+    Switch {
+        name: "rpc.workers",
+        values: &["8", "32", "128"],
+        default: "32",
+        meaning: "how many requests an instance serves at the same time; three quarters of them at most wait for one \
+                  dependency",
         labs: &["L03"],
     },
     Switch {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use reference_system::audit::{AuditReport, Verdict};
 use reference_system::switching::{self, Wanted};
-use reference_system::{Launcher, RunningSystem, ServerOptions, SystemOptions, Tier, start};
+use reference_system::{Launcher, RunningSystem, ServerOptions, Shape, SystemOptions, Tier, start};
 use serde_json::{Value, json};
 
 /// Makes two tests of each function that takes a [`Tier`]: the same must hold on files and on real servers.
@@ -33,6 +33,48 @@ macro_rules! on_both_tiers {
             }
         }
     )*};
+}
+
+/// Makes tests of each function that takes a [`Setting`]: the same must hold on files, on real servers, and in one process.
+macro_rules! in_every_setting {
+    ($($name:ident)*) => {$(
+        mod $name {
+            use crate::world::Setting;
+
+            #[tokio::test]
+            async fn embedded() {
+                super::$name(Setting::EMBEDDED).await;
+            }
+
+            #[tokio::test]
+            async fn real() {
+                super::$name(Setting::REAL).await;
+            }
+
+            #[tokio::test]
+            async fn monolith() {
+                super::$name(Setting::MONOLITH).await;
+            }
+        }
+    )*};
+}
+
+/// What a system stands on, and what it looks like.
+#[derive(Clone, Copy)]
+pub struct Setting {
+    pub tier: Tier,
+    pub shape: Shape,
+}
+
+impl Setting {
+    pub const EMBEDDED: Self = Self { tier: Tier::Embedded, shape: Shape::Services };
+    pub const REAL: Self = Self { tier: Tier::Real, shape: Shape::Services };
+    pub const MONOLITH: Self = Self { tier: Tier::Embedded, shape: Shape::Monolith };
+
+    pub fn apply(self, options: &mut SystemOptions) {
+        options.tier = self.tier;
+        options.shape = Some(self.shape);
+    }
 }
 
 static KEYS: AtomicU64 = AtomicU64::new(1);
@@ -66,6 +108,10 @@ impl World {
 
     pub async fn on(tier: Tier) -> Self {
         Self::start_with(|options| options.tier = tier).await
+    }
+
+    pub async fn set(setting: Setting) -> Self {
+        Self::start_with(|options| setting.apply(options)).await
     }
 
     pub async fn start_with(adjust: impl FnOnce(&mut SystemOptions)) -> Self {
