@@ -77,3 +77,60 @@ pub(crate) fn declare(state: &SystemState) -> Target {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reference_system::{Shape, Tier};
+
+    use super::*;
+
+    fn instance(service: &str, instance: &str, process: &str) -> InstanceState {
+        InstanceState {
+            service: service.to_owned(),
+            instance: instance.to_owned(),
+            address: "127.0.0.1:4001".parse().unwrap(),
+            process: process.to_owned(),
+            pid_file: format!("/system/run/{process}.pid").into(),
+        }
+    }
+
+    #[test]
+    fn modules_of_a_monolith_are_found_in_its_process_which_is_a_service_besides() {
+        let state = SystemState {
+            dir: "/system".into(),
+            seed: 1,
+            tier: Tier::Embedded,
+            shape: Shape::Monolith,
+            supervisor_pid: 7,
+            gateway: "http://127.0.0.1:4000".to_owned(),
+            registry: "http://127.0.0.1:4002".to_owned(),
+            auditor: "http://127.0.0.1:4003".to_owned(),
+            toxiproxy: None,
+            key_values: std::collections::BTreeMap::new(),
+            instances: vec![
+                instance("eos-c", "eos-c-1", "monolith-1"),
+                instance("eos-c", "eos-c-2", "monolith-1"),
+                instance("eus", "eus-1", "monolith-1"),
+                instance("reg", "reg-1", "reg-1"),
+            ],
+            links: Vec::new(),
+        };
+        let target = declare(&state);
+        let text = serde_json::to_string(&target).unwrap();
+        assert_eq!(
+            kennel_model::experiment::parse_target("target.yaml", &text).map_err(|e| e.to_string()),
+            Ok(target.clone())
+        );
+        let services: Vec<(&str, usize)> =
+            target.services.iter().map(|service| (service.name.as_str(), service.instances.len())).collect();
+        assert_eq!(services, [("eos-c", 2), ("eus", 1), ("reg", 1), ("monolith", 1)]);
+        for (service, process) in
+            [("eos-c", "monolith-1"), ("eus", "monolith-1"), ("reg", "reg-1"), ("monolith", "monolith-1")]
+        {
+            let service = target.services.iter().find(|one| one.name == service).unwrap();
+            let found = service.instances[0].process.as_ref().unwrap();
+            assert_eq!(found.pid_file.as_deref(), Some(format!("/system/run/{process}.pid").as_str()));
+            assert_eq!(found.command_line.as_deref(), Some(format!("--instance {process}").as_str()));
+        }
+    }
+}

@@ -378,3 +378,24 @@ pub(crate) fn now_ms() -> i64 {
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outer_timeout_leaves_time_for_the_inner_ones() {
+        // What a client waits.
+        const CLIENT_MS: u64 = 3_000;
+        let ladder = Timeouts::default();
+        let rungs =
+            [CLIENT_MS, ladder.gateway_ms, ladder.order_ms, ladder.dependency_ms, ladder.store_ms, ladder.connect_ms];
+        assert!(rungs.is_sorted_by(|outer, inner| outer > inner), "{rungs:?}");
+        // A read at a dependency is tried twice.
+        assert!(ladder.order_ms > 2 * ladder.dependency_ms);
+        assert!(ladder.dependency_ms > 2 * ladder.connect_ms);
+        // A cache that does not answer leaves time to ask the store.
+        assert!(ladder.dependency_ms > ladder.kv_ms + ladder.store_ms);
+        assert_eq!(ladder.scaled(5).gateway_ms, 5 * ladder.gateway_ms);
+    }
+}

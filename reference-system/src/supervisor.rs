@@ -194,6 +194,7 @@ impl System {
             deaths.insert(process, died);
         }
         self.all_ready(&deaths, deadline).await?;
+        let ready_ms = began.elapsed().as_millis() as u64;
         let left = deadline.saturating_duration_since(Instant::now());
         match tokio::time::timeout(left, self_test::run(&self.config)).await {
             Ok(Ok(())) => {}
@@ -206,6 +207,7 @@ impl System {
         }
         tracing::info!(
             took_ms = began.elapsed().as_millis() as u64,
+            ready_ms,
             reserved = self.reserved.len(),
             "self-test passed"
         );
