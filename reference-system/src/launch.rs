@@ -322,8 +322,8 @@ pub async fn down(dir: &Path, purge: bool) -> Result<(), SystemError> {
                 }
             }
         }
-        Err(error) if !remains::is_wreck(&layout) && !(purge && remains::was_a_system(&layout)) => return Err(error),
-        Err(_) => {}
+        Err(_) if remains::is_wreck(&layout) || (purge && remains::was_a_system(&layout)) => {}
+        Err(error) => return Err(error),
     }
     remains::sweep(&layout);
     if purge { remains::purge(&layout) } else { Ok(()) }

@@ -160,8 +160,8 @@ mod tests {
     #[test]
     fn whatever_can_be_several_or_is_held_is_a_role() {
         let is_role = |name: &&str| ROLES.iter().any(|(service, _)| service == name);
-        assert!(SEVERAL.iter().all(|name| is_role(&name)));
-        assert!(HELD.iter().all(|name| is_role(&name)));
+        assert!(SEVERAL.iter().all(&is_role));
+        assert!(HELD.iter().all(&is_role));
         assert_eq!(Shape::Monolith.process_of("eos-c", "eos-c-2"), MONOLITH);
         assert_eq!(Shape::Monolith.process_of("reg", "reg-1"), ("reg", "reg-1"));
         assert_eq!(Shape::Services.process_of("eos-c", "eos-c-2"), ("eos-c", "eos-c-2"));

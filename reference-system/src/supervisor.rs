@@ -195,16 +195,7 @@ impl System {
         }
         self.all_ready(&deaths, deadline).await?;
         let ready_ms = began.elapsed().as_millis() as u64;
-        let left = deadline.saturating_duration_since(Instant::now());
-        match tokio::time::timeout(left, self_test::run(&self.config)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(why)) => return Err(SystemError::NotReady { why }),
-            Err(_) => {
-                return Err(SystemError::NotReady {
-                    why: "the self-test order did not get through in time".to_owned(),
-                });
-            }
-        }
+        self_test::run(&self.config, deadline).await.map_err(|why| SystemError::NotReady { why })?;
         tracing::info!(
             took_ms = began.elapsed().as_millis() as u64,
             ready_ms,
