@@ -150,6 +150,7 @@ async fn who_publishes_decides_what_a_dead_broker_costs() {
 #[tokio::test]
 async fn without_confirmation_the_relay_marks_what_never_arrived() {
     let world = World::start_with(|options| options.respawn_after = Duration::from_secs(2)).await;
+    assert_eq!(create_without_broker(&world, 56).await, (200, Verdict::Valid), "it waits for the confirmation");
     set(&world, "bus.confirm", Some("off"), None).await;
     obeyed(&world, "bus.confirm", "off", &["eos-x-1"]).await;
     assert_eq!(create_without_broker(&world, 55).await, (200, Verdict::Invalid));

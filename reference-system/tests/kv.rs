@@ -11,6 +11,7 @@ use world::{World, eventually, id_of, kill, runs};
 
 on_both_tiers! {
     each_purpose_has_a_server_that_obeys_its_switches
+    what_a_full_server_does_and_when_it_is_full_are_switches
     orders_go_through_while_a_key_value_server_is_dead
 }
 
@@ -59,6 +60,59 @@ async fn each_purpose_has_a_server_that_obeys_its_switches(tier: Tier) {
     let pids: Vec<u32> = servers(tier).iter().map(|server| world.pid(server).unwrap()).collect();
     world.system.stop().await.unwrap();
     assert!(!pids.into_iter().any(runs), "a server outlives its system");
+}
+
+/// How many values of 256 KiB a server takes, at most `most`, and whether it still has the first; they are removed then.
+async fn takes(world: &World, role: &str, most: usize) -> (usize, bool) {
+    let mut server = connection(world, role).await;
+    let value = vec![b'x'; 256 << 10];
+    let mut taken = 0;
+    while taken < most {
+        let set = redis::cmd("SET").arg(format!("full-{taken}")).arg(&value).query_async::<()>(&mut server).await;
+        match set {
+            Ok(()) => taken += 1,
+            Err(error) => {
+                assert!(error.to_string().contains("OOM"), "{error}");
+                break;
+            }
+        }
+    }
+    let first: Option<Vec<u8>> = redis::cmd("GET").arg("full-0").query_async(&mut server).await.unwrap();
+    for n in 0..taken {
+        let _: i64 = redis::cmd("DEL").arg(format!("full-{n}")).query_async(&mut server).await.unwrap();
+    }
+    (taken, first.is_some())
+}
+
+async fn what_a_full_server_does_and_when_it_is_full_are_switches(tier: Tier) {
+    let world = World::on(tier).await;
+    let told = async |role: &str, line: String| {
+        eventually(&line, || async { metrics(&world, &format!("{role}-1")).await.contains(&line).then_some(()) }).await;
+    };
+    set(&world, "kv.policy", "noeviction").await;
+    told("kv-cache", "kv_policy{instance=\"kv-cache-1\",policy=\"noeviction\"} 1".to_owned()).await;
+    for (value, megabytes) in [("4mb", 4), ("16mb", 16), ("64mb", 64)] {
+        set(&world, "kv.maxmem", value).await;
+        told("kv-cache", format!("kv_maxmemory_bytes{{instance=\"kv-cache-1\"}} {}", megabytes << 20)).await;
+        let (taken, _) = takes(&world, "kv-cache", 80).await;
+        // 20 MiB go into the largest; a server keeps some for itself.
+        let (least, most) = if megabytes == 64 { (80, 80) } else { (megabytes * 2, megabytes * 4) };
+        assert!((least..=most).contains(&taken), "{value}: {taken} values of 256 KiB");
+    }
+    set(&world, "kv.maxmem", "4mb").await;
+    for (value, cache_gives_way, lock_gives_way) in
+        [("noeviction", false, false), ("lru", true, true), ("by_purpose", true, false)]
+    {
+        set(&world, "kv.policy", value).await;
+        for (role, gives_way) in [("kv-cache", cache_gives_way), ("kv-lock", lock_gives_way)] {
+            let policy = if gives_way { "allkeys-lru" } else { "noeviction" };
+            told(role, format!("kv_policy{{instance=\"{role}-1\",policy=\"{policy}\"}} 1")).await;
+            told(role, format!("kv_maxmemory_bytes{{instance=\"{role}-1\"}} {}", 4 << 20)).await;
+            let (taken, has_first) = takes(&world, role, 40).await;
+            assert_eq!((taken == 40, !has_first), (gives_way, gives_way), "{value} at {role}: {taken} taken");
+        }
+    }
+    world.system.stop().await.unwrap();
 }
 
 async fn orders_go_through_while_a_key_value_server_is_dead(tier: Tier) {

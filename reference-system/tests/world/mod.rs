@@ -7,6 +7,8 @@
     reason = "a module of tests, of which each file uses a part"
 )]
 
+pub mod sources;
+
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Mutex;
