@@ -171,6 +171,9 @@ pub(crate) enum Command {
         /// Port of the API
         #[arg(long, default_value_t = 8474)]
         port: u16,
+        /// How many threads carry the connections; one per core by default
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        threads: Option<u16>,
     },
     /// Generate load; started by an agent
     #[command(hide = true)]

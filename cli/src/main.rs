@@ -48,7 +48,14 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command, data: places::DataArgument) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = match command {
+        Command::Proxy { threads: Some(1), .. } => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if let Command::Proxy { threads: Some(threads), .. } = command {
+        runtime.worker_threads(usize::from(threads));
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::could_not_run(format!("cannot start a runtime: {error}")).tell(),
     };

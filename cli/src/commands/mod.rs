@@ -45,7 +45,7 @@ pub(crate) async fn run(command: Command, data: DataArgument) -> Result<ExitCode
         Command::File { command } => file::run(&places()?, command).await,
         Command::Import { command } => import::run(&places()?, command).await,
         Command::Halt { run, json } => halt::run(&places()?, run, json).await,
-        Command::Proxy { host, port } => proxy::run(&host, port).await,
+        Command::Proxy { host, port, threads: _ } => proxy::run(&host, port).await,
         // Handled before there is a runtime.
         Command::System { .. }
         | Command::Worker

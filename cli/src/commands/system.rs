@@ -23,7 +23,8 @@ pub(crate) fn run(command: SystemCommand, data: &DataArgument) -> ExitCode {
 pub(crate) fn proxy_command() -> Result<String, Failure> {
     let program = std::env::current_exe()
         .map_err(|e| Failure::could_not_run(format!("cannot find this program's own path: {e}")))?;
-    Ok(format!("{} proxy", program.display()))
+    // One thread: most of what it carries are short messages between processes that share its cores.
+    Ok(format!("{} proxy --threads 1", program.display()))
 }
 
 /// How further processes of the system are started.
