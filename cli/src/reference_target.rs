@@ -24,7 +24,8 @@ pub(crate) fn declare(state: &SystemState) -> Target {
     let process_of = |instance: &InstanceState| ProcessSelector {
         pid_file: Some(instance.pid_file.display().to_string()),
         listening_port: None,
-        command_line: Some(format!("--instance {}", instance.process)),
+        // A server has become another program: what its supervisor called it is not in its command line.
+        command_line: (!instance.is_server).then(|| format!("--instance {}", instance.process)),
         supervised: true,
     };
     for instance in &state.instances {
@@ -91,6 +92,7 @@ mod tests {
             address: "127.0.0.1:4001".parse().unwrap(),
             process: process.to_owned(),
             pid_file: format!("/system/run/{process}.pid").into(),
+            is_server: service == "postgres",
         }
     }
 
@@ -112,6 +114,7 @@ mod tests {
                 instance("eos-c", "eos-c-2", "monolith-1"),
                 instance("eus", "eus-1", "monolith-1"),
                 instance("reg", "reg-1", "reg-1"),
+                instance("postgres", "postgres-1", "postgres-1"),
             ],
             links: Vec::new(),
         };
@@ -123,7 +126,7 @@ mod tests {
         );
         let services: Vec<(&str, usize)> =
             target.services.iter().map(|service| (service.name.as_str(), service.instances.len())).collect();
-        assert_eq!(services, [("eos-c", 2), ("eus", 1), ("reg", 1), ("monolith", 1)]);
+        assert_eq!(services, [("eos-c", 2), ("eus", 1), ("reg", 1), ("postgres", 1), ("monolith", 1)]);
         for (service, process) in
             [("eos-c", "monolith-1"), ("eus", "monolith-1"), ("reg", "reg-1"), ("monolith", "monolith-1")]
         {
@@ -132,5 +135,9 @@ mod tests {
             assert_eq!(found.pid_file.as_deref(), Some(format!("/system/run/{process}.pid").as_str()));
             assert_eq!(found.command_line.as_deref(), Some(format!("--instance {process}").as_str()));
         }
+        let server = target.services.iter().find(|one| one.name == "postgres").unwrap();
+        let found = server.instances[0].process.as_ref().unwrap();
+        assert_eq!(found.command_line, None, "a server has become another program");
+        assert_eq!(found.pid_file.as_deref(), Some("/system/run/postgres-1.pid"));
     }
 }

@@ -65,4 +65,4 @@ pub use error::SystemError;
 pub use launch::{RunningSystem, SystemOptions, start};
 pub use servers::Tier;
 pub use shape::{BadCounts, InstanceCounts, Shape};
-pub use state::SystemState;
+pub use state::{InstanceState, SystemState};

@@ -80,6 +80,9 @@ pub struct InstanceState {
     pub process: String,
     /// Holds its process's pid; rewritten on a respawn, absent while it is dead.
     pub pid_file: PathBuf,
+    /// Whether it is a server of the real tier, which has a command line of its own.
+    #[serde(default)]
+    pub is_server: bool,
 }
 
 /// One caller's way to one instance through the fault proxy.

@@ -329,6 +329,7 @@ impl System {
                         address: plan.address,
                         pid_file: self.layout.pid_file(&process),
                         process,
+                        is_server: Server::of(&plan.service).is_some(),
                     }
                 })
                 .collect(),
