@@ -12,7 +12,7 @@ use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
 use redis::aio::MultiplexedConnection;
 use reference_system::Tier;
 use reference_system::audit::Verdict;
-use reference_system::ids::OrderId;
+use reference_system::ids::{OrderId, Slots};
 use serde_json::{Value, json};
 use world::{World, eventually, id_of, kill, runs, set, signal, verdict_of};
 
@@ -293,7 +293,7 @@ async fn is_cleared(world: &World) {
 
 /// Orders that do not exist, of the first group of users: nobody has them cached.
 fn unknown(n: i64) -> OrderId {
-    OrderId::compose(1, 9_000_000 + n, 7, 7)
+    OrderId::compose(1, 9_000_000 + n, Slots { user: 7, merchant: 7 })
 }
 
 async fn one_read_serves_many_and_few_are_under_way(world: &World) {

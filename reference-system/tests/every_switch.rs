@@ -27,6 +27,11 @@ const PROOFS: &[(&str, &[&str], &str)] = &[
         &["off", "inline", "inline_sync", "outbox"],
         "events.rs::who_publishes_decides_what_a_dead_broker_costs",
     ),
+    (
+        "cache.design",
+        &["none", "api_sliding", "object_index"],
+        "cache.rs::each_design_has_its_hit_rate_its_memory_and_its_reads_of_the_store",
+    ),
     ("consumer.mode", &["poll_get", "consume"], "events.rs::how_a_consumer_takes_messages_is_a_switch"),
     (
         "consumer.on_error",
@@ -38,6 +43,18 @@ const PROOFS: &[(&str, &[&str], &str)] = &[
         "dim.write",
         &["fire_forget", "both_sync", "task"],
         "dimensions.rs::a_merchant_sees_every_order_only_by_task_rows_and_half_orders_are_told_by_the_audit",
+    ),
+    ("id.gen", &["incr", "block"], "ids.rs::numbers_outlive_the_server_that_counts_them_and_the_flawed_ones_do_not"),
+    ("id.layout", &["seq", "composed"], "ids.rs::orders_of_both_layouts_live_beside_each_other"),
+    (
+        "id.number",
+        &["counter", "reseeded"],
+        "ids.rs::numbers_outlive_the_server_that_counts_them_and_the_flawed_ones_do_not",
+    ),
+    (
+        "kv.layout",
+        &["shared", "split"],
+        "cache.rs::a_full_cache_is_never_believed_beyond_what_it_was_told_and_takes_locks_with_it_on_one_server",
     ),
     ("kv.maxmem", &["4mb", "16mb", "64mb"], "kv.rs::what_a_full_server_does_and_when_it_is_full_are_switches"),
     (
@@ -58,6 +75,11 @@ const PROOFS: &[(&str, &[&str], &str)] = &[
         "locks.rs::each_way_of_locking_shows_what_it_is_worth",
     ),
     ("lock.section", &["quick", "500ms"], "locks.rs::each_way_of_locking_shows_what_it_is_worth"),
+    (
+        "panic",
+        &["isolated", "exit"],
+        "resilience.rs::a_handler_that_panics_costs_its_request_or_its_process_which_comes_back_later_each_time",
+    ),
     ("pay.callback", &["prompt", "doubled"], "payments.rs::a_callback_that_comes_twice_books_one_payment"),
     ("pay.callback", &["late"], "payments.rs::a_callback_that_comes_after_the_order_was_given_up_is_refunded"),
     ("pay.callback", &["lost"], "payments.rs::a_callback_that_is_lost_comes_when_the_charge_is_asked_for_again"),
@@ -89,10 +111,16 @@ const PROOFS: &[(&str, &[&str], &str)] = &[
     ),
     ("rpc.timeout", &["soft", "hard"], "switches.rs::a_soft_timeout_lets_a_request_go_on_and_a_hard_one_cuts_it_off"),
     (
+        "rpc.workers",
+        &["8", "32", "128"],
+        "resilience.rs::a_hanging_service_holds_its_own_compartment_and_without_one_every_worker",
+    ),
+    (
         "settle.basis",
         &["accepted_timer", "completed"],
         "money.rs::settlement_by_a_timer_after_acceptance_comes_before_completion_and_the_auditor_tells",
     ),
+    ("timer.hold", &["rows", "unacked"], "consumers.rs::a_reminder_waits_as_a_row_or_as_a_message_that_nobody_settles"),
     (
         "warm_up",
         &["none", "5s"],

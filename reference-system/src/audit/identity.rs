@@ -200,6 +200,8 @@ mod tests {
             req_id: format!("r-{order_id}-{user_id}"),
             status: 0,
             version: 3,
+            revision: 3,
+            created_at_ms: 0,
             refund_status: 0,
             delivery_status: 0,
             items_fen: 0,

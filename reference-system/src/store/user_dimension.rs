@@ -10,7 +10,7 @@ use super::order_mapping::mapping_tables;
 use super::outbox::{Telling, outbox_table};
 use super::sequence::sequence_tables;
 use crate::bus::event::{DeliveryEvent, Event};
-use crate::ids::{CouponId, OrderId, RestaurantId, UserId};
+use crate::ids::{CouponId, OrderId, RestaurantId, UserId, shard};
 use crate::orders::Order;
 use crate::orders::change::{self, Change, MoneyWrite, RefundWrite, TaskKind, TaskWrite};
 use crate::orders::event::OrderEvent;
@@ -218,6 +218,24 @@ pub(crate) async fn by_id(
 ) -> Result<Option<Order>, StoreError> {
     sqlx::query(select_order!("FROM orders o WHERE o.shard = $1 AND o.order_id = $2"))
         .bind(i64::from(shard))
+        .bind(order_id.0)
+        .fetch_optional(executor)
+        .await?
+        .as_ref()
+        .map(order_from)
+        .transpose()
+}
+
+/// The order with this ID in whichever shard of this store it lies. An ID without slots does not say, so that every row is
+/// looked at: for what is rare.
+pub(crate) async fn by_id_anywhere(
+    executor: impl sqlx::Executor<'_, Database = sqlx::Any>,
+    order_id: OrderId,
+) -> Result<Option<Order>, StoreError> {
+    if let Some(slots) = order_id.slots() {
+        return by_id(executor, shard(slots.user), order_id).await;
+    }
+    sqlx::query(select_order!("FROM orders o WHERE o.order_id = $1 LIMIT 1"))
         .bind(order_id.0)
         .fetch_optional(executor)
         .await?

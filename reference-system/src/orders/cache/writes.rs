@@ -116,7 +116,7 @@ impl CacheWrites {
     pub(crate) async fn catch_up(&self) -> Result<(), StoreError> {
         let mut last = Owed::default();
         for order_id in outbox::last_orders(self.store.readers(), LAST_EVENTS).await? {
-            let row = user_dimension::by_id(self.store.readers(), order_id.user_shard(), order_id).await?;
+            let row = user_dimension::by_id_anywhere(self.store.readers(), order_id).await?;
             last.users.extend(row.map(|order| order.user_id));
             last.orders.insert(order_id);
         }
@@ -245,7 +245,7 @@ fn rows(connection: &mut AnyConnection, orders: Vec<OrderId>) -> BoxFuture<'_, R
     Box::pin(async move {
         let mut rows = Vec::new();
         for order_id in orders {
-            rows.extend(user_dimension::by_id(&mut *connection, order_id.user_shard(), order_id).await?);
+            rows.extend(user_dimension::by_id_anywhere(&mut *connection, order_id).await?);
         }
         Ok(rows)
     })
