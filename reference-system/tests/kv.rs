@@ -64,7 +64,7 @@ async fn each_purpose_has_a_server_that_obeys_its_switches(tier: Tier) {
 
 /// How many values of 256 KiB a server takes, at most `most`, and whether it still has the first; they are removed then.
 async fn takes(world: &World, role: &str, most: usize) -> (usize, bool) {
-    let mut server = connection(world, role).await;
+    let mut server = world.key_values(role).await;
     let value = vec![b'x'; 256 << 10];
     let mut taken = 0;
     while taken < most {
@@ -87,7 +87,7 @@ async fn takes(world: &World, role: &str, most: usize) -> (usize, bool) {
 async fn what_a_full_server_does_and_when_it_is_full_are_switches(tier: Tier) {
     let world = World::on(tier).await;
     let told = async |role: &str, line: String| {
-        eventually(&line, || async { metrics(&world, &format!("{role}-1")).await.contains(&line).then_some(()) }).await;
+        eventually(&line, || async { world.metrics(&format!("{role}-1")).await.contains(&line).then_some(()) }).await;
     };
     set(&world, "kv.policy", "noeviction").await;
     told("kv-cache", "kv_policy{instance=\"kv-cache-1\",policy=\"noeviction\"} 1".to_owned()).await;
