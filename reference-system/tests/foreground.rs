@@ -18,7 +18,7 @@ fn hold(dir: &Path) -> (Child, Vec<String>) {
     let lines = BufReader::new(child.stdout.take().expect("its output")).lines().map_while(Result::ok);
     let mut told = Vec::new();
     for line in lines {
-        let last = line.contains("instances, seed");
+        let last = line.contains(" instances ") && line.contains("seed");
         told.push(line);
         if last {
             break;

@@ -129,6 +129,8 @@ async fn numbers_outlive_the_server_that_counts_them_and_the_flawed_ones_do_not(
     turn(&world, "id.gen", "incr", &CREATORS).await;
     turn(&world, "id.layout", "seq", &CREATORS).await;
     turn(&world, "id.number", "counter", &KITCHENS).await;
+    // A copy would go on showing the first of two orders.
+    turn(&world, "cache.design", "none", &CREATORS).await;
     // Users of other shards: within one shard an index would notice.
     let mut users = (200..).filter(|user| HASH.user_shard(UserId(*user)) < 60);
     let mut others = (200..).filter(|user| HASH.user_shard(UserId(*user)) >= 60);
