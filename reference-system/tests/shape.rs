@@ -38,6 +38,7 @@ async fn the_monolith_is_one_process_with_one_fate_whose_modules_keep_their_name
     obeyed(&world, "lb", "p2c_ewma", &["eos-c-1", "eos-m-1"]).await;
     world.settled(7, 11, Some(7)).await;
 
+    let wish = world.basket(8, 11, None).await;
     kill(before);
     eventually("all modules are gone with their process", || async {
         let unknown = world.get("/users/7").await.0 == 503;
@@ -49,7 +50,6 @@ async fn the_monolith_is_one_process_with_one_fate_whose_modules_keep_their_name
         (world.pid("rev-1") == Some(fresh) && world.get("/users/7").await.0 == 200).then_some(())
     })
     .await;
-    let wish = world.basket(8, 11, None).await;
     eventually("orders are made again", || async {
         (world.post("/orders", wish.clone()).await.0 == 200).then_some(())
     })

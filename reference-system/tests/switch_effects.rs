@@ -132,6 +132,9 @@ async fn a_breaker_that_looks_back_long_does_not_open_where_a_short_one_does() {
     let world = World::start_with(|options| options.respawn_after = Duration::from_secs(60)).await;
     set(&world, "breaker", Some("window400"), None).await;
     obeyed(&world, "breaker", "window400", &["eos-c-1"]).await;
+    // Reads shall need the store.
+    set(&world, "cache.design", Some("none"), None).await;
+    obeyed(&world, "cache.design", "none", &["eos-c-1"]).await;
     let user = (1..).find(|id| group(shard(SlotHash::default().slot(*id))) == 0).unwrap();
     let order = id_of(&world.create(user, 11, None).await);
     let url = format!("http://{}/orders/{order}", world.address("eos-c-1"));

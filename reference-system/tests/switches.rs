@@ -64,9 +64,13 @@ async fn a_soft_timeout_lets_a_request_go_on_and_a_hard_one_cuts_it_off() {
     assert_eq!(status, 504);
     set(&world, "rpc.timeout", Some("soft"), None).await;
     obeyed(&world, "rpc.timeout", "soft", &["st-u0-1"]).await;
-    let (status, took) = poll().await;
-    assert_eq!(status, 200);
-    assert!(took > Duration::from_millis(900), "{took:?}");
+    // What the self-test's orders leave comes due now and then, and ends a poll before its time.
+    eventually("a poll goes on after its deadline", || async {
+        let (status, took) = poll().await;
+        assert_eq!(status, 200);
+        (took > Duration::from_millis(900)).then_some(())
+    })
+    .await;
     world.system.stop().await.unwrap();
 }
 
