@@ -28,7 +28,7 @@ def system(*arguments):
 
 
 def up(directory):
-    told = subprocess.run(system("up", "--json", "--dir", directory), check=True, capture_output=True, text=True)
+    told = subprocess.run(system("up", "--json", "--dir", directory), check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(told.stdout)
 
 
