@@ -226,6 +226,12 @@ pub struct AuditArgs {
     /// How long to wait until the system is at rest
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub wait: Duration,
+    /// Tell what the auditor finds while the system runs, until Ctrl-C; then audit
+    #[arg(long)]
+    pub watch: bool,
+    /// How long to watch
+    #[arg(long = "for", value_name = "DURATION", requires = "watch", value_parser = parse_duration)]
+    pub watch_for: Option<Duration>,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,

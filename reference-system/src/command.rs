@@ -230,7 +230,11 @@ pub fn run(command: SystemCommand, launcher: Launcher, own: Option<&Path>) -> Re
                 Ok(Outcome::Seed { seeded, json: args.json })
             }
             SystemCommand::Audit(args) => {
-                let report = auditing::audit(&args.place.or(own)?, args.history.as_deref(), args.wait).await?;
+                let dir = args.place.or(own)?;
+                if args.watch {
+                    auditing::watch(&dir, args.watch_for, args.json, &mut std::io::stdout()).await?;
+                }
+                let report = auditing::audit(&dir, args.history.as_deref(), args.wait).await?;
                 Ok(Outcome::Audit { report, json: args.json })
             }
             SystemCommand::Supervise(args) => {

@@ -37,7 +37,7 @@ async fn broken(world: &World, history: &str) -> Vec<String> {
     let invalid = report.invariants.iter().filter(|finding| finding.verdict == Verdict::Invalid);
     let told: Vec<String> = invalid.map(|finding| finding.id.clone()).collect();
     assert_eq!(told.is_empty(), report.verdict == Verdict::Valid, "{report:#?}");
-    for id in ["I1", "I2", "I8"] {
+    for id in ["I1", "I2", "I8", "C4"] {
         assert!(report.invariants.iter().any(|finding| finding.id == id), "{id} was not looked at");
     }
     told
@@ -67,15 +67,21 @@ async fn what_was_acknowledged_and_is_not_there_is_told_and_nothing_else(tier: T
 
     let mut lost = order.clone();
     lost["order_id"] = json!((id.parse::<i64>().unwrap() + (1 << 20)).to_string());
-    assert_eq!(broken(&world, &format!("{true_history}{}", write("/orders", "night-3", "ok", &lost))).await, ["I1"]);
+    assert_eq!(
+        broken(&world, &format!("{true_history}{}", write("/orders", "night-3", "ok", &lost))).await,
+        ["I1", "C4"]
+    );
     let mut dearer = order.clone();
     dearer["total_fen"] = json!(order["total_fen"].as_i64().unwrap() + 1);
     assert_eq!(broken(&world, &write("/orders", "night-1", "ok", &dearer)).await, ["I1"]);
-    assert_eq!(broken(&world, &write("/orders", "night-1", "fail", &Value::Null)).await, ["I2"]);
+    assert_eq!(broken(&world, &write("/orders", "night-1", "fail", &Value::Null)).await, ["I2", "C4"]);
     let accept = write(&format!("/restaurants/11/orders/{id}/accept"), "night-4", "ok", &Value::Null);
     assert_eq!(broken(&world, &format!("{true_history}{accept}")).await, ["I8"]);
     let delivered = write(&format!("/orders/{id}/delivered"), "night-5", "ok", &Value::Null);
     assert_eq!(broken(&world, &format!("{true_history}{delivered}")).await, ["I8"]);
+
+    let granted = write("/refunds/77/approve", "night-6", "ok", &Value::Null);
+    assert_eq!(broken(&world, &format!("{true_history}{granted}")).await, ["I8"]);
 
     let (status, answer) = audit(&world, format!("{create}nonsense\n")).await;
     assert_eq!(status, 422, "{answer}");
@@ -105,7 +111,8 @@ async fn the_command_exits_by_the_verdict_also_after_the_system_went_down() {
     let World { system, dir: _keep, .. } = world;
     system.stop().await.unwrap();
 
-    assert_eq!(system_audit(&dir, &with).status.code(), Some(0));
+    let down = system_audit(&dir, &with);
+    assert_eq!(down.status.code(), Some(0), "{}", String::from_utf8_lossy(&[down.stdout, down.stderr].concat()));
     std::fs::write(&history, write("/orders", "night-1", "fail", &Value::Null)).unwrap();
     let accused = system_audit(&dir, &["--json", "--history", history.to_str().unwrap()]);
     assert_eq!(accused.status.code(), Some(1));

@@ -4,11 +4,10 @@
 #[macro_use]
 mod world;
 
-use reference_system::audit::Verdict;
 use reference_system::ids::{OrderId, SlotHash, Slots};
 use serde_json::{Value, json};
 use std::time::Duration;
-use world::{Setting, World, id_of};
+use world::{Corruption, Setting, World, id_of, spoils};
 
 in_every_setting! {
     an_order_lives_from_quote_to_completed_and_the_books_hold
@@ -171,75 +170,60 @@ async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
     // A second order of one user.
     world.create(20, 16, None).await;
     world.assert_valid().await;
-    let data = world.data();
-    let World { system, dir, .. } = world;
-    system.stop().await.unwrap();
-
-    let clean = reference_system::audit::audit_files(&data).await;
-    assert_eq!(clean.verdict, Verdict::Valid, "{clean:#?}");
-    let corruptions: &[(&str, &[&str], &str)] = &[
-        ("st-r?", &["I5", "C2"], "DELETE FROM orders"),
-        ("st-r?", &["I5"], "UPDATE orders SET version = version - 1"),
-        ("st-r?", &["I4"], "UPDATE orders SET shard = (shard + 1) % 120"),
-        ("st-r?", &["I15", "C1"], "UPDATE orders SET number = 1 WHERE number IS NOT NULL"),
-        ("st-u?", &["I3"], "DROP INDEX orders_by_request; UPDATE orders SET req_id = 'same'"),
-        ("st-u?", &["I6"], "DELETE FROM events WHERE version = 2"),
-        (
+    let corruption = |store, breaks, sql| Corruption { store, breaks, sql };
+    let corruptions = [
+        corruption("st-r?", &["I5", "C2", "C4"], "DELETE FROM orders"),
+        corruption("st-r?", &["I5"], "UPDATE orders SET version = version - 1"),
+        corruption("st-r?", &["I5"], "UPDATE orders SET delivery_status = 2 WHERE status = 0"),
+        corruption("st-r?", &["I4"], "UPDATE orders SET shard = (shard + 1) % 120"),
+        corruption("st-r?", &["I15", "C1"], "UPDATE orders SET number = 1 WHERE number IS NOT NULL"),
+        corruption("st-u?", &["I3"], "DROP INDEX orders_by_request; UPDATE orders SET req_id = 'same'"),
+        corruption("st-u?", &["I6"], "DELETE FROM events WHERE version = 2"),
+        corruption(
             "st-u?",
             &["I6", "I7", "C5"],
-            "INSERT INTO events SELECT shard, order_id, version + 1, -1, 2, 'accepted', 0 FROM orders WHERE status = -1",
+            "INSERT INTO events (shard, order_id, version, from_status, to_status, kind, at_ms) \
+             SELECT shard, order_id, version + 1, -1, 2, 'accepted', 0 FROM orders WHERE status = -1",
         ),
-        ("st-u?", &["I10", "I11", "C3"], "DELETE FROM refunds"),
-        ("st-u?", &["I26"], "UPDATE orders SET items_fen = items_fen + 1"),
-        (
+        corruption(
+            "st-u?",
+            &["I6", "C4", "C5"],
+            "INSERT INTO events (shard, order_id, version, to_status, kind, at_ms) VALUES (0, 5, 1, -5, 'created', 0)",
+        ),
+        corruption("st-u?", &["I10", "I11", "C3"], "DELETE FROM refunds"),
+        corruption("st-u?", &["I26"], "UPDATE orders SET items_fen = items_fen + 1"),
+        corruption("st-u?", &["I26"], "UPDATE events SET quoted_fen = quoted_fen + 1 WHERE quoted_fen > 0"),
+        corruption(
             "eus",
             &["I9"],
             "UPDATE ledger SET amount_fen = amount_fen + 1 WHERE account LIKE 'hold:%' AND amount_fen > 0",
         ),
-        ("eps", &["I13"], "UPDATE coupons SET state = 1"),
-        ("eps", &["I13"], "UPDATE coupons SET state = 0 WHERE state = 1"),
-        ("eps", &["I13"], "UPDATE coupons SET state = 0 WHERE state = 2"),
-        ("eps", &["I13"], "DELETE FROM coupons WHERE state = 1"),
-        ("st-u?", &["I21"], "UPDATE lock_writes SET fence = 1 WHERE nth > 1"),
-        ("st-u?", &["I21"], "UPDATE lock_writes SET fence = 0, acquired_at_ms = 0"),
+        corruption("eps", &["I13"], "UPDATE coupons SET state = 1"),
+        corruption("pay", &["I8"], "UPDATE charges SET payment_id = 'another ' || payment_id"),
+        // The unpaid order, long after its timer, which nobody has any more.
+        corruption(
+            "st-u?",
+            &["I24"],
+            "DELETE FROM tasks; UPDATE events SET at_ms = at_ms - 10000000 \
+             WHERE order_id IN (SELECT order_id FROM orders WHERE status = -5); \
+             UPDATE orders SET updated_at_ms = updated_at_ms - 10000000 WHERE status = -5",
+        ),
+        corruption(
+            "st-u?",
+            &["I24"],
+            "INSERT INTO tasks (shard, order_id, kind, due_at_ms, attempts) SELECT shard, order_id, 0, 1, 9 FROM orders",
+        ),
+        corruption(
+            "audit",
+            &["I20"],
+            "INSERT INTO registry_faults VALUES ('eos-c-1', 'is dead and listed for 9 s', 5)",
+        ),
+        corruption("audit", &["I9"], "INSERT INTO first_violations VALUES ('I9', 5, 'a transaction sums to 1 fen')"),
+        corruption("eps", &["I13"], "UPDATE coupons SET state = 0 WHERE state = 1"),
+        corruption("eps", &["I13"], "UPDATE coupons SET state = 0 WHERE state = 2"),
+        corruption("eps", &["I13"], "DELETE FROM coupons WHERE state = 1"),
+        corruption("st-u?", &["I21"], "UPDATE lock_writes SET fence = 1 WHERE nth > 1"),
+        corruption("st-u?", &["I21"], "UPDATE lock_writes SET fence = 0, acquired_at_ms = 0"),
     ];
-    for (n, (file, expected, sql)) in corruptions.iter().enumerate() {
-        // Corrupts the files in which the statement finds something to spoil.
-        let copy = dir.path().join(format!("copy-{n}"));
-        std::fs::create_dir(&copy).unwrap();
-        for entry in std::fs::read_dir(&data).unwrap() {
-            let entry = entry.unwrap();
-            std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
-        }
-        for group in ["0", "1"] {
-            spoil(&copy.join(format!("{}.db", file.replace('?', group))), sql).await;
-        }
-        let report = reference_system::audit::audit_files(&copy).await;
-        let broken: Vec<&str> = report
-            .invariants
-            .iter()
-            .filter(|finding| finding.verdict == Verdict::Invalid)
-            .map(|finding| finding.id.as_str())
-            .collect();
-        assert_eq!(broken, *expected, "{sql}: {report:#?}");
-        assert_eq!(report.verdict, Verdict::Invalid);
-    }
-
-    std::fs::write(data.join("st-r0.db"), b"this is no database, whatever its name says").unwrap();
-    let _ = std::fs::remove_file(data.join("st-r0.db-wal"));
-    let report = reference_system::audit::audit_files(&data).await;
-    assert_eq!(report.verdict, Verdict::Unknown, "{report:#?}");
-    let of = |id: &str| report.invariants.iter().find(|finding| finding.id == id).unwrap().verdict;
-    assert_eq!((of("I5"), of("I6")), (Verdict::Unknown, Verdict::Valid));
-}
-
-async fn spoil(file: &std::path::Path, sql: &str) {
-    use sqlx::{ConnectOptions, Connection};
-    let spoilt = async {
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
-        let mut connection = options.connect().await?;
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut connection).await?;
-        connection.close().await
-    };
-    spoilt.await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    spoils(world, &corruptions).await;
 }

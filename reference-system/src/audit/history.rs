@@ -1,5 +1,5 @@
-//! What the load's own record promises: acknowledged orders and transitions are there (I1, I8), and no order that nobody
-//! asked for (I2).
+//! What was promised: acknowledged orders and transitions are there (I1, I8), no order that nobody asked for (I2), and as
+//! many as were promised (C4). The payment service knows what it was promised; of the rest, the load's own record tells.
 //!
 //! The record has one JSON object per line for each write: `method`, `path`, `key`, `outcome` (`ok`, `fail`, `info`),
 //! `status` and the `answer`'s fields. Whoever wrote it used keys of the form `PREFIX-NUMBER`: the prefix tells its
@@ -10,10 +10,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::books::{Books, OrderRow, UserDimension};
-use super::{Finding, Verdict};
-use crate::orders::DELIVERED;
+use super::books::{Books, ChargeRow, OrderRow, RequestRow, UserDimension};
+use super::{Finding, Verdict, dimensions};
+use crate::ids::{OrderId, shard};
+use crate::orders::change::MoneyState;
 use crate::orders::lifecycle::Status;
+use crate::orders::{DELIVERED, PICKED, REFUND_GRANTED, REFUND_SUCCEEDED};
 
 /// The record of a load's writes.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +61,12 @@ enum Asked {
     Create,
     /// A transition of this order, to this status.
     Step(i64, Status),
-    Delivered(i64),
+    /// This delivery status of an order, or a later one.
+    Delivery(i64, i64),
+    /// A new refund.
+    Refund,
+    /// That this refund is granted.
+    Grant(i64),
     Other,
 }
 
@@ -92,6 +99,7 @@ impl Write {
             return Asked::Other;
         }
         let step = |id: &str, status| id.parse().map_or(Asked::Other, |id| Asked::Step(id, status));
+        let delivery = |id: &str, status| id.parse().map_or(Asked::Other, |id| Asked::Delivery(id, status));
         match parts[..] {
             ["orders"] => Asked::Create,
             ["orders", id, "pay"] => step(id, Status::Paying),
@@ -99,7 +107,10 @@ impl Write {
             ["orders", id, "confirm"] => step(id, Status::Completed),
             ["restaurants", _, "orders", id, "accept"] => step(id, Status::Accepted),
             ["restaurants", _, "orders", id, "reject"] => step(id, Status::Cancelled),
-            ["orders", id, "delivered"] | ["courier", id, "done"] => id.parse().map_or(Asked::Other, Asked::Delivered),
+            ["orders", id, "delivered"] | ["courier", id, "done"] => delivery(id, DELIVERED),
+            ["courier", id, "picked"] => delivery(id, PICKED),
+            ["refunds"] => Asked::Refund,
+            ["refunds", number, "approve"] => number.parse().map_or(Asked::Other, Asked::Grant),
             _ => Asked::Other,
         }
     }
@@ -123,26 +134,58 @@ fn prefix(key: &str) -> Option<&str> {
 
 type Rule = fn(&mut Finding, &UserDimension, &History);
 
-/// I1, I2 and I8.
-pub(super) fn check(books: &Books, history: &History) -> Vec<Finding> {
-    let rules: [(&str, &str, Rule); 3] = [
-        ("I1", "No acknowledged order is lost", none_is_lost),
-        ("I2", "No order out of nothing", none_out_of_nothing),
-        ("I8", "Acknowledged transitions survive", transitions_survive),
-    ];
-    let findings = rules.into_iter().map(|(id, title, rule)| match &books.users {
+/// I1 and I2 if there is a history; I8 and C4 also without, as far as the system itself knows what was promised.
+pub(super) fn check(books: &Books, history: Option<&History>, quiet: bool) -> Vec<Finding> {
+    let with_users = |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension)| match &books.users {
         Ok(users) => {
             let mut finding = Finding::new(id, title);
-            rule(&mut finding, users, history);
+            rule(&mut finding, users);
             finding
         }
         Err(why) => Finding::unknown(id, title, why),
+    };
+    let rules: [(&str, &str, Rule); 2] =
+        [("I1", "No acknowledged order is lost", none_is_lost), ("I2", "No order out of nothing", none_out_of_nothing)];
+    let mut findings: Vec<Finding> = history
+        .into_iter()
+        .flat_map(|history| {
+            rules.map(|(id, title, rule)| with_users(id, title, &|finding, users| rule(finding, users, history)))
+        })
+        .collect();
+    let survive = "Acknowledged transitions survive";
+    findings.push(match (&books.charges, &books.requests) {
+        (Ok(charges), Ok(requests)) => with_users("I8", survive, &|finding, users| {
+            callbacks_survive(finding, users, charges);
+            if let Some(history) = history {
+                transitions_survive(finding, users, requests, history);
+            }
+        }),
+        (Err(why), _) | (_, Err(why)) => Finding::unknown("I8", survive, why),
     });
-    findings.collect()
+    let as_many = "As many orders as copies, creations and promises";
+    findings.push(match &books.merchants {
+        Ok(merchants) => with_users("C4", as_many, &|finding, users| {
+            // What is on its way is the matter of I24.
+            if quiet {
+                dimensions::count(finding, users, &merchants.orders);
+            }
+            if let Some(history) = history {
+                as_many_as_promised(finding, users, history);
+            }
+        }),
+        Err(why) => Finding::unknown("C4", as_many, why),
+    });
+    findings
 }
 
+/// What a read by ID finds: rows in the shard that the ID names, or whose user the mapping tables name.
 fn by_id(users: &UserDimension) -> HashMap<i64, &OrderRow> {
-    users.orders.iter().map(|row| (row.order_id, row)).collect()
+    let found = users.orders.iter().filter(|row| match OrderId(row.order_id).slots() {
+        Some(slots) => row.shard == i64::from(shard(slots.user)),
+        // The tables point to one of those who have it.
+        None => users.users_of.get(&row.order_id).is_none_or(|mapped| mapped.key == row.user_id),
+    });
+    found.map(|row| (row.order_id, row)).collect()
 }
 
 fn none_is_lost(finding: &mut Finding, users: &UserDimension, history: &History) {
@@ -156,7 +199,9 @@ fn none_is_lost(finding: &mut Finding, users: &UserDimension, history: &History)
             continue;
         };
         let Some(row) = rows.get(&order_id) else {
-            finding.violate(|| format!("order {order_id} was acknowledged (key {}) and is not there", write.key()));
+            finding.violate(|| {
+                format!("order {order_id} was acknowledged (key {}), and a read by its ID finds nothing", write.key())
+            });
             continue;
         };
         let facts = [("user_id", row.user_id), ("restaurant_id", row.restaurant_id), ("total_fen", row.total_fen)];
@@ -171,19 +216,56 @@ fn none_is_lost(finding: &mut Finding, users: &UserDimension, history: &History)
     }
 }
 
-fn none_out_of_nothing(finding: &mut Finding, users: &UserDimension, history: &History) {
-    let creates = history.writes.iter().filter(|write| write.asked() == Asked::Create);
-    let mut asked = HashSet::new();
-    let mut prefixes = BTreeSet::new();
-    for write in creates {
-        prefixes.extend(prefix(write.key()));
-        if write.outcome != Outcome::Fail {
-            asked.insert(write.key());
+/// The keys of a load's creations, by what became of them.
+struct Creations<'a> {
+    prefixes: BTreeSet<&'a str>,
+    acknowledged: HashSet<&'a str>,
+    /// Nobody knows of these.
+    unknown: HashSet<&'a str>,
+}
+
+impl<'a> Creations<'a> {
+    fn of(history: &'a History) -> Self {
+        let (prefixes, acknowledged, unknown) = Default::default();
+        let mut all = Self { prefixes, acknowledged, unknown };
+        for write in history.writes.iter().filter(|write| write.asked() == Asked::Create) {
+            all.prefixes.extend(prefix(write.key()));
+            match write.outcome {
+                Outcome::Ok => drop(all.acknowledged.insert(write.key())),
+                Outcome::Info => drop(all.unknown.insert(write.key())),
+                Outcome::Fail => {}
+            }
         }
+        all
     }
-    for row in users.orders.iter().filter(|row| prefix(&row.req_id).is_some_and(|own| prefixes.contains(own))) {
+
+    /// The orders of the load.
+    fn made<'b>(&self, users: &'b UserDimension) -> impl Iterator<Item = &'b OrderRow> {
+        users.orders.iter().filter(|row| prefix(&row.req_id).is_some_and(|own| self.prefixes.contains(own)))
+    }
+}
+
+/// C4 with a history: as many orders as were acknowledged, or came about although nobody knew.
+fn as_many_as_promised(finding: &mut Finding, users: &UserDimension, history: &History) {
+    let creations = Creations::of(history);
+    let made: HashSet<&str> = creations.made(users).map(|row| row.req_id.as_str()).collect();
+    let orders = creations.made(users).count();
+    let promised = creations.acknowledged.len();
+    let realised = creations.unknown.intersection(&made).filter(|key| !creations.acknowledged.contains(*key)).count();
+    finding.checked += 1;
+    if orders != promised + realised {
+        finding.violate(|| {
+            format!("{orders} orders of this load; {promised} were acknowledged, {realised} came about unacknowledged")
+        });
+    }
+}
+
+fn none_out_of_nothing(finding: &mut Finding, users: &UserDimension, history: &History) {
+    let creations = Creations::of(history);
+    for row in creations.made(users) {
         finding.checked += 1;
-        if !asked.contains(row.req_id.as_str()) {
+        let key = row.req_id.as_str();
+        if !creations.acknowledged.contains(key) && !creations.unknown.contains(key) {
             finding.violate(|| {
                 format!("order {} exists, but its request {} was refused or never sent", row.order_id, row.req_id)
             });
@@ -191,31 +273,51 @@ fn none_out_of_nothing(finding: &mut Finding, users: &UserDimension, history: &H
     }
 }
 
-fn transitions_survive(finding: &mut Finding, users: &UserDimension, history: &History) {
+/// What the payment service holds an acknowledgement for is booked.
+fn callbacks_survive(finding: &mut Finding, users: &UserDimension, charges: &[ChargeRow]) {
+    let booked: HashSet<&str> = users
+        .payments
+        .iter()
+        .filter(|row| row.state == MoneyState::Ok.code())
+        .map(|row| row.payment_id.as_str())
+        .collect();
+    let reached: HashSet<(i64, i64)> = users.events.iter().map(|event| (event.order_id, event.to)).collect();
+    for charge in charges.iter().filter(|charge| charge.heard) {
+        finding.checked += 1;
+        let (payment, order) = (&charge.payment_id, charge.order_id);
+        if charge.succeeded && !booked.contains(payment.as_str()) {
+            finding.violate(|| format!("order {order}: payment {payment} was acknowledged, and is not booked"));
+        }
+        // It closes the order, unless that had another end already.
+        let closed = [Status::Closed, Status::Cancelled, Status::RiskRejected];
+        if !charge.succeeded && !closed.iter().any(|status| reached.contains(&(order, status.code()))) {
+            finding
+                .violate(|| format!("order {order}: the failure of {payment} was acknowledged, and it is not closed"));
+        }
+    }
+}
+
+fn transitions_survive(finding: &mut Finding, users: &UserDimension, requests: &[RequestRow], history: &History) {
     let rows = by_id(users);
     let reached: HashSet<(i64, i64)> = users.events.iter().map(|event| (event.order_id, event.to)).collect();
+    let refunds: HashMap<i64, i64> = requests.iter().map(|row| (row.refund_no, row.state)).collect();
     for write in history.writes.iter().filter(|write| write.outcome == Outcome::Ok) {
-        match write.asked() {
+        let kept = match write.asked() {
             // 202: it was handed on, and may yet be refused.
-            Asked::Step(order_id, status) if write.status != Some(202) => {
-                finding.checked += 1;
-                if !reached.contains(&(order_id, status.code())) {
-                    finding.violate(|| {
-                        format!(
-                            "order {order_id}: {} was acknowledged, but it never had status {}",
-                            write.path,
-                            status.code()
-                        )
-                    });
-                }
+            Asked::Step(order, status) if write.status != Some(202) => reached.contains(&(order, status.code())),
+            Asked::Delivery(order, at_least) => rows.get(&order).is_some_and(|row| row.delivery_status >= at_least),
+            // Rejected or failed later, it has still been applied for.
+            Asked::Refund => write.number("refund_no").is_none_or(|refund| refunds.contains_key(&refund)),
+            Asked::Grant(refund) => {
+                refunds.get(&refund).is_some_and(|state| [REFUND_GRANTED, REFUND_SUCCEEDED].contains(state))
             }
-            Asked::Delivered(order_id) => {
-                finding.checked += 1;
-                if rows.get(&order_id).is_none_or(|row| row.delivery_status != DELIVERED) {
-                    finding.violate(|| format!("order {order_id} was acknowledged as delivered, and is not"));
-                }
-            }
-            _ => {}
+            Asked::Create | Asked::Step(..) | Asked::Other => continue,
+        };
+        finding.checked += 1;
+        if !kept {
+            finding.violate(|| {
+                format!("{} was acknowledged (key {}), and nothing is there of it", write.path, write.key())
+            });
         }
     }
 }
@@ -241,8 +343,11 @@ mod tests {
         assert_eq!(of("/orders"), Asked::Create);
         assert_eq!(of("/orders/5/pay"), Asked::Step(5, Status::Paying));
         assert_eq!(of("/restaurants/2/orders/5/accept"), Asked::Step(5, Status::Accepted));
-        assert_eq!(of("/orders/5/delivered"), Asked::Delivered(5));
-        assert_eq!(of("/courier/5/done"), Asked::Delivered(5));
+        assert_eq!(of("/orders/5/delivered"), Asked::Delivery(5, DELIVERED));
+        assert_eq!(of("/courier/5/picked"), Asked::Delivery(5, PICKED));
+        assert_eq!(of("/refunds"), Asked::Refund);
+        assert_eq!(of("/refunds/7/approve"), Asked::Grant(7));
+        assert_eq!(of("/courier/5/done"), Asked::Delivery(5, DELIVERED));
         assert_eq!(of("/quote"), Asked::Other);
         assert_eq!(of("/orders/x/pay"), Asked::Other);
     }

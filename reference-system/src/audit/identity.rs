@@ -213,6 +213,7 @@ mod tests {
             number: Some(1),
             updated_at_ms: 0,
             portions: 0,
+            lines_fen: 0,
             settled_at_ms: None,
         }
     }

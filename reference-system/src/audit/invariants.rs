@@ -1,25 +1,28 @@
 //! The invariants over the books, as pure functions. Each is a query that must find nothing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::books::{Books, EventRow, OrderRow, UserDimension};
 use super::events::Events;
 use super::money::{self, Money};
 use super::told::Told;
-use super::{Finding, History, cache, coupons, events, identity, locks, stock, told, virtual_goods};
+use super::{
+    Design, Finding, History, Verdict, cache, coupons, dimensions, events, identity, liveness, locks, registry, stock,
+    told, virtual_goods,
+};
 
-use crate::ids::SlotHash;
 use crate::orders::lifecycle::{self, Status};
 use crate::orders::routing::Dimension;
 
 /// A row may be stamped this long before it is committed.
-const READ_MARGIN_MS: i64 = 1_000;
+pub(super) const READ_MARGIN_MS: i64 = 1_000;
 
 /// A rule over events: what happened, what was told, what arrived.
 type EventRule<'a> = dyn Fn(&mut Finding, &UserDimension, &Told, &Events) + 'a;
 
 /// Checks everything that this slice can check.
-pub(crate) fn check(books: &Books, slot_hash: SlotHash, history: Option<&History>, quiet: bool) -> Vec<Finding> {
+pub(crate) fn check(books: &Books, design: Design, history: Option<&History>, quiet: bool) -> Vec<Finding> {
+    let slot_hash = design.slot_hash;
     let users = books.users.as_ref();
     let merchants = books.merchants.as_ref();
     let with_users = |id: &str, title: &str, rule: &dyn Fn(&mut Finding, &UserDimension)| match users {
@@ -59,7 +62,7 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, history: Option<&History
         }),
         with_both("I5", "Both dimensions agree", &|finding, users| {
             if let Ok(merchants) = merchants {
-                dimensions_agree(finding, users, &merchants.orders, quiet);
+                dimensions::agree(finding, users, &merchants.orders, slot_hash, quiet);
             }
         }),
         with_users("I6", "Legal life", &legal_life),
@@ -128,22 +131,15 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, history: Option<&History
             }),
             Err(why) => Finding::unknown("I22", "Caches are coherent", why),
         },
-        with_users("I24", "The system comes to rest", &|finding, users| {
-            finding.checked = users.orders.len() as u64;
-            if !quiet {
-                finding.violate(|| {
-                    format!(
-                        "{} task rows due, {} orders between two services, {} events in outboxes, {} in queues, {} \
-                         timers due",
-                        users.pending.tasks,
-                        users.pending.between,
-                        books.told.as_ref().map_or(0, |told| told.waiting),
-                        books.bus.as_ref().map_or(0, |bus| bus.queued),
-                        books.bus.as_ref().map_or(0, |bus| bus.due)
-                    )
-                });
+        match &books.watched {
+            Ok(watched) => {
+                let mut finding = registry::finding();
+                registry::check(&mut finding, &watched.looks);
+                finding
             }
-        }),
+            Err(why) => Finding { verdict: Verdict::Unknown, examples: vec![why.clone()], ..registry::finding() },
+        },
+        liveness::check(books, &design.timers, quiet),
         match (&books.virtual_goods, &books.wallets) {
             (Ok(goods), Ok(wallets)) => with_users("I25", "Virtual goods are delivered once", &|finding, users| {
                 virtual_goods::check(finding, goods, wallets, users.read_at_ms, quiet);
@@ -180,40 +176,6 @@ pub(crate) fn check(books: &Books, slot_hash: SlotHash, history: Option<&History
             }
         }),
     ]
-}
-
-fn dimensions_agree(finding: &mut Finding, users: &UserDimension, merchants: &[OrderRow], quiet: bool) {
-    // Without rest, what changed while the files were read differs for that reason alone.
-    let moved = |row: &OrderRow| !quiet && row.updated_at_ms >= users.read_at_ms - READ_MARGIN_MS;
-    let facts = |row: &OrderRow| {
-        (row.status, row.version, row.user_id, row.restaurant_id, row.total_fen, row.refund_status, row.delivery_status)
-    };
-    let mut copies: BTreeMap<i64, &OrderRow> = merchants.iter().map(|row| (row.order_id, row)).collect();
-    for row in &users.orders {
-        let copy = copies.remove(&row.order_id);
-        // What is still on its way is the matter of I24.
-        if users.in_motion.contains(&row.order_id) || moved(row) || copy.is_some_and(moved) {
-            continue;
-        }
-        finding.checked += 1;
-        match copy {
-            None => finding.violate(|| format!("order {} has no merchant row", row.order_id)),
-            Some(copy) if facts(copy) != facts(row) => finding.violate(|| {
-                format!(
-                    "order {}: user row {:?}, merchant row {:?} \
-                     (status, version, user, restaurant, total, refund, delivery)",
-                    row.order_id,
-                    facts(row),
-                    facts(copy)
-                )
-            }),
-            Some(_) => {}
-        }
-    }
-    for copy in copies.into_values().filter(|copy| !moved(copy)) {
-        finding.checked += 1;
-        finding.violate(|| format!("order {} has no user row", copy.order_id));
-    }
 }
 
 fn events_by_order(users: &UserDimension) -> BTreeMap<i64, Vec<&EventRow>> {
@@ -282,11 +244,32 @@ fn terminals_stay(finding: &mut Finding, users: &UserDimension) {
 }
 
 fn price_truth(finding: &mut Finding, users: &UserDimension) {
+    let mut quotes: HashMap<i64, (u64, i64)> = HashMap::new();
+    for event in users.events.iter().filter(|event| event.from.is_none()) {
+        if let Some(quote) = event.quote {
+            quotes.insert(event.order_id, quote);
+        }
+    }
+    let mut shown: HashMap<u64, i64> = HashMap::new();
     for row in &users.orders {
         finding.checked += 1;
         let total = row.items_fen + row.delivery_fee_fen - row.discount_fen;
-        if total != row.total_fen {
-            finding.violate(|| format!("order {} costs {} fen, its parts {total}", row.order_id, row.total_fen));
+        if total != row.total_fen || row.lines_fen != row.items_fen {
+            finding.violate(|| {
+                format!(
+                    "order {} costs {} fen, its parts {total}; its dishes {} fen, its lines {}",
+                    row.order_id, row.total_fen, row.items_fen, row.lines_fen
+                )
+            });
+        }
+        // An order without a creation is the matter of I6.
+        let Some((quote, quoted_fen)) = quotes.get(&row.order_id) else { continue };
+        if *quoted_fen != row.total_fen {
+            finding.violate(|| {
+                format!("order {} costs {} fen and was quoted at {quoted_fen}", row.order_id, row.total_fen)
+            });
+        } else if shown.insert(*quote, *quoted_fen).is_some_and(|other| other != *quoted_fen) {
+            finding.violate(|| format!("quote {quote:016x} of order {} has shown several totals", row.order_id));
         }
     }
 }

@@ -3,12 +3,17 @@
 mod books;
 mod cache;
 mod coupons;
+mod dimensions;
 mod events;
 mod history;
 mod identity;
 pub(crate) mod invariants;
+mod liveness;
 mod locks;
 mod money;
+mod online;
+mod reading;
+mod registry;
 mod stock;
 mod told;
 mod virtual_goods;
@@ -17,11 +22,16 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use books::{Books, Pending, pending};
+pub(crate) use books::{Books, Pending};
 pub use history::{BadHistory, History};
+pub use online::OnlineView;
+pub(crate) use online::{Rounds, online_tables};
+pub(crate) use reading::pending;
+pub(crate) use registry::{Fault, Seen, Watcher, finding as listing_finding, registry_tables};
 
-use crate::config::now_ms;
+use crate::config::{SystemConfig, now_ms};
 use crate::ids::SlotHash;
+use crate::orders::plan::Timers;
 use crate::store::Places;
 
 /// The most counter-examples per invariant.
@@ -67,6 +77,9 @@ pub struct Finding {
     pub violations: u64,
     /// Some of them, or why nothing could be read.
     pub examples: Vec<String>,
+    /// When it was broken first while the system ran, in milliseconds since 1970, if that was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_seen_ms: Option<i64>,
 }
 
 impl Finding {
@@ -78,6 +91,7 @@ impl Finding {
             checked: 0,
             violations: 0,
             examples: Vec::new(),
+            first_seen_ms: None,
         }
     }
 
@@ -95,27 +109,53 @@ impl Finding {
         }
     }
 
+    /// As [`Self::violate`], seen at a moment.
+    pub(crate) fn violate_at(&mut self, at_ms: i64, example: impl FnOnce() -> String) {
+        self.first_seen_ms = Some(self.first_seen_ms.map_or(at_ms, |first| first.min(at_ms)));
+        self.violate(example);
+    }
+
     fn unknown(id: &str, title: &str, why: &str) -> Self {
         Self { verdict: Verdict::Unknown, examples: vec![why.to_owned()], ..Self::new(id, title) }
     }
 }
 
-/// Audits the store files under `data` of a system that is stopped or at rest.
+/// What an audit has to know of a system beyond its rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Design {
+    pub(crate) slot_hash: SlotHash,
+    pub(crate) timers: Timers,
+}
+
+impl Design {
+    pub(crate) fn of(config: &SystemConfig) -> Self {
+        Self { slot_hash: config.slot_hash, timers: config.timers }
+    }
+}
+
+/// Audits the store files under `data` of a system that is stopped or at rest, with the record of a load's writes if
+/// there is one.
 ///
 /// A file that cannot be read makes the invariants that need it unknown, never valid. What became due after the last
 /// change waits for the system to come back, and is no fault.
-pub async fn audit_files(data: &Path) -> AuditReport {
-    let places = Places::Files(data.to_owned());
-    let as_of_ms = books::last_change(&places).await.unwrap_or_else(now_ms);
-    let books = Books::read_as_of(&places, None, None, as_of_ms).await;
-    report(&books, SlotHash::default(), None, books.is_quiet())
+pub async fn audit_files(data: &Path, history: Option<&History>) -> AuditReport {
+    let design = Design { slot_hash: SlotHash::default(), timers: Timers::default() };
+    audit_stopped(&Places::Files(data.to_owned()), design, history).await
+}
+
+/// Audits the stores of a system that is down, as of its last change.
+pub(crate) async fn audit_stopped(stores: &Places, design: Design, history: Option<&History>) -> AuditReport {
+    let as_of_ms = reading::last_change(stores).await.unwrap_or_else(now_ms);
+    let books = Books::read_as_of(stores, None, None, as_of_ms).await;
+    report(&books, design, history, books.is_quiet())
 }
 
 /// What holds in `books`, and whether they keep what `history` was promised.
-pub(crate) fn report(books: &Books, slot_hash: SlotHash, history: Option<&History>, quiet: bool) -> AuditReport {
-    let mut invariants = invariants::check(books, slot_hash, history, quiet);
-    if let Some(history) = history {
-        invariants.extend(history::check(books, history));
+pub(crate) fn report(books: &Books, design: Design, history: Option<&History>, quiet: bool) -> AuditReport {
+    let mut invariants = invariants::check(books, design, history, quiet);
+    invariants.extend(history::check(books, history, quiet));
+    if let Ok(watched) = &books.watched {
+        online::recall(&mut invariants, &watched.firsts);
     }
     invariants.sort_by_key(Finding::place);
     AuditReport {

@@ -197,7 +197,7 @@ impl Money<'_> {
     pub(super) fn in_and_out(&self, finding: &mut Finding, users: &UserDimension) {
         finding.checked += 1;
         let mut subsidy = [0, 0];
-        for (_, _, amount) in self.lines().filter(|(_, account, _)| account == SUBSIDY) {
+        for (_, _, amount) in self.lines().filter(|(_, account, _)| **account == *SUBSIDY) {
             subsidy[usize::from(*amount > 0)] += amount.abs();
         }
         let total = |sums: Sums| sums.values().sum::<i64>();

@@ -37,6 +37,14 @@ impl VirtualGoods {
     }
 }
 
+/// As [`VirtualGoods::under_way`], without reading everything.
+pub(super) async fn count_under_way(store: &Place) -> Result<i64, sqlx::Error> {
+    let mut file = store.reader().await?;
+    let count = sqlx::query_scalar("SELECT count(*) FROM vorders WHERE paying = 1").fetch_one(&mut file).await?;
+    file.close().await?;
+    Ok(count)
+}
+
 pub(super) async fn read(store: &Place) -> Result<VirtualGoods, sqlx::Error> {
     let mut file = store.reader().await?;
     let mut snapshot = file.begin().await?;

@@ -29,6 +29,19 @@ pub(crate) struct Timers {
     pub(crate) settle_accepted_ms: Option<i64>,
 }
 
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            unpaid_ms: 15 * 60_000,
+            unanswered_ms: 5 * 60_000,
+            unconfirmed_ms: 30 * 60_000,
+            charge_again_ms: 3_000,
+            after_sales_ms: 7 * 86_400_000,
+            settle_accepted_ms: None,
+        }
+    }
+}
+
 /// Why a step is not possible now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {

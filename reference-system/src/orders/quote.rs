@@ -19,6 +19,22 @@ pub(crate) struct Quote {
     pub(crate) expires_at_ms: i64,
 }
 
+/// What an order keeps of the quote that it was made under, so that an audit can tell whether it costs what was shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Quoted {
+    /// Tells quotes apart: the checksum of the token.
+    pub(crate) quote: String,
+    /// What was shown.
+    pub(crate) total_fen: i64,
+}
+
+impl Quoted {
+    /// Of a token that was [opened](open).
+    pub(crate) fn of(token: &str, quote: &Quote) -> Self {
+        Self { quote: token.chars().take(16).collect(), total_fen: quote.total_fen }
+    }
+}
+
 /// The token of a quote: its JSON and a checksum keyed by the seed. It guards against stale and
 /// mixed-up quotes in a system under test; it is no defence against a forger.
 pub(crate) fn seal(quote: &Quote, seed: u64) -> String {

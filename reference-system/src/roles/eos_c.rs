@@ -23,7 +23,7 @@ use crate::locks::{Held, LockUse, Locks};
 use crate::orders::cache::reads::OrderReads;
 use crate::orders::lifecycle::{Status, Trigger};
 use crate::orders::plan::Refusal;
-use crate::orders::quote::{self, Quote};
+use crate::orders::quote::{self, Quote, Quoted};
 use crate::orders::routing::Mapping;
 use crate::orders::sequence::OrderIds;
 use crate::orders::service::Orders;
@@ -143,6 +143,7 @@ async fn submit(pool: &Pool, wish: Wish, submission: &Held, coupon: &Held, budge
     pool.locks.section().await;
     let lines = quoted.lines.iter().map(|line| Portion { dish_id: line.dish_id, quantity: line.quantity }).collect();
     let reservation = Reservation { order_id, restaurant_id, lines };
+    let shown = Quoted::of(&request.quote_token, &quoted);
     let (quote_token, guard) = (request.quote_token, coupon.guard());
     let redeem = Redeem { quote_token, user_id, restaurant_id, order_id, guard, known_free };
     let user_path = format!("/users/{user_id}");
@@ -161,7 +162,7 @@ async fn submit(pool: &Pool, wish: Wish, submission: &Held, coupon: &Held, budge
         let order = new_order(order_id, req_id.clone(), request.address, quote?, now_ms());
         orders.map(&Mapping { order_id, user_id, restaurant_id }, budget).await?;
         let tasks = plan::tasks_of_creation(&order, &orders.config.timers);
-        let new = NewOrder { order, tasks, guard: submission.guard() };
+        let new = NewOrder { order, quoted: shown, tasks, guard: submission.guard() };
         orders.caller.post::<_, Written>(orders.store_of(user_id), "/orders", &new, budget).await
     }
     .await;

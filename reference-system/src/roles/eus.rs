@@ -35,9 +35,9 @@ CREATE TABLE IF NOT EXISTS holds (
 CREATE TABLE IF NOT EXISTS after_sales (order_id BIGINT PRIMARY KEY, refunded_fen BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS purchases (purchase_id BIGINT PRIMARY KEY, user_id BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS ledger (
-  txn TEXT NOT NULL, account TEXT NOT NULL, order_id BIGINT NOT NULL, amount_fen BIGINT NOT NULL,
-  PRIMARY KEY (txn, account)
-) WITHOUT ROWID;
+  line_no IDENTITY, txn TEXT NOT NULL, account TEXT NOT NULL, order_id BIGINT NOT NULL, amount_fen BIGINT NOT NULL,
+  UNIQUE (txn, account)
+);
 ";
 
 /// The store file's name.
@@ -365,7 +365,7 @@ async fn book(
     lines: &[(&str, i64)],
 ) -> Result<(), StoreError> {
     for (account, amount) in lines.iter().filter(|(_, amount)| *amount != 0) {
-        sqlx::query("INSERT INTO ledger VALUES ($1, $2, $3, $4)")
+        sqlx::query("INSERT INTO ledger (txn, account, order_id, amount_fen) VALUES ($1, $2, $3, $4)")
             .bind(txn)
             .bind(*account)
             .bind(order_id.0)

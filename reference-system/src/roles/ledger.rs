@@ -35,9 +35,9 @@ CREATE TABLE IF NOT EXISTS settlements (
   merchant_fen BIGINT NOT NULL, fee_fen BIGINT NOT NULL, rider_fen BIGINT NOT NULL, at_ms BIGINT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS ledger (
-  txn TEXT NOT NULL, account TEXT NOT NULL, order_id BIGINT NOT NULL, amount_fen BIGINT NOT NULL,
-  PRIMARY KEY (txn, account)
-) WITHOUT ROWID;
+  line_no IDENTITY, txn TEXT NOT NULL, account TEXT NOT NULL, order_id BIGINT NOT NULL, amount_fen BIGINT NOT NULL,
+  UNIQUE (txn, account)
+);
 CREATE TABLE IF NOT EXISTS statements (
   line IDENTITY, event_id TEXT NOT NULL, restaurant_id BIGINT NOT NULL, order_id BIGINT NOT NULL,
   kind TEXT NOT NULL, amount_fen BIGINT NOT NULL, at_ms BIGINT NOT NULL
@@ -172,7 +172,7 @@ async fn settle_one(connection: &mut AnyConnection, escrow: &Escrow) -> Result<(
         (RIDER, shares.rider_fen),
     ];
     for (account, amount) in lines.into_iter().filter(|(_, amount)| *amount != 0) {
-        sqlx::query("INSERT INTO ledger VALUES ($1, $2, $3, $4)")
+        sqlx::query("INSERT INTO ledger (txn, account, order_id, amount_fen) VALUES ($1, $2, $3, $4)")
             .bind(&txn)
             .bind(account)
             .bind(escrow.order_id.0)

@@ -22,6 +22,9 @@ use crate::rpc::{Budget, CallError, Caller, Failure};
 use crate::store::{Store, StoreError};
 use crate::switches::Callbacks;
 
+/// The store's name.
+pub(crate) const STORE: &str = "pay";
+
 /// Repeatable. `delivered` says whether the callback was heard; `lost`, that it goes out only when the charge is asked
 /// for again.
 const SCHEMA: &str = "
@@ -68,7 +71,7 @@ struct Payments {
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let payments = Arc::new(Payments {
-        store: frame.open_store("pay", SCHEMA).await?,
+        store: frame.open_store(STORE, SCHEMA).await?,
         calling: Mutex::default(),
         caller: frame.caller.clone(),
         delay: Duration::from_millis(frame.config.callback_delay_ms),
@@ -76,7 +79,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         stop: frame.stop.clone(),
     });
     for callback in
-        unheard(&payments.store).await.map_err(|source| RoleError::Store { name: "pay".to_owned(), source })?
+        unheard(&payments.store).await.map_err(|source| RoleError::Store { name: STORE.to_owned(), source })?
     {
         payments.call_back_later(callback, payments.delay);
     }

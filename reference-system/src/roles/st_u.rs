@@ -22,6 +22,7 @@ use crate::orders::Order;
 use crate::orders::cache::writes::CacheWrites;
 use crate::orders::change::{Change, TaskWrite};
 use crate::orders::merchant_copy::{self, MerchantCopies};
+use crate::orders::quote::Quoted;
 use crate::orders::routing::{self, Holding, Mapping, Named, Statement};
 use crate::rpc::{Budget, Failure};
 use crate::store::lock_writes;
@@ -34,6 +35,8 @@ use crate::store::{Store, StoreError, order_mapping};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct NewOrder {
     pub(crate) order: Order,
+    /// What its user was shown.
+    pub(crate) quoted: Quoted,
     pub(crate) tasks: Vec<TaskWrite>,
     /// The lock on its user's submissions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,7 +129,7 @@ async fn create(
                 if !lock_writes::admits(c, guard).await? {
                     return Ok(Err(Fenced));
                 }
-                let created = rows::create(c, shard, new.order, &new.tasks, telling).await?;
+                let created = rows::create(c, shard, new.order, &new.quoted, &new.tasks, telling).await?;
                 if matches!(created, Created::New(_)) {
                     lock_writes::note(c, guard, now_ms()).await?;
                 }

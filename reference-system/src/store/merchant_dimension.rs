@@ -11,6 +11,7 @@ use crate::orders::Order;
 pub(crate) const SCHEMA: &str = concat!(
     orders_table!(),
     "
+CREATE INDEX IF NOT EXISTS orders_by_creation ON orders (created_at_ms);
 CREATE INDEX IF NOT EXISTS orders_by_restaurant
   ON orders (shard, restaurant_id, status, created_at_ms);
 ",

@@ -15,6 +15,7 @@ use crate::orders::Order;
 use crate::orders::change::{self, Change, MoneyWrite, RefundWrite, TaskKind, TaskWrite};
 use crate::orders::event::OrderEvent;
 use crate::orders::lifecycle::{Status, Trigger};
+use crate::orders::quote::Quoted;
 use crate::orders::routing::{Named, Predicates};
 
 /// The table of orders, the same in both dimensions.
@@ -43,11 +44,13 @@ pub(crate) use orders_table;
 pub(crate) const SCHEMA: &str = concat!(
     orders_table!(),
     "
+CREATE INDEX IF NOT EXISTS orders_by_creation ON orders (created_at_ms);
 CREATE INDEX IF NOT EXISTS orders_by_user ON orders (shard, user_id, created_at_ms);
 CREATE UNIQUE INDEX IF NOT EXISTS orders_by_request ON orders (shard, user_id, req_id);
 CREATE TABLE IF NOT EXISTS events (
   shard BIGINT NOT NULL, order_id BIGINT NOT NULL, version BIGINT NOT NULL,
   from_status BIGINT, to_status BIGINT NOT NULL, kind TEXT NOT NULL, at_ms BIGINT NOT NULL,
+  quote TEXT, quoted_fen BIGINT,
   PRIMARY KEY (shard, order_id, version)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS payments (
@@ -181,6 +184,7 @@ pub(crate) async fn create(
     connection: &mut AnyConnection,
     shard: u16,
     order: Order,
+    quoted: &Quoted,
     tasks: &[TaskWrite],
     telling: &mut Telling,
 ) -> Result<Created, StoreError> {
@@ -191,7 +195,7 @@ pub(crate) async fn create(
     if inserted.rows_affected() == 0 {
         return Ok(Created::IdTaken);
     }
-    write_event(connection, shard, &order, None, Trigger::Create.event()).await?;
+    write_event(connection, shard, &order, None, Trigger::Create.event(), Some(quoted)).await?;
     let event = OrderEvent::of(&order, None, Trigger::Create.event(), telling.cause.clone());
     telling.note(connection, &Event::Order(event)).await?;
     write_tasks(connection, shard, order.order_id, tasks).await?;
@@ -327,7 +331,7 @@ pub(crate) async fn change(
         return Ok(Some((before, false)));
     }
     if let Some(step) = &change.step {
-        write_event(connection, shard, &after, Some(before.status), &step.event).await?;
+        write_event(connection, shard, &after, Some(before.status), &step.event, None).await?;
         let event = OrderEvent::of(&after, Some(before.status), &step.event, telling.cause.clone());
         telling.note(connection, &Event::Order(event)).await?;
     }
@@ -398,10 +402,11 @@ async fn write_event(
     after: &Order,
     from: Option<Status>,
     kind: &str,
+    quoted: Option<&Quoted>,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO events (shard, order_id, version, from_status, to_status, kind, at_ms) \
-         VALUES ($1,$2,$3,$4,$5,$6,$7)",
+        "INSERT INTO events (shard, order_id, version, from_status, to_status, kind, at_ms, quote, quoted_fen) \
+         VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9)",
     )
     .bind(i64::from(shard))
     .bind(after.order_id.0)
@@ -410,6 +415,8 @@ async fn write_event(
     .bind(after.status.code())
     .bind(kind)
     .bind(after.updated_at_ms)
+    .bind(quoted.map(|quoted| quoted.quote.as_str()))
+    .bind(quoted.map(|quoted| quoted.total_fen))
     .execute(connection)
     .await?;
     Ok(())

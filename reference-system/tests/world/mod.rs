@@ -336,22 +336,15 @@ pub async fn spoils(world: World, corruptions: &[Corruption]) {
     let data = world.data();
     let World { system, dir, .. } = world;
     system.stop().await.unwrap();
-    let clean = reference_system::audit::audit_files(&data).await;
+    let clean = reference_system::audit::audit_files(&data, None).await;
     assert_eq!(clean.verdict, Verdict::Valid, "{clean:#?}");
     for (n, Corruption { store, breaks, sql }) in corruptions.iter().enumerate() {
-        let copy = dir.path().join(format!("copy-{n}"));
-        std::fs::create_dir(&copy).unwrap();
-        for entry in std::fs::read_dir(&data).unwrap() {
-            let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_file() {
-                std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
-            }
-        }
+        let copy = copy_of(&data, dir.path().join(format!("copy-{n}")));
         let groups: &[&str] = if store.contains('?') { &["0", "1"] } else { &[""] };
         for group in groups {
             spoil(&copy.join(format!("{}.db", store.replace('?', group))), sql).await;
         }
-        let report = reference_system::audit::audit_files(&copy).await;
+        let report = reference_system::audit::audit_files(&copy, None).await;
         let mut broken: Vec<&str> = report
             .invariants
             .iter()
@@ -363,6 +356,17 @@ pub async fn spoils(world: World, corruptions: &[Corruption]) {
         breaks.sort_unstable();
         assert_eq!(broken, breaks, "{sql}: {report:#?}");
     }
+}
+
+/// Copies the files of a system that is down, without its servers' folders.
+pub fn copy_of(data: &std::path::Path, to: PathBuf) -> PathBuf {
+    std::fs::create_dir(&to).unwrap();
+    for entry in std::fs::read_dir(data).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+    to
 }
 
 /// Runs statements on a store file.

@@ -404,14 +404,25 @@ impl Round {
         if succeeded {
             self.outcome.done.push(task.task_id);
         } else {
-            let pause = (50_i64 << task.attempts.clamp(0, 10)).min(LONGEST_PAUSE_MS);
-            self.again(task, self.now_ms + pause);
+            self.again(task, self.now_ms + pause_ms(task.attempts));
         }
     }
 
     fn again(&mut self, task: &DueTask, due_at_ms: i64) {
         self.outcome.retry.push(Retry { task_id: task.task_id, due_at_ms });
     }
+}
+
+/// The pause after a failure that follows so many others.
+fn pause_ms(attempts: i64) -> i64 {
+    (50_i64 << attempts.clamp(0, 10)).min(LONGEST_PAUSE_MS)
+}
+
+/// All pauses of a task that has failed so often.
+pub(crate) fn pauses_before(attempts: i64) -> i64 {
+    const SHORT: i64 = 6;
+    let long = (attempts - SHORT).max(0).saturating_mul(LONGEST_PAUSE_MS);
+    (0..attempts.min(SHORT)).map(pause_ms).sum::<i64>().saturating_add(long)
 }
 
 /// Frees coupons and stock whose order was never made (its maker died between lock and insert).

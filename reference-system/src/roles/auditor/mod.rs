@@ -1,4 +1,8 @@
-//! The auditor: waits until the system is at rest and checks its books straight from the stores.
+//! The auditor: waits until the system is at rest and checks its books straight from the stores; while the system runs, it
+//! looks at the registry and checks what is new.
+
+mod lookout;
+mod rounds;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +17,11 @@ use serde_json::json;
 use sqlx::AnyConnection;
 use tokio::time::Instant;
 
-use crate::audit::{AuditReport, Books, History, Pending, pending, report};
+use self::lookout::Lookout;
+use self::rounds::KeptRounds;
+use crate::audit::{
+    AuditReport, Books, Design, History, OnlineView, Pending, Rounds, online_tables, pending, registry_tables, report,
+};
 use crate::bus::event::Event;
 use crate::bus::gauges::Gauges;
 use crate::bus::subscription::inbox;
@@ -21,7 +29,6 @@ use crate::bus::{Bus, Message, dead_letters, topology};
 use crate::config::now_ms;
 use crate::extract::Ask;
 use crate::frame::{Frame, RoleError};
-use crate::ids::SlotHash;
 use crate::kv::client::KvClients;
 use crate::rpc::Failure;
 use crate::store::outbox::inbox_table;
@@ -40,6 +47,8 @@ const SECOND_LOOK: Duration = Duration::from_millis(300);
 /// Repeatable. The ground truth: every event as it arrived.
 const SCHEMA: &str = concat!(
     inbox_table!(),
+    registry_tables!(),
+    online_tables!(),
     "
 CREATE TABLE IF NOT EXISTS copies (
   arrival IDENTITY, event_id TEXT NOT NULL, subject TEXT NOT NULL, version BIGINT NOT NULL,
@@ -55,10 +64,12 @@ pub(crate) const CONSUMER: &str = "auditor";
 
 struct Auditor {
     stores: Places,
-    slot_hash: SlotHash,
+    design: Design,
     /// A broker that is not one of the stores.
     broker: Option<Bus>,
     kv: KvClients,
+    lookout: Arc<Lookout>,
+    rounds: Arc<KeptRounds>,
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
@@ -66,6 +77,14 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let subscription = frame.subscription(topology::AUDIT, CONSUMER, &store, Arc::new(keep_copy));
     let counts = Arc::clone(&subscription.counts);
     let letters = dead_letters::routes(subscription.bus.clone(), topology::AUDIT);
+    let lookout = Arc::new(Lookout::new(Arc::clone(&frame.config), frame.layout.clone(), store.clone()));
+    frame.tracker.spawn(Arc::clone(&lookout).keep_looking(frame.stop.clone()));
+    let rounds = Arc::new(KeptRounds::new(store.clone()));
+    frame.tracker.spawn(Arc::clone(&rounds).keep_checking(
+        Rounds::new(frame.config.stores.clone(), frame.config.slot_hash),
+        Arc::clone(&lookout),
+        frame.stop.clone(),
+    ));
     frame.tracker.spawn(subscription.run(frame.stop.clone()));
     let gauges = Gauges::new(frame.bus(), frame.config.order_events());
     let (told, instance) = (Arc::clone(&gauges), frame.plan.instance.clone());
@@ -73,12 +92,15 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     frame.tracker.spawn(gauges.run(frame.stop.clone()));
     let auditor = Arc::new(Auditor {
         stores: frame.config.stores.clone(),
-        slot_hash: frame.config.slot_hash,
+        design: Design::of(&frame.config),
         broker: Bus::beside_stores(&frame.config),
         kv: KvClients::new(&frame.config.key_values, PATIENCE, frame.directory()),
+        lookout,
+        rounds,
     });
     // The history of a long run is large.
     let routes = Router::new()
+        .route("/online", get(online))
         .route("/audit", get(audit).post(audit_with_history))
         .layer(DefaultBodyLimit::disable())
         .with_state(auditor)
@@ -106,7 +128,12 @@ async fn audit_with_history(
 ) -> Result<Json<AuditReport>, Failure> {
     let history = History::parse(&body).map_err(|bad| Failure::invalid(bad.to_string()))?;
     drop(body);
-    Ok(Json(auditor.audit(wait, Some(&history)).await))
+    Ok(Json(auditor.audit(wait, Some(history)).await))
+}
+
+/// What the rounds have found so far.
+async fn online(State(auditor): State<Arc<Auditor>>) -> Json<OnlineView> {
+    Json(auditor.rounds.view())
 }
 
 fn keep_copy(connection: &mut AnyConnection, event: Event, message: Message) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -131,9 +158,10 @@ impl Auditor {
         pending(&self.stores, self.broker.as_ref()).await.is_ok_and(Pending::is_none)
     }
 
-    async fn audit(&self, wait: Wait, history: Option<&History>) -> AuditReport {
+    async fn audit(&self, wait: Wait, history: Option<History>) -> AuditReport {
         let deadline = Instant::now() + Duration::from_millis(wait.quiesce_ms.min(LONGEST_WAIT_MS));
         loop {
+            let began = Instant::now();
             // A file that cannot be read is not at rest; the audit itself says why.
             let mut at_rest = self.is_at_rest().await;
             if at_rest && self.broker.is_some() {
@@ -143,14 +171,25 @@ impl Auditor {
             }
             let last = Instant::now() >= deadline;
             if at_rest || last {
-                let books = Books::read(&self.stores, self.broker.as_ref(), Some(&self.kv)).await;
+                self.lookout.count_all().await;
+                let mut books = Books::read(&self.stores, self.broker.as_ref(), Some(&self.kv)).await;
                 // Something may have moved between the look and the read.
                 let quiet = at_rest && books.is_quiet();
                 if quiet || last {
-                    return report(&books, self.slot_hash, history, quiet);
+                    if let Ok(watched) = &mut books.watched {
+                        let differences = self.lookout.differences().await;
+                        watched.looks.at_rest =
+                            Some(differences.ok_or_else(|| "the registry does not answer".to_owned()));
+                    }
+                    // Large books take longer than a process may be blocked.
+                    let design = self.design;
+                    let judged =
+                        tokio::task::spawn_blocking(move || report(&books, design, history.as_ref(), quiet)).await;
+                    return judged.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
                 }
             }
-            tokio::time::sleep(POLL).await;
+            // The larger the tables, the more a look costs: most of the time is the system's own.
+            tokio::time::sleep(POLL.max(began.elapsed() * 3)).await;
         }
     }
 }
