@@ -40,12 +40,11 @@ async fn a_request_is_followed_through_every_hop() {
     let basket = world.basket(7, 17, None).await;
     let (status, trace) = world.traced("/orders", &basket, &[("x-trace", "t-order"), ("x-tag", "test")]).await;
     assert_eq!((status, trace.as_str()), (200, "t-order"));
-    let hops = ["gw-1", "eus-1", "eps-1", "ers-1"];
+    // Which of several instances is asked is drawn.
+    let hops = ["gw-", "eos-c-", "eus-", "eps-", "ers-", "st-u"];
     let (instances, text) = eventually("each hop is logged", || async {
         let (instances, text) = world.trace("t-order");
-        let all = hops.iter().all(|hop| instances.iter().any(|instance| instance == hop))
-            && instances.iter().any(|instance| instance.starts_with("eos-c-"))
-            && instances.iter().any(|instance| instance.starts_with("st-u"));
+        let all = hops.iter().all(|hop| instances.iter().any(|instance| instance.starts_with(hop)));
         all.then_some((instances, text))
     })
     .await;

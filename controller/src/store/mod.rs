@@ -11,6 +11,7 @@ mod frames;
 mod imports;
 mod judgements;
 mod matrix;
+mod migrations;
 mod mutes;
 mod notes;
 mod notifications;
@@ -115,7 +116,7 @@ impl Store {
         let doing = "open the database";
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await;
         let writer = writer.map_err(StoreError::database(doing))?;
-        sqlx::migrate!().run(&writer).await?;
+        migrations::migrator().run(&writer).await?;
         let reader = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await;
         let reader = reader.map_err(StoreError::database(doing))?;
         Ok(Self { reader, writer })
