@@ -246,6 +246,7 @@ pub(crate) const ROLES: &[(&str, u16)] = &[
     ("kv-lock", 1),
     ("kv-id", 1),
     ("mq", 1),
+    ("mq-noise", 1),
     ("st-u0", 1),
     ("st-u1", 1),
     ("st-r0", 1),
@@ -366,7 +367,7 @@ impl SystemConfig {
             "gw" => self.timeouts.gateway_ms,
             "eos-c" | "eos-m" => self.timeouts.order_ms,
             // Long polls and audits: bounded by what the caller asks for.
-            "reg" | "auditor" | "mq" => 600_000,
+            "reg" | "auditor" | "mq" | "mq-noise" => 600_000,
             _ => 5_000,
         })
     }

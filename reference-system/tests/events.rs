@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use reference_system::Tier;
 use reference_system::audit::Verdict;
-use reference_system::bus::{Bus, Message};
+use reference_system::bus::{Bus, Message, Queue, Topology};
 use serde_json::{Value, json};
 use world::{Corruption, World, eventually, id_of, kill, obeyed, runs, set, spoils, verdict_of};
 
@@ -251,3 +251,49 @@ async fn a_message_on_request_is_sent_once_per_key_and_bad_ones_are_refused() {
     world.assert_valid().await;
     world.system.stop().await.unwrap();
 }
+
+/// What the other tenant has done at a broker, by its metrics.
+async fn noise(world: &World, what: &str, broker: &str) -> u64 {
+    let text = world.metrics("mq-noise-1").await;
+    let series = format!("noise_{what}_total{{instance=\"mq-noise-1\",broker=\"{broker}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&series)).unwrap().parse().unwrap()
+}
+
+/// The events of the other tenant, as whoever looks into the broker of the orders finds them there.
+fn noise_at_the_orders(world: &World) -> Bus {
+    let topology = Topology {
+        exchange: "noise".into(),
+        queues: vec![Queue::new("q.noise", &["#"])],
+        retry_ms: Topology::of_orders(&[1_000, 5_000, 30_000]).retry_ms,
+    };
+    Bus::of_system(&world.system.state().dir, topology).unwrap()
+}
+
+async fn a_storm_of_another_tenant_reaches_the_broker_of_the_orders_only_where_they_share_it(tier: Tier) {
+    let world = World::on(tier).await;
+    for (tenancy, other) in [("dedicated", "shared"), ("shared", "dedicated")] {
+        set(&world, "mq.tenancy", Some(tenancy), None).await;
+        obeyed(&world, "mq.tenancy", tenancy, &["mq-noise-1"]).await;
+        let before = noise(&world, "published", other).await;
+        set(&world, "mq.noise", Some("storm"), None).await;
+        eventually("the storm is on", || async {
+            (noise(&world, "published", tenancy).await >= 3_000 && noise(&world, "taken", tenancy).await > 0)
+                .then_some(())
+        })
+        .await;
+        assert_eq!(noise(&world, "published", other).await, before, "{tenancy}: the other broker hears nothing of it");
+        let there = noise_at_the_orders(&world).depth("q.noise").await;
+        assert_eq!(there.is_ok(), tenancy == "shared", "{tenancy}: {there:?}");
+
+        world.create(60, 24, None).await;
+        set(&world, "mq.noise", Some("quiet"), None).await;
+        eventually("nothing of it is left", || async {
+            (noise(&world, "taken", tenancy).await >= noise(&world, "published", tenancy).await).then_some(())
+        })
+        .await;
+    }
+    world.assert_valid().await;
+    world.system.stop().await.unwrap();
+}
+
+on_both_tiers! { a_storm_of_another_tenant_reaches_the_broker_of_the_orders_only_where_they_share_it }

@@ -44,6 +44,11 @@ const PROOFS: &[(&str, &[&str], &str)] = &[
         &["fire_forget", "both_sync", "task"],
         "dimensions.rs::a_merchant_sees_every_order_only_by_task_rows_and_half_orders_are_told_by_the_audit",
     ),
+    (
+        "gw.resend",
+        &["blind", "off"],
+        "switch_effects.rs::a_gateway_that_sends_slow_writes_again_makes_two_orders_of_one_wish",
+    ),
     ("id.gen", &["incr", "block"], "ids.rs::numbers_outlive_the_server_that_counts_them_and_the_flawed_ones_do_not"),
     ("id.layout", &["seq", "composed"], "ids.rs::orders_of_both_layouts_live_beside_each_other"),
     (
@@ -75,6 +80,16 @@ const PROOFS: &[(&str, &[&str], &str)] = &[
         "locks.rs::each_way_of_locking_shows_what_it_is_worth",
     ),
     ("lock.section", &["quick", "500ms"], "locks.rs::each_way_of_locking_shows_what_it_is_worth"),
+    (
+        "mq.noise",
+        &["quiet", "storm"],
+        "events.rs::a_storm_of_another_tenant_reaches_the_broker_of_the_orders_only_where_they_share_it",
+    ),
+    (
+        "mq.tenancy",
+        &["shared", "dedicated"],
+        "events.rs::a_storm_of_another_tenant_reaches_the_broker_of_the_orders_only_where_they_share_it",
+    ),
     (
         "panic",
         &["isolated", "exit"],

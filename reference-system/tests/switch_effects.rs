@@ -5,9 +5,10 @@ mod world;
 
 use std::time::Duration;
 
+use reference_system::audit::Verdict;
 use reference_system::ids::{SlotHash, group, shard};
 use serde_json::json;
-use world::{World, eventually, id_of, kill, obeyed, runs, set};
+use world::{World, eventually, id_of, kill, obeyed, runs, set, verdict_of};
 
 /// How many requests an instance has answered on a route.
 async fn answered(world: &World, instance: &str, route: &str) -> u64 {
@@ -164,5 +165,40 @@ async fn a_breaker_that_looks_back_long_does_not_open_where_a_short_one_does() {
     })
     .await;
     assert!(calls < 300, "{calls} calls");
+    world.system.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_gateway_that_sends_slow_writes_again_makes_two_orders_of_one_wish() {
+    // Longer than the gateway waits, shorter than the order service goes on, which has no hard timeout here.
+    const SLOW_MS: u64 = 1_500;
+    let world = World::start_with(|options| options.timeout_scale = 1).await;
+    set(&world, "rpc.timeout", Some("soft"), None).await;
+    obeyed(&world, "rpc.timeout", "soft", &["gw-1", "eos-c-1", "eos-c-2"]).await;
+    let orders_of = async |user: i64| {
+        let (status, list) = world.get(&format!("/users/{user}/orders")).await;
+        assert_eq!(status, 200, "{list}");
+        list["orders"].as_array().unwrap().len()
+    };
+    for (user, value, expected) in [(71, "off", 1), (72, "blind", 2)] {
+        set(&world, "gw.resend", Some(value), None).await;
+        obeyed(&world, "gw.resend", value, &["gw-1"]).await;
+        let basket = world.basket(user, 17, None).await;
+        let blocked: Vec<_> = ["ers-1", "ers-2"]
+            .map(|instance| {
+                let url = format!("http://{}/debug/block?ms={SLOW_MS}", world.address(instance));
+                tokio::spawn(world.http.post(url).send())
+            })
+            .into_iter()
+            .collect();
+        let (_, answer) = world.post("/orders", basket).await;
+        for one in blocked {
+            one.await.unwrap().unwrap();
+        }
+        eventually("every try has ended", || async { (orders_of(user).await == expected).then_some(()) }).await;
+        let report = world.audit().await;
+        let verdict = verdict_of(&report, "I3");
+        assert_eq!(verdict, if value == "off" { Verdict::Valid } else { Verdict::Invalid }, "{answer} {report:#?}");
+    }
     world.system.stop().await.unwrap();
 }

@@ -16,6 +16,7 @@ use crate::ids::{OrderId, shard};
 use crate::orders::change::MoneyState;
 use crate::orders::lifecycle::Status;
 use crate::orders::{DELIVERED, PICKED, REFUND_GRANTED, REFUND_SUCCEEDED};
+use crate::rpc::resending::request_of;
 
 /// The record of a load's writes.
 #[derive(Debug, Clone, Default)]
@@ -248,7 +249,7 @@ impl<'a> Creations<'a> {
 /// C4 with a history: as many orders as were acknowledged, or came about although nobody knew.
 fn as_many_as_promised(finding: &mut Finding, users: &UserDimension, history: &History) {
     let creations = Creations::of(history);
-    let made: HashSet<&str> = creations.made(users).map(|row| row.req_id.as_str()).collect();
+    let made: HashSet<&str> = creations.made(users).map(|row| request_of(&row.req_id)).collect();
     let orders = creations.made(users).count();
     let promised = creations.acknowledged.len();
     let realised = creations.unknown.intersection(&made).filter(|key| !creations.acknowledged.contains(*key)).count();
@@ -264,7 +265,7 @@ fn none_out_of_nothing(finding: &mut Finding, users: &UserDimension, history: &H
     let creations = Creations::of(history);
     for row in creations.made(users) {
         finding.checked += 1;
-        let key = row.req_id.as_str();
+        let key = request_of(&row.req_id);
         if !creations.acknowledged.contains(key) && !creations.unknown.contains(key) {
             finding.violate(|| {
                 format!("order {} exists, but its request {} was refused or never sent", row.order_id, row.req_id)

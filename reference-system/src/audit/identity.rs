@@ -7,6 +7,7 @@ use super::Finding;
 use super::books::{MerchantDimension, OrderRow, SlipRow, UserDimension};
 use crate::ids::{IdLayout, OrderId, SlotHash, group, shard};
 use crate::orders::routing::Dimension;
+use crate::rpc::resending::request_of;
 
 /// I3.
 pub(super) fn one_request_one_order(finding: &mut Finding, users: &UserDimension) {
@@ -15,8 +16,8 @@ pub(super) fn one_request_one_order(finding: &mut Finding, users: &UserDimension
     let mut numbers = HashMap::new();
     for row in &users.orders {
         finding.checked += 1;
-        if let Some(other) = requests.insert((row.user_id, &row.req_id), row.order_id) {
-            finding.violate(|| format!("request {} made orders {other} and {}", row.req_id, row.order_id));
+        if let Some(other) = requests.insert((row.user_id, request_of(&row.req_id)), row.order_id) {
+            finding.violate(|| format!("request {} made orders {other} and {}", request_of(&row.req_id), row.order_id));
         }
         let id = OrderId(row.order_id);
         if let Some((key, owner)) = points_elsewhere(users, row) {

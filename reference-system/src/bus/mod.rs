@@ -14,6 +14,7 @@ pub(crate) mod subscription;
 pub(crate) mod teller;
 pub(crate) mod topology;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -153,6 +154,11 @@ impl Bus {
             }
             Broker::RabbitMq(nodes) => Adapter::RabbitMq(rabbitmq::Client::new(nodes, topology)),
         })
+    }
+
+    /// The bus of an embedded broker at an address of its own.
+    pub(crate) fn at(address: SocketAddr, topology: Topology, owner: &str) -> Self {
+        Self(Adapter::Embedded(embedded::Client::new(embedded::Wire::straight_to(Some(address)), topology, owner)))
     }
 
     /// The bus of a running system, from outside of it.

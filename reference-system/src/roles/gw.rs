@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::extract::At;
 use crate::frame::{Frame, RoleError};
+use crate::rpc::resending::send_blindly;
 use crate::rpc::{Budget, Caller, Failure};
 
 /// The services behind it.
@@ -91,7 +92,11 @@ async fn forward(
     body: Bytes,
 ) -> Result<Response, Failure> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let (status, answer) = caller.send(service, method, path, body, &budget).await?;
+    let (status, answer) = if method == Method::POST && caller.in_force().resends_blindly {
+        send_blindly(&caller, service, path, body, budget).await?
+    } else {
+        caller.send(service, method, path, body, &budget).await?
+    };
     let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     Ok((status, json, answer).into_response())
 }

@@ -13,6 +13,7 @@ mod gw;
 mod kv;
 pub(crate) mod ledger;
 pub(crate) mod mq;
+mod mq_noise;
 pub(crate) mod pay;
 mod reg;
 pub(crate) mod rev;
@@ -72,6 +73,7 @@ async fn live(frame: Frame) -> Result<(), SystemError> {
         "blink" => blink::run(frame).await,
         "ledger" => ledger::run(frame).await,
         "mq" => mq::run(frame).await,
+        "mq-noise" => mq_noise::run(frame).await,
         "sms" => sms::run(frame).await,
         "st-u0" | "st-u1" => st_u::run(frame).await,
         "st-r0" | "st-r1" => st_r::run(frame).await,

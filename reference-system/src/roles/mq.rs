@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS messages (
 CREATE INDEX IF NOT EXISTS messages_by_queue ON messages (queue, dead, handle);
 ";
 
-/// The store file's name.
+/// The name of the store with the events of orders.
 pub(crate) const STORE: &str = "mq";
 
 /// A consumer that has said nothing for so long is gone.
@@ -66,8 +66,10 @@ struct Hold {
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
-    let store = frame.open_store(STORE, SCHEMA).await?;
-    let failed = |source| RoleError::Store { name: STORE.to_owned(), source };
+    // Each broker has a store of its own.
+    let name = frame.plan.service.clone();
+    let store = frame.open_store(&name, SCHEMA).await?;
+    let failed = |source| RoleError::Store { name, source };
     let topologies = known(&store).await.map_err(failed)?;
     let broker = Arc::new(Broker {
         store,

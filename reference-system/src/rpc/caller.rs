@@ -78,7 +78,11 @@ impl Caller {
         }
     }
 
-    /// The switches as this instance obeys them.
+    /// How long the historic gateway waited: 1 s, while the order service has 1.2 s.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_millis(self.timeouts.order_ms * 5 / 6)
+    }
+
     /// The switches as they are in force here.
     pub(crate) fn in_force(&self) -> InForce {
         self.directory.in_force()

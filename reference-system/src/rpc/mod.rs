@@ -6,6 +6,7 @@ pub(crate) mod caller;
 pub(crate) mod directory;
 pub(crate) mod failure;
 mod guards;
+pub(crate) mod resending;
 
 pub(crate) use budget::Budget;
 pub(crate) use caller::{CallError, Caller};

@@ -157,6 +157,8 @@ pub(crate) struct InForce {
     pub(crate) client_cache: bool,
     pub(crate) drain: bool,
     pub(crate) hard_timeout: bool,
+    /// Whether the gateway sends a slow write again as a new request.
+    pub(crate) resends_blindly: bool,
     pub(crate) settle_on_accept: bool,
     pub(crate) callbacks: Callbacks,
     pub(crate) some_payments_fail: bool,
@@ -174,6 +176,10 @@ pub(crate) struct InForce {
     pub(crate) emit: Emit,
     pub(crate) confirm: bool,
     pub(crate) taking: Taking,
+    /// Whether the other tenant of the brokers makes a storm.
+    pub(crate) noise: bool,
+    /// Whether it makes it on the broker of the orders.
+    pub(crate) shared_broker: bool,
     pub(crate) on_error: OnError,
     pub(crate) dimension_write: DimensionWrite,
     pub(crate) lock: LockImpl,
@@ -230,6 +236,7 @@ impl InForce {
             client_cache: is("reg.client_cache", "on"),
             drain: is("reg.stop", "drain"),
             hard_timeout: is("rpc.timeout", "hard"),
+            resends_blindly: is("gw.resend", "blind"),
             settle_on_accept: is("settle.basis", "accepted_timer"),
             callbacks: if is("pay.callback", "late") {
                 Callbacks::Late
@@ -253,6 +260,8 @@ impl InForce {
             } else {
                 Taking::Consume { prefetch: of("consumer.prefetch").parse().unwrap_or(50) }
             },
+            noise: is("mq.noise", "storm"),
+            shared_broker: is("mq.tenancy", "shared"),
             on_error: match of("consumer.on_error") {
                 "requeue" => OnError::Requeue,
                 "ack_drop" => OnError::Drop,

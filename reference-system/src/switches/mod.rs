@@ -90,6 +90,15 @@ pub const SWITCHES: &[Switch] = &[
         labs: &["L08"],
     },
     Switch {
+        name: "gw.resend",
+        values: &["blind", "off"],
+        default: "off",
+        meaning: "what the gateway does with a write that takes longer than a second, which the order service may: send it \
+                  again without its idempotency key while the first one goes on, or wait for the answer as long as the \
+                  client does",
+        labs: &["L02"],
+    },
+    Switch {
         name: "id.gen",
         values: &["incr", "block"],
         default: "block",
@@ -170,6 +179,21 @@ pub const SWITCHES: &[Switch] = &[
         default: "quick",
         meaning: "how long work under a lock takes between what it reads and what it writes",
         labs: &["L06"],
+    },
+    Switch {
+        name: "mq.noise",
+        values: &["quiet", "storm"],
+        default: "quiet",
+        meaning: "what another tenant of the company's brokers does: nothing, or publish 3,000 messages of 1 KiB a second \
+                  and take them again in the way of `consumer.mode`",
+        labs: &["L10"],
+    },
+    Switch {
+        name: "mq.tenancy",
+        values: &["shared", "dedicated"],
+        default: "dedicated",
+        meaning: "whether the other tenant is on the broker of the orders or on one of its own",
+        labs: &["L10"],
     },
     Switch {
         name: "panic",
