@@ -25,9 +25,13 @@ pub(crate) fn follow_parent(parent: u32, stop: CancellationToken) -> Result<(), 
     die_with_parent(parent)?;
     let term = on_signals()?;
     tokio::spawn(async move {
-        tokio::select! {
-            () = term => {}
-            () = parent_gone(parent) => {}
+        if cfg!(target_os = "linux") {
+            term.await;
+        } else {
+            tokio::select! {
+                () = term => {}
+                () = parent_gone(parent) => {}
+            }
         }
         stop.cancel();
     });

@@ -11,10 +11,10 @@ use tokio_util::task::TaskTracker;
 use crate::rpc::Directory;
 
 /// How often the loop shows that it lives, and how often that is looked at.
-const BEAT: Duration = Duration::from_millis(200);
+const BEAT: Duration = Duration::from_millis(500);
 /// Looks without a beat in between after which the process ends: two seconds of its own time, so that a process that was
 /// paused as a whole is not taken for blocked.
-const MISSED: u32 = 10;
+const MISSED: u32 = 4;
 
 /// Watches the loop on which this is called.
 pub(crate) fn watch(directory: Arc<Directory>, tracker: &TaskTracker, stop: CancellationToken) {

@@ -15,8 +15,8 @@ use crate::store::outbox::{self, Waiting};
 
 /// The most rows in a round.
 const ROUND: usize = 200;
-/// How long a question for rows may be held; below the timeout of a store.
-const POLL: Duration = Duration::from_millis(200);
+/// How long a question for rows may be held.
+const POLL: Duration = Duration::from_secs(1);
 const CALL: Duration = Duration::from_secs(2);
 /// Pause after a round that failed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -35,7 +35,7 @@ impl Outbox {
         match self {
             Self::Of { caller, service } => {
                 let path = format!("/outbox?limit={ROUND}&wait_ms={}", POLL.as_millis());
-                Ok(caller.get(service, &path, &Budget::of(CALL)).await?)
+                Ok(caller.get(service, &path, &Budget::of_long_poll(CALL, POLL)).await?)
             }
             Self::Own { store, written } => {
                 Ok(outbox::next_waiting(store, ROUND as i64, Instant::now() + POLL, written).await?)

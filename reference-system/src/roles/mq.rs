@@ -38,8 +38,6 @@ pub(crate) const STORE: &str = "mq";
 
 /// A consumer that has said nothing for so long is gone.
 const GONE: Duration = Duration::from_secs(5);
-/// Rested messages come due without a write, so the queue is looked at now and then.
-const LOOK: Duration = Duration::from_millis(100);
 /// The longest wait for messages.
 const LONGEST_WAIT_MS: u64 = 20_000;
 /// The most messages that a consumer holds, and the most rows in a statement.
@@ -162,6 +160,21 @@ impl Broker {
         Ok(handed)
     }
 
+    /// When the next message of a queue becomes free by itself after `looked_ms`: it has rested, or its holder counts
+    /// as gone.
+    async fn next_free(&self, queue: &str, looked_ms: i64) -> Result<Option<Instant>, StoreError> {
+        let now = Instant::now();
+        let gone = self.held.lock().await.values().filter(|hold| hold.queue == queue).map(|hold| hold.until).min();
+        let due_ms: Option<i64> =
+            sqlx::query_scalar("SELECT min(due_at_ms) FROM messages WHERE queue = $1 AND dead = 0 AND due_at_ms > $2")
+                .bind(queue)
+                .bind(looked_ms)
+                .fetch_one(self.store.readers())
+                .await?;
+        let rested = due_ms.map(|at_ms| now + Duration::from_millis((at_ms - now_ms()).max(1).unsigned_abs()));
+        Ok(gone.into_iter().chain(rested).min())
+    }
+
     /// Of these, what the consumer still holds: something else may have become of the rest.
     async fn still_held(&self, settlement: &Settlement, handles: &[i64]) -> Vec<i64> {
         let held = self.held.lock().await;
@@ -256,13 +269,15 @@ async fn consume(State(broker): State<Arc<Broker>>, Body(demand): Body<Demand>) 
     let mut freed = broker.freed.subscribe();
     loop {
         freed.borrow_and_update();
+        let looked_ms = now_ms();
         let handed = broker.hand_out(&demand).await?;
         let now = Instant::now();
         if !handed.is_empty() || now >= deadline || broker.stop.is_cancelled() {
             return Ok(Json(handed));
         }
-        // Either way, look again.
-        let _ = tokio::time::timeout_at(deadline.min(now + LOOK), freed.changed()).await;
+        // A message may become free without a write; either way, look again.
+        let until = broker.next_free(&demand.queue, looked_ms).await?.map_or(deadline, |at| at.min(deadline));
+        let _ = tokio::time::timeout_at(until, freed.changed()).await;
     }
 }
 

@@ -238,8 +238,6 @@ struct Wait {
 
 /// Answers as soon as a task is due, at the latest after `wait_ms`.
 async fn due(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> Result<Json<Vec<DueTask>>, Failure> {
-    /// Timers come due without a write, so the table is looked at now and then.
-    const LOOK: Duration = Duration::from_millis(100);
     let deadline = Instant::now() + Duration::from_millis(wait.wait_ms);
     let mut written = dimension.teller.written();
     loop {
@@ -249,7 +247,11 @@ async fn due(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> R
         if !tasks.is_empty() || now >= deadline {
             return Ok(Json(tasks));
         }
-        let until = deadline.min(now + LOOK);
+        // Timers come due without a write; whoever adds one writes.
+        let next_ms = rows::next_due_ms(dimension.store.readers()).await?;
+        let timer =
+            next_ms.map(|at_ms| now + Duration::from_millis(at_ms.saturating_sub(now_ms()).max(1).unsigned_abs()));
+        let until = timer.map_or(deadline, |timer| timer.min(deadline));
         // Either way, look again.
         let _ = tokio::time::timeout_at(until, written.changed()).await;
     }

@@ -19,6 +19,8 @@ pub(crate) const TRACE: HeaderName = HeaderName::from_static("x-trace");
 pub(crate) struct Budget {
     /// When the answer is of no use any more.
     pub(crate) deadline: Instant,
+    /// How long a callee may hold the request because it waits for something to happen, beyond the time for a try.
+    pub(crate) waits: Duration,
     carried: [Option<HeaderValue>; 3],
 }
 
@@ -27,7 +29,12 @@ const CARRIED: [HeaderName; 3] = [REQUEST, TAG, TRACE];
 impl Budget {
     /// A budget of its own, for work that no request started.
     pub(crate) fn of(time: Duration) -> Self {
-        Self { deadline: Instant::now() + time, carried: [None, None, None] }
+        Self { deadline: Instant::now() + time, waits: Duration::ZERO, carried: [None, None, None] }
+    }
+
+    /// A budget for `time` and for a callee that holds the request for `waits`.
+    pub(crate) fn of_long_poll(time: Duration, waits: Duration) -> Self {
+        Self { waits, ..Self::of(time + waits) }
     }
 
     /// The same with an idempotency key.
@@ -49,7 +56,7 @@ impl Budget {
 
     /// The same context with another time, for work that more than this request waits for.
     pub(crate) fn renewed(&self, time: Duration) -> Self {
-        Self { deadline: Instant::now() + time, carried: self.carried.clone() }
+        Self { carried: self.carried.clone(), ..Self::of(time) }
     }
 
     /// The idempotency key, if there is one in readable text.

@@ -99,6 +99,7 @@ impl Caller {
         } else {
             Duration::from_millis(self.timeouts.dependency_ms)
         };
+        let most = most.saturating_add(budget.waits);
         // A soft timeout is only measured: what a request still does when its time is over, it does.
         if most == Duration::MAX || self.in_force().hard_timeout { most.min(budget.left()) } else { most }
     }

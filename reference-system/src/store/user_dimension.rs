@@ -484,6 +484,13 @@ pub(crate) async fn due_tasks(
         .collect()
 }
 
+/// When the next task row is due, if there is any.
+pub(crate) async fn next_due_ms(
+    executor: impl sqlx::Executor<'_, Database = sqlx::Any>,
+) -> Result<Option<i64>, StoreError> {
+    Ok(sqlx::query_scalar("SELECT min(due_at_ms) FROM tasks").fetch_one(executor).await?)
+}
+
 /// A task that did not succeed, and when to try it again.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Retry {

@@ -43,8 +43,8 @@ pub(crate) const CONSUMER: &str = "eos-x";
 
 /// The most tasks in a round.
 const ROUND: usize = 100;
-/// How long the store may hold the question for due tasks; below its timeout.
-const POLL_MS: u64 = 200;
+/// How long the store may hold the question for due tasks.
+const POLL: Duration = Duration::from_secs(1);
 /// The time for the calls of a round.
 const ROUND_BUDGET: Duration = Duration::from_secs(2);
 /// The longest pause before a failed task is tried again.
@@ -107,9 +107,9 @@ impl Driver {
 
     async fn round(&self) {
         let store = user_store(self.group);
-        let budget = Budget::of(ROUND_BUDGET);
-        let path = format!("/tasks?limit={ROUND}&wait_ms={POLL_MS}");
-        let tasks: Vec<DueTask> = match self.orders.caller.get(store, &path, &budget).await {
+        let path = format!("/tasks?limit={ROUND}&wait_ms={}", POLL.as_millis());
+        let long_poll = Budget::of_long_poll(ROUND_BUDGET, POLL);
+        let tasks: Vec<DueTask> = match self.orders.caller.get(store, &path, &long_poll).await {
             Ok(tasks) => tasks,
             Err(error) => {
                 tracing::debug!(%error, "no tasks");
@@ -119,7 +119,7 @@ impl Driver {
         if tasks.is_empty() {
             return;
         }
-        let outcome = self.work(&tasks, &budget).await;
+        let outcome = self.work(&tasks, &Budget::of(ROUND_BUDGET)).await;
         let budget = Budget::of(ROUND_BUDGET);
         let answer: Result<Value, CallError> = self.orders.caller.post(store, "/tasks/settle", &outcome, &budget).await;
         match answer {
