@@ -10,6 +10,7 @@ use crate::command::Launcher;
 use crate::error::SystemError;
 use crate::ids::SlotHash;
 use crate::launch::{DEFAULT_SEED, SystemOptions};
+use crate::migration::Phase;
 use crate::servers::Tier;
 use crate::shape::{InstanceCounts, Shape};
 
@@ -71,6 +72,10 @@ pub struct UpArgs {
     /// Stay, print what its processes write, and take it down with Ctrl-C or SIGTERM: for containers
     #[arg(long)]
     pub foreground: bool,
+    /// Start with one old, unsharded order table, to be moved to the sharded stores with `system migrate`; the directory
+    /// keeps it
+    #[arg(long)]
+    pub migration: bool,
     /// Print the state as JSON
     #[arg(long)]
     pub json: bool,
@@ -98,6 +103,7 @@ impl UpArgs {
             instances: self.instances.unwrap_or_default(),
             stock_per_dish: self.stock,
             slot_hash: self.slot_hash,
+            migration: self.migration,
             ready_within: ready_within(tier),
             ..SystemOptions::new(self.place.or(own)?, launcher)
         })
@@ -211,6 +217,48 @@ pub struct SeedArgs {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub orders: Option<u64>,
     /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `system migrate` shall do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum MigrateAction {
+    /// Tell how it is doing
+    Status,
+    /// Begin, in the background
+    Start,
+    /// Go on, in the background
+    Continue,
+    /// Begin or go on, and show the progress until the goal is reached
+    Run,
+    /// Stay where it is
+    Pause,
+    /// To an earlier phase, where nothing is lost by it: P1 to P3 back to P0 or P1, P4 back to P3
+    Back,
+}
+
+/// Arguments of `system migrate`.
+#[derive(Debug, Clone, Args)]
+pub struct MigrateArgs {
+    /// What to do [default: status, with --to run]
+    #[arg(value_enum)]
+    pub action: Option<MigrateAction>,
+    /// The phase to go to (P0 to P6) [default: P5; the old table is dropped in P6]
+    #[arg(long, value_name = "PHASE")]
+    pub to: Option<Phase>,
+    /// How long both sides must be equal before the new one takes over [default: 5s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub calm: Option<Duration>,
+    /// The most older orders that are copied in a second [default: about 2000]
+    #[arg(long, value_name = "ORDERS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Option<u32>,
+    /// How long `run` waits for progress before it says what is missing
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    pub wait: Duration,
+    #[command(flatten)]
+    pub(crate) place: SystemDirectory,
+    /// Print the status as JSON
     #[arg(long)]
     pub json: bool,
 }

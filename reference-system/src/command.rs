@@ -9,17 +9,18 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::{
-    AuditArgs, DownArgs, LogsArgs, RoleArgs, SeedArgs, StatusArgs, SuperviseArgs, SwitchArgs, UpArgs,
+    AuditArgs, DownArgs, LogsArgs, MigrateArgs, RoleArgs, SeedArgs, StatusArgs, SuperviseArgs, SwitchArgs, UpArgs,
 };
 use crate::audit::{AuditReport, Verdict};
 use crate::error::SystemError;
 use crate::launch;
+use crate::migration::status::MigrationStatus;
 use crate::process;
 use crate::seeding::Seeded;
 use crate::servers::Server;
 use crate::state::{SystemState, SystemStatus};
 use crate::switching::SwitchList;
-use crate::{auditing, logs, roles, seeding, supervisor, switching};
+use crate::{auditing, logs, migrating, roles, seeding, supervisor, switching};
 
 /// Start, stop and watch the reference order system.
 #[derive(Debug, Clone, Subcommand)]
@@ -36,6 +37,8 @@ pub enum SystemCommand {
     Switch(SwitchArgs),
     /// Tell what the seed of an order system makes, or put past orders of it through the running system
     Seed(SeedArgs),
+    /// Move the orders of a system that was started with --migration from its old table to the sharded stores
+    Migrate(MigrateArgs),
     /// Check the invariants of an order system's rows: exit 0 valid, 1 invalid, 3 unknown
     Audit(AuditArgs),
     /// Keep the processes of a system alive
@@ -109,6 +112,13 @@ pub enum Outcome {
         /// Whether to show it as JSON.
         json: bool,
     },
+    /// How a migration is doing.
+    Migration {
+        /// Its status.
+        status: MigrationStatus,
+        /// Whether to show it as JSON.
+        json: bool,
+    },
     /// What the audit found.
     Audit {
         /// The findings.
@@ -141,6 +151,8 @@ impl fmt::Display for Outcome {
             Self::Switches { switches, json: false } => switches.fmt(f),
             Self::Seed { seeded, json: true } => as_json(f, serde_json::to_string_pretty(seeded)),
             Self::Seed { seeded, json: false } => seeded.fmt(f),
+            Self::Migration { status, json: true } => as_json(f, serde_json::to_string_pretty(status)),
+            Self::Migration { status, json: false } => status.fmt(f),
             Self::Audit { report, json: true } => as_json(f, serde_json::to_string_pretty(report)),
             Self::Audit { report, json: false } => report.fmt(f),
             Self::Ended => Ok(()),
@@ -228,6 +240,12 @@ pub fn run(command: SystemCommand, launcher: Launcher, own: Option<&Path>) -> Re
                 };
                 let seeded = seeding::seed(&dir, args.orders, progress).await?;
                 Ok(Outcome::Seed { seeded, json: args.json })
+            }
+            SystemCommand::Migrate(args) => {
+                let dir = args.place.clone().or(own)?;
+                let mut out = std::io::stderr();
+                let status = migrating::run(&dir, &args, &mut |line: &str| writeln!(out, "{line}")).await?;
+                Ok(Outcome::Migration { status, json: args.json })
             }
             SystemCommand::Audit(args) => {
                 let dir = args.place.or(own)?;

@@ -56,6 +56,9 @@ pub(crate) struct SystemConfig {
     pub(crate) timeouts: Timeouts,
     /// The timers of an order's life.
     pub(crate) timers: Timers,
+    /// Whether there is an old order table, from which orders are moved to the sharded stores.
+    #[serde(default)]
+    pub(crate) migration: bool,
     /// When callers leave an instance alone.
     pub(crate) ejection: Ejection,
     /// How long a registration lives without a heartbeat.
@@ -226,6 +229,11 @@ impl Layout {
         self.data().join("switches.json")
     }
 
+    /// There once the old order table is dropped: the system starts without it from then on.
+    pub(crate) fn migrated(&self) -> PathBuf {
+        self.data().join("migrated")
+    }
+
     /// Where store files and the servers of the real tier keep what they keep.
     pub(crate) fn data(&self) -> PathBuf {
         self.root.join("data")
@@ -251,6 +259,7 @@ pub(crate) const ROLES: &[(&str, u16)] = &[
     ("st-u1", 1),
     ("st-r0", 1),
     ("st-r1", 1),
+    ("st-old", 1),
     ("eus", 1),
     ("ers", 2),
     ("eps", 1),
@@ -263,6 +272,7 @@ pub(crate) const ROLES: &[(&str, u16)] = &[
     ("blink", 2),
     ("vgo", 1),
     ("eos-x", 1),
+    ("mig", 1),
     ("auditor", 1),
     ("gw", 1),
 ];
@@ -270,9 +280,9 @@ pub(crate) const ROLES: &[(&str, u16)] = &[
 /// Which calls go through the fault proxy when there is one.
 const LINKED: [(&str, &[&str]); 4] = [
     ("gw", &["eos-c", "eos-m", "ers", "eps"]),
-    ("eos-c", &["eus", "ers", "eps", "pay", "st-u0", "st-u1"]),
-    ("eos-m", &["st-u0", "st-u1", "st-r0", "st-r1"]),
-    ("eos-x", &["st-u0", "st-u1", "st-r0", "st-r1"]),
+    ("eos-c", &["eus", "ers", "eps", "pay", "st-u0", "st-u1", "st-old"]),
+    ("eos-m", &["st-u0", "st-u1", "st-r0", "st-r1", "st-old"]),
+    ("eos-x", &["st-u0", "st-u1", "st-r0", "st-r1", "st-old"]),
 ];
 
 fn retry_ms() -> Vec<u32> {

@@ -67,6 +67,22 @@ pub enum SystemError {
         /// The hash that was asked for.
         asked: SlotHash,
     },
+    /// A migration was asked for where there is nothing to move.
+    #[error(
+        "the orders in {} are in the sharded stores already; a migration starts in an empty directory: \
+         `system up --migration --dir DIR`",
+        .dir.display()
+    )]
+    NoOldTable {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A migration did not do what was asked.
+    #[error("{why}")]
+    Migration {
+        /// Why.
+        why: String,
+    },
     /// The wanted gateway port is taken.
     #[error("port {port} cannot be used for the gateway: {source}")]
     Port {

@@ -61,6 +61,8 @@ pub struct SystemOptions {
     pub gateway_port: Option<u16>,
     /// How many of each dish there are at first; by the seed if `None`, which is more than any load orders.
     pub stock_per_dish: Option<u32>,
+    /// Whether to start with one old order table, from which orders are moved to the sharded stores.
+    pub migration: bool,
     /// How long an order may stay unpaid.
     pub unpaid_timeout: Duration,
     /// How long a message that a consumer cannot read rests, in milliseconds, after its first failure, its second, and
@@ -90,6 +92,7 @@ impl SystemOptions {
             instances: InstanceCounts::default(),
             gateway_port: None,
             stock_per_dish: None,
+            migration: false,
             unpaid_timeout: Duration::from_secs(15 * 60),
             retry_ms: topology::RETRY_MS.to_vec(),
             ready_within: Duration::from_secs(30),
@@ -117,6 +120,8 @@ pub(crate) struct SupervisorOptions {
     pub(crate) slot_hash: SlotHash,
     #[serde(default)]
     pub(crate) stock_per_dish: Option<u32>,
+    #[serde(default)]
+    pub(crate) migration: bool,
     pub(crate) unpaid_timeout_ms: i64,
     pub(crate) retry_ms: Vec<u32>,
     pub(crate) ready_within_ms: u64,
@@ -141,6 +146,7 @@ impl SupervisorOptions {
             gateway_port: options.gateway_port,
             slot_hash: options.slot_hash,
             stock_per_dish: options.stock_per_dish,
+            migration: options.migration,
             unpaid_timeout_ms: options.unpaid_timeout.as_millis() as i64,
             retry_ms: options.retry_ms.clone(),
             ready_within_ms: options.ready_within.as_millis() as u64,
@@ -226,6 +232,7 @@ fn prepare(options: &SystemOptions) -> Result<Layout, SystemError> {
         return Err(SystemError::DirectoryInUse { dir });
     }
     let mut shape = options.shape;
+    let mut migration = options.migration;
     if let Ok(before) = SystemConfig::read(&layout) {
         // Rows are the same in either shape.
         shape = shape.or(Some(before.shape));
@@ -238,11 +245,16 @@ fn prepare(options: &SystemOptions) -> Result<Layout, SystemError> {
         if before.slot_hash != options.slot_hash {
             return Err(SystemError::OtherSlotHash { dir, stored: before.slot_hash, asked: options.slot_hash });
         }
+        // The directory keeps it, until there is nothing left to move.
+        migration = before.migration && !layout.migrated().exists();
+        if options.migration && !migration {
+            return Err(SystemError::NoOldTable { dir });
+        }
     }
     process::remove(&layout.failure());
     process::remove(&layout.state());
-    let text = serde_json::to_vec_pretty(&SupervisorOptions::from_options(options, shape.unwrap_or_default()))
-        .map_err(|error| failed(&layout.options())(error.into()))?;
+    let kept = SupervisorOptions { migration, ..SupervisorOptions::from_options(options, shape.unwrap_or_default()) };
+    let text = serde_json::to_vec_pretty(&kept).map_err(|error| failed(&layout.options())(error.into()))?;
     // It may hold the password of a database.
     process::write_private(&layout.options(), &text)?;
     Ok(layout)

@@ -18,6 +18,7 @@
 //! - [`bus`]: events, on an embedded broker or on RabbitMQ
 //! - `kv`: key-value servers: caches, locks, counters; `locks`: who works on what right now
 //! - `store`: the rows, in files or in PostgreSQL; [`audit`]: their invariants; [`auditing`]: asking for them
+//! - [`migration`]: from one old table to the sharded stores; [`migrating`]: asking for it
 //! - `servers`: the real servers of the real tier
 
 pub mod arguments;
@@ -37,6 +38,8 @@ pub mod launch;
 mod locks;
 mod logs;
 mod metrics;
+pub mod migrating;
+pub mod migration;
 pub mod orders;
 mod panics;
 mod planning;

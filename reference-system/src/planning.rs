@@ -23,7 +23,7 @@ pub(crate) async fn plan(
 ) -> Result<(SystemConfig, Vec<TcpSocket>), SystemError> {
     let mut planner = Planner { layout, options, reserved: Vec::new(), servers: Vec::new() };
     let mut instances = Vec::new();
-    for (service, instance) in options.instances.names() {
+    for (service, instance) in options.instances.names(options.migration) {
         // The real tier has a real broker.
         if service == "mq" && options.tier == Tier::Real {
             continue;
@@ -61,6 +61,7 @@ pub(crate) async fn plan(
         stock_per_dish: options.stock_per_dish.map(i64::from),
         timeouts: Timeouts::default().scaled(options.timeout_scale),
         timers: Timers { unpaid_ms: options.unpaid_timeout_ms, ..Timers::default() },
+        migration: options.migration,
         ejection: Ejection::default(),
         lease_ms: 3_000,
         callback_delay_ms: 30,

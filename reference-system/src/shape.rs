@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ROLES;
+use crate::migration::{OLD_STORE, ROLE};
 
 /// The one process of a monolith: its role, and its name as an instance.
 pub(crate) const MONOLITH: (&str, &str) = ("monolith", "monolith-1");
@@ -114,11 +115,13 @@ impl InstanceCounts {
         self.0.iter().all(|(service, count)| of(service) == usize::from(*count))
     }
 
-    /// The names of all instances, in the order in which they start: (service, instance).
-    pub(crate) fn names(&self) -> Vec<(String, String)> {
+    /// The names of all instances, in the order in which they start: (service, instance). Those that a migration needs only
+    /// if there is one.
+    pub(crate) fn names(&self, migration: bool) -> Vec<(String, String)> {
         let count = |service: &str, usual: u16| self.0.get(service).copied().unwrap_or(usual);
         ROLES
             .iter()
+            .filter(|(service, _)| migration || ![OLD_STORE, ROLE].contains(service))
             .flat_map(|(service, usual)| {
                 (1..=count(service, *usual)).map(move |n| ((*service).to_owned(), format!("{service}-{n}")))
             })
@@ -131,7 +134,7 @@ mod tests {
     use super::*;
 
     fn names_of(counts: &str, service: &str) -> Vec<String> {
-        let all = counts.parse::<InstanceCounts>().unwrap().names();
+        let all = counts.parse::<InstanceCounts>().unwrap().names(false);
         all.into_iter().filter(|(of, _)| of == service).map(|(_, instance)| instance).collect()
     }
 

@@ -81,6 +81,26 @@ const PROOFS: &[(&str, &[&str], &str)] = &[
     ),
     ("lock.section", &["quick", "500ms"], "locks.rs::each_way_of_locking_shows_what_it_is_worth"),
     (
+        "mig.backfill_guard",
+        &["off", "on"],
+        "migration_flaws.rs::a_copy_that_is_older_than_what_is_there_is_kept_out_only_by_its_guard",
+    ),
+    (
+        "mig.gate",
+        &["off", "on"],
+        "migration_flaws.rs::without_failure_log_guard_and_gate_orders_are_lost_and_go_back_and_the_audit_tells",
+    ),
+    (
+        "mig.log_failures",
+        &["off", "on"],
+        "migration_flaws.rs::what_the_new_side_lacks_is_repaired_and_nothing_crosses_over_before",
+    ),
+    (
+        "mig.phase",
+        &["P0", "P1", "P2", "P3", "P4", "P5", "P6"],
+        "migration.rs::each_phase_does_what_it_says_and_leads_back_where_that_is_safe",
+    ),
+    (
         "mq.noise",
         &["quiet", "storm"],
         "events.rs::a_storm_of_another_tenant_reaches_the_broker_of_the_orders_only_where_they_share_it",

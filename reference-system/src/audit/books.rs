@@ -7,6 +7,7 @@ use super::cache::Cached;
 use super::coupons::CouponRow;
 use super::events::Events;
 use super::locks::LockHistory;
+use super::migration::Sides;
 use super::money::Money;
 use super::online::Firsts;
 use super::registry::Looks;
@@ -17,6 +18,8 @@ use super::virtual_goods::VirtualGoods;
 /// The rows of a system. A part that could not be read is the reason why.
 pub(crate) struct Books {
     pub(crate) users: Result<UserDimension, String>,
+    /// In a system with an old order table.
+    pub(crate) sides: Result<Option<Sides>, String>,
     pub(crate) merchants: Result<MerchantDimension, String>,
     pub(crate) wallets: Result<Wallets, String>,
     pub(crate) settlements: Result<SettlementBook, String>,

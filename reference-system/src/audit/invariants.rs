@@ -7,8 +7,8 @@ use super::events::Events;
 use super::money::{self, Money};
 use super::told::Told;
 use super::{
-    Design, Finding, History, Verdict, cache, coupons, dimensions, events, identity, liveness, locks, registry, stock,
-    told, virtual_goods,
+    Design, Finding, History, Verdict, cache, coupons, dimensions, events, identity, liveness, locks, migration,
+    registry, stock, told, virtual_goods,
 };
 
 use crate::orders::lifecycle::{self, Status};
@@ -130,6 +130,15 @@ pub(crate) fn check(books: &Books, design: Design, history: Option<&History>, qu
                 cache::coherent(finding, users, cached);
             }),
             Err(why) => Finding::unknown("I22", "Caches are coherent", why),
+        },
+        match &books.sides {
+            Ok(sides) => with_users("I23", "Both sides of the migration agree", &|finding, users| {
+                let moving_since_ms = (!quiet).then_some(users.read_at_ms - READ_MARGIN_MS);
+                if let Some(sides) = sides {
+                    migration::parity(finding, sides, moving_since_ms);
+                }
+            }),
+            Err(why) => Finding::unknown("I23", "Both sides of the migration agree", why),
         },
         match &books.watched {
             Ok(watched) => {

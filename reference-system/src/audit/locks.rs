@@ -11,11 +11,12 @@ use crate::config::now_ms;
 use crate::kv::Purpose;
 use crate::kv::client::{Kv, KvClients, KvError};
 use crate::locks::{Holder, PREFIX};
+use crate::migration::OLD_STORE;
 use crate::process;
 use crate::roles::eps;
 use crate::store::{Place, Places};
 
-/// The stores that take writes under locks.
+/// The stores that take writes under locks, beside an old order table.
 const STORES: [&str; 3] = ["st-u0", "st-u1", eps::STORE];
 /// How long a server of locks that does not answer is asked again: it may be starting.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
@@ -43,7 +44,9 @@ struct LockedWrite {
 /// Reads it. The keys of a system that is stopped are gone with their server.
 pub(super) async fn read(stores: &Places, kv: Option<&KvClients>) -> Result<LockHistory, String> {
     let mut all = LockHistory::default();
-    for store in STORES {
+    let old =
+        stores.has(OLD_STORE).await.map_err(|error| format!("nobody knows whether there is {OLD_STORE}: {error}"))?;
+    for store in STORES.into_iter().chain(old.then_some(OLD_STORE)) {
         read_writes(&stores.of(store), store, &mut all)
             .await
             .map_err(|error| format!("the lock history of {store} cannot be read: {error}"))?;

@@ -10,6 +10,7 @@ mod identity;
 pub(crate) mod invariants;
 mod liveness;
 mod locks;
+mod migration;
 mod money;
 mod online;
 mod reading;

@@ -8,11 +8,14 @@ use sqlx::{AnyConnection, Connection, Row};
 
 use super::books::OrderRow;
 use super::identity::routing;
+use super::migration::group_in;
 use super::reading::each;
 use super::{Finding, Verdict};
 use crate::config::now_ms;
-use crate::ids::SlotHash;
+use crate::ids::{GROUPS, SlotHash};
+use crate::migration::OLD_STORE;
 use crate::orders::routing::Dimension;
+use crate::orders::service::{merchant_store, user_store};
 use crate::population::OPENING_WALLET_FEN;
 use crate::roles::{eus, ledger};
 use crate::store::{Place, Places};
@@ -59,7 +62,7 @@ impl OnlineView {
 pub(crate) struct Rounds {
     stores: Places,
     slot_hash: SlotHash,
-    orders: [OrderCursor; 4],
+    orders: Vec<OrderCursor>,
     books: [BookCursor; 2],
     routing: Finding,
     balance: Finding,
@@ -67,8 +70,8 @@ pub(crate) struct Rounds {
 
 #[derive(Clone)]
 struct OrderCursor {
-    group: u16,
-    by_user: bool,
+    store: &'static str,
+    dimension: Dimension,
     /// The newest creation that was read.
     newest_ms: i64,
     /// Orders that lie wrong, and are known to.
@@ -93,13 +96,17 @@ struct Transaction {
 }
 
 impl Rounds {
-    pub(crate) fn new(stores: Places, slot_hash: SlotHash) -> Self {
-        let order = |group, by_user| OrderCursor { group, by_user, newest_ms: 0, known: BTreeSet::new() };
+    /// `migration`: whether there is an old order table beside the sharded stores.
+    pub(crate) fn new(stores: Places, slot_hash: SlotHash, migration: bool) -> Self {
+        let users = (0..GROUPS).map(user_store).chain(migration.then_some(OLD_STORE));
+        let users = users.map(|store| (store, Dimension::User));
+        let merchants = (0..GROUPS).map(|group| (merchant_store(group), Dimension::Merchant));
+        let order = |(store, dimension)| OrderCursor { store, dimension, newest_ms: 0, known: BTreeSet::new() };
         let book = |store| BookCursor { store, line_no: 0, users_fen: 0, told: false };
         Self {
             stores,
             slot_hash,
-            orders: [order(0, true), order(1, true), order(0, false), order(1, false)],
+            orders: users.chain(merchants).map(order).collect(),
             books: [book(eus::STORE), book(ledger::STORE)],
             routing: Finding::new("I4", "Routing is true"),
             balance: Finding::new("I9", "Books balance"),
@@ -114,7 +121,7 @@ impl Rounds {
             let (mut next, mut found) = (cursor.clone(), self.routing.clone());
             match next.catch_up(&self.stores, self.slot_hash, &mut found).await {
                 Ok(()) => (*cursor, self.routing) = (next, found),
-                Err(error) => routing = Some(format!("{} cannot be read: {error}", cursor.store())),
+                Err(error) => routing = Some(format!("{} cannot be read: {error}", cursor.store)),
             }
         }
         for cursor in &mut self.books {
@@ -139,21 +146,21 @@ fn so_far(finding: &Finding, unreadable: Option<String>) -> Finding {
 }
 
 impl OrderCursor {
-    fn store(&self) -> String {
-        format!("{}{}", if self.by_user { "st-u" } else { "st-r" }, self.group)
-    }
-
     async fn catch_up(&mut self, stores: &Places, hash: SlotHash, found: &mut Finding) -> Result<(), sqlx::Error> {
-        let mut file = stores.of(&self.store()).reader().await?;
-        let behind = if self.by_user { COMMITTED_WITHIN_MS } else { COPIED_WITHIN_MS };
+        let mut file = stores.of(self.store).reader().await?;
+        let behind = match self.dimension {
+            Dimension::User => COMMITTED_WITHIN_MS,
+            Dimension::Merchant => COPIED_WITHIN_MS,
+        };
         let before = self.newest_ms;
         let rows = sqlx::query(
             "SELECT shard, order_id, user_id, restaurant_id, created_at_ms FROM orders WHERE created_at_ms > $1",
         );
         each(rows.bind(before - behind), &mut file, |row| {
+            let shard = row.try_get(0)?;
             let order = OrderRow {
-                group: self.group,
-                shard: row.try_get(0)?,
+                group: group_in(self.store, shard),
+                shard,
                 order_id: row.try_get(1)?,
                 user_id: row.try_get(2)?,
                 restaurant_id: row.try_get(3)?,
@@ -162,8 +169,7 @@ impl OrderCursor {
             let created_at_ms: i64 = row.try_get(4)?;
             self.newest_ms = self.newest_ms.max(created_at_ms);
             let mut one = Finding::new("I4", "");
-            let dimension = if self.by_user { Dimension::User } else { Dimension::Merchant };
-            routing(&mut one, &order, hash, dimension);
+            routing(&mut one, &order, hash, self.dimension);
             // Rows that were read before are looked at again and counted once.
             found.checked += u64::from(created_at_ms > before);
             if one.verdict == Verdict::Invalid && self.known.insert(order.order_id) {

@@ -13,14 +13,16 @@ use super::books::{
     RequestRow, SettlementBook, SettlementRow, SlipRow, UserDimension, Wallets, Watched,
 };
 use super::liveness::overdue;
-use super::{cache, coupons, events, locks, online, registry, stock, told, virtual_goods};
+use super::{cache, coupons, events, locks, migration, online, registry, stock, told, virtual_goods};
 use crate::bus::Bus;
 use crate::config::now_ms;
+use crate::ids::GROUPS;
 use crate::kv::Purpose;
 use crate::kv::client::KvClients;
 use crate::orders::Line;
 use crate::orders::change::TaskKind;
 use crate::orders::event::event_id;
+use crate::orders::service::user_store;
 use crate::roles::eos_x::pauses_before;
 use crate::roles::{auditor, eps, ers, eus, ledger, pay, rev, vgo};
 use crate::store::{Place, Places};
@@ -63,12 +65,17 @@ impl Books {
         let told = named_part(told::read(stores).await, "an outbox");
         let users = async {
             let mut all = UserDimension { read_at_ms: as_of_ms, ..UserDimension::default() };
-            for group in 0..2 {
-                read_users(&stores.of(&format!("st-u{group}")), group, &mut all).await?;
+            for store in migration::masters(stores).await? {
+                read_users(stores, store, &mut all).await?;
             }
+            for group in 0..GROUPS {
+                read_mapped(&stores.of(user_store(group)), group, &mut all).await?;
+            }
+            all.pending.tasks += migration::under_way(stores).await?;
             Ok(all)
         };
         let users = named_part(users.await, "the user dimension");
+        let sides = named_part(migration::read(stores).await, "one side of the migration");
         let merchants = async {
             let mut all = MerchantDimension::default();
             for group in 0..2 {
@@ -93,6 +100,7 @@ impl Books {
         );
         Self {
             users,
+            sides,
             merchants: named_part(merchants, "the merchant dimension"),
             wallets: named_part(wallets, "the wallet store"),
             settlements: named_part(settlements, "the settlement store"),
@@ -117,9 +125,9 @@ fn named_part<T>(result: Result<T, sqlx::Error>, part: &str) -> Result<T, String
 /// When an order changed last; `None` if there is none, or nobody can tell.
 pub(crate) async fn last_change(stores: &Places) -> Option<i64> {
     let mut last = None;
-    for group in 0..2 {
+    for store in migration::masters(stores).await.ok()? {
         let changed = async {
-            let mut file = stores.of(&format!("st-u{group}")).reader().await?;
+            let mut file = stores.of(store).reader().await?;
             let changed: Option<i64> =
                 sqlx::query_scalar("SELECT max(updated_at_ms) FROM orders").fetch_one(&mut file).await?;
             file.close().await?;
@@ -133,9 +141,9 @@ pub(crate) async fn last_change(stores: &Places) -> Option<i64> {
 /// What keeps the system of these stores from being at rest.
 pub(crate) async fn pending(stores: &Places, broker: Option<&Bus>) -> Result<Pending, String> {
     let mut all = Pending::default();
-    for group in 0..2 {
+    for store in named_part(migration::masters(stores).await, "the course of the migration")? {
         let found = async {
-            let mut file = stores.of(&format!("st-u{group}")).reader().await?;
+            let mut file = stores.of(store).reader().await?;
             let found = read_pending(&mut file, now_ms()).await?;
             file.close().await?;
             Ok(found)
@@ -144,6 +152,7 @@ pub(crate) async fn pending(stores: &Places, broker: Option<&Bus>) -> Result<Pen
         all.tasks += found.tasks;
         all.between += found.between;
     }
+    all.tasks += named_part(migration::under_way(stores).await, "the failure log of the migration")?;
     let behind = async {
         let mut file = stores.of(rev::STORE).reader().await?;
         let behind: i64 =
@@ -250,8 +259,8 @@ async fn all_of<T>(
     Ok(all)
 }
 
-async fn read_users(store: &Place, group: u16, all: &mut UserDimension) -> Result<(), sqlx::Error> {
-    let mut file = store.reader().await?;
+async fn read_users(stores: &Places, store: &str, all: &mut UserDimension) -> Result<(), sqlx::Error> {
+    let mut file = stores.of(store).reader().await?;
     // One transaction, one snapshot.
     let mut snapshot = file.begin().await?;
     let at_ms = all.read_at_ms;
@@ -259,7 +268,7 @@ async fn read_users(store: &Place, group: u16, all: &mut UserDimension) -> Resul
     all.pending.tasks += pending.tasks;
     all.pending.between += pending.between;
     each(sqlx::query(order_columns!()), &mut snapshot, |row| {
-        all.orders.push(user_row(row, group)?);
+        all.orders.push(user_row(row, migration::group_in(store, row.try_get(0)?))?);
         Ok(())
     })
     .await?;
@@ -288,17 +297,6 @@ async fn read_users(store: &Place, group: u16, all: &mut UserDimension) -> Resul
         Ok(())
     })
     .await?;
-    let tables = [
-        (&mut all.users_of, "SELECT order_id, user_id FROM order_users"),
-        (&mut all.restaurants_of, "SELECT order_id, restaurant_id FROM order_restaurants"),
-    ];
-    for (mapped, query) in tables {
-        each(sqlx::query(query), &mut snapshot, |row| {
-            mapped.insert(row.try_get(0)?, Mapped { group, key: row.try_get(1)? });
-            Ok(())
-        })
-        .await?;
-    }
     let due = sqlx::query(concat!("SELECT DISTINCT order_id ", on_its_way!())).bind(at_ms).bind(at_ms + SOON_MS);
     each(due, &mut snapshot, |row| {
         all.in_motion.insert(row.try_get(0)?);
@@ -307,6 +305,24 @@ async fn read_users(store: &Place, group: u16, all: &mut UserDimension) -> Resul
     .await?;
     read_waiting(&mut snapshot, all).await?;
     snapshot.rollback().await?;
+    file.close().await
+}
+
+/// Whose orders with bare IDs are, which the sharded stores know in every phase of a migration. To be read after the orders,
+/// because it is written before them.
+async fn read_mapped(store: &Place, group: u16, all: &mut UserDimension) -> Result<(), sqlx::Error> {
+    let mut file = store.reader().await?;
+    let tables = [
+        (&mut all.users_of, "SELECT order_id, user_id FROM order_users"),
+        (&mut all.restaurants_of, "SELECT order_id, restaurant_id FROM order_restaurants"),
+    ];
+    for (mapped, query) in tables {
+        each(sqlx::query(query), &mut file, |row| {
+            mapped.insert(row.try_get(0)?, Mapped { group, key: row.try_get(1)? });
+            Ok(())
+        })
+        .await?;
+    }
     file.close().await
 }
 

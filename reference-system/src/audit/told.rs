@@ -7,13 +7,14 @@ use sqlx::{AnyConnection, Connection, Row};
 use super::Finding;
 use super::books::UserDimension;
 use super::events::Events;
+use super::migration;
 use crate::bus::event::order_key;
 use crate::roles::{rev, vgo};
 use crate::store::outbox::SILENT;
 use crate::store::{Place, Places};
 
-/// Who tells the bus something.
-const TELLERS: [&str; 4] = ["st-u0", "st-u1", rev::STORE, vgo::STORE];
+/// Who tells the bus something, beside the stores that decide about orders.
+const TELLERS: [&str; 2] = [rev::STORE, vgo::STORE];
 
 /// A mark in an outbox.
 #[derive(Debug, Clone)]
@@ -43,7 +44,7 @@ impl Told {
 
 pub(super) async fn read(stores: &Places) -> Result<Told, sqlx::Error> {
     let mut all = Told::default();
-    for teller in TELLERS {
+    for teller in migration::masters(stores).await?.into_iter().chain(TELLERS) {
         read_one(&stores.of(teller), &mut all).await?;
     }
     Ok(all)
@@ -73,7 +74,7 @@ async fn count_waiting(file: &mut AnyConnection) -> Result<i64, sqlx::Error> {
 /// How many events wait in outboxes.
 pub(super) async fn waiting(stores: &Places) -> Result<i64, sqlx::Error> {
     let mut all = 0;
-    for teller in TELLERS {
+    for teller in migration::masters(stores).await?.into_iter().chain(TELLERS) {
         let mut file = stores.of(teller).reader().await?;
         all += count_waiting(&mut file).await?;
         file.close().await?;

@@ -131,11 +131,12 @@ impl Named {
     }
 }
 
-/// The rows that one store holds: a group of the shards of a dimension.
+/// The rows that one store holds: a group of the shards of a dimension, or all of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Holding {
     pub(crate) dimension: Dimension,
-    pub(crate) group: u16,
+    /// `None` is every group.
+    pub(crate) group: Option<u16>,
     pub(crate) slot_hash: SlotHash,
 }
 
@@ -161,14 +162,14 @@ impl Holding {
     /// The shard, if it is one of this group.
     pub(crate) fn own(&self, shard: u16) -> Result<u16, Failure> {
         let owner = group(shard);
-        if owner == self.group {
-            return Ok(shard);
+        match self.group {
+            Some(own) if own != owner => Err(Failure::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                "wrong_group",
+                format!("group {own} was asked for a row of group {owner}"),
+            )),
+            _ => Ok(shard),
         }
-        Err(Failure::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            "wrong_group",
-            format!("group {} was asked for a row of group {owner}", self.group),
-        ))
     }
 }
 
@@ -271,15 +272,15 @@ impl Orders {
         user_store(group(self.slot_hash().mapping_shard(order_id)))
     }
 
-    /// The store that holds an order's master row, and the path of the row there.
-    pub(super) async fn way_to(&self, order_id: OrderId, budget: &Budget) -> Result<(&'static str, String), CallError> {
+    /// The group that holds an order's master row, and the path of the row there.
+    pub(super) async fn way_to(&self, order_id: OrderId, budget: &Budget) -> Result<(u16, String), CallError> {
         if let Some(Slots { user, .. }) = order_id.slots() {
-            return Ok((user_store(group(shard(user))), format!("/orders/{order_id}")));
+            return Ok((group(shard(user)), format!("/orders/{order_id}")));
         }
         let Mapping { user_id, restaurant_id, .. } =
             self.caller.get(self.mapping_store(order_id), &format!("/mapping/{order_id}"), budget).await?;
         let path = format!("/orders/{order_id}?user_id={user_id}&restaurant_id={restaurant_id}");
-        Ok((self.store_of(user_id), path))
+        Ok((self.group_of(user_id), path))
     }
 
     /// Writes whose order this is, where the ID does not say so itself. Must come before the order: an order that nobody

@@ -8,6 +8,7 @@ use super::plan::{Refusal, Timers, payment_id};
 use crate::config::SystemConfig;
 use crate::ids::{OrderId, RestaurantId, SlotHash, UserId, group};
 use crate::locks::{Guard, LockUse, Locks};
+use crate::migration::routing;
 use crate::roles::eus::Hold;
 use crate::roles::pay::Charge;
 use crate::roles::st_u::Written;
@@ -53,9 +54,9 @@ impl Orders {
         Timers { settle_accepted_ms: flawed.then_some(SETTLE_ACCEPTED_MS), ..self.config.timers }
     }
 
-    /// The store that holds a user's orders.
-    pub(crate) fn store_of(&self, user_id: UserId) -> &'static str {
-        user_store(group(self.slot_hash().user_shard(user_id)))
+    /// The group of the user dimension that holds a user's orders.
+    pub(crate) fn group_of(&self, user_id: UserId) -> u16 {
+        group(self.slot_hash().user_shard(user_id))
     }
 
     /// The store that holds a restaurant's orders.
@@ -65,8 +66,8 @@ impl Orders {
 
     /// The order, from its master row.
     pub(crate) async fn read(&self, order_id: OrderId, budget: &Budget) -> Result<Order, CallError> {
-        let (store, path) = self.way_to(order_id, budget).await?;
-        self.caller.get(store, &path, budget).await
+        let (group, path) = self.way_to(order_id, budget).await?;
+        routing::get(&self.caller, group, &path, budget).await
     }
 
     /// Reads, plans and compares-and-sets, again if another change came between. A plan of `None`
@@ -112,8 +113,8 @@ impl Orders {
                 return Ok(order);
             };
             change.guard.clone_from(&guard);
-            let store = self.store_of(order.user_id);
-            let written: Written = self.caller.post(store, "/changes", &change, budget).await?;
+            let group = self.group_of(order.user_id);
+            let written: Written = routing::post(&self.caller, group, "/changes", &change, budget).await?;
             if written.applied {
                 return Ok(written.order);
             }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::extract::{Ask, At};
 use crate::ids::{OrderId, RestaurantId, UserId};
+use crate::migration::part::{self, Part};
 use crate::orders::Order;
 use crate::orders::routing::{Dimension, Holding, Named, Predicates};
 use crate::rpc::Failure;
@@ -19,14 +20,16 @@ use crate::store::user_dimension::{by_id, find};
 struct Rows {
     store: Store,
     holding: Holding,
+    part: Option<Arc<Part>>,
 }
 
-/// The routes of reads.
-pub(super) fn reads(store: Store, holding: Holding) -> Router {
-    Router::new()
-        .route("/orders", get(query))
-        .route("/orders/{id}", get(read))
-        .with_state(Arc::new(Rows { store, holding }))
+/// The routes of reads. `part` is the store's in a migration, where only the side that decides answers.
+pub(super) fn reads(store: Store, holding: Holding, part: Option<Arc<Part>>) -> Router {
+    Router::new().route("/orders", get(query)).route("/orders/{id}", get(read)).with_state(Arc::new(Rows {
+        store,
+        holding,
+        part,
+    }))
 }
 
 /// The keys that a read by order ID may name beside it.
@@ -43,10 +46,14 @@ async fn read(
 ) -> Result<Json<Order>, Failure> {
     let named = Named { order_id: Some(order_id), user_id: keys.user_id, restaurant_id: keys.restaurant_id };
     let shard = rows.holding.read(&named)?;
-    by_id(rows.store.readers(), shard, order_id)
+    part::decides(rows.part.as_deref())?;
+    let order = by_id(rows.store.readers(), shard, order_id)
         .await?
-        .map(Json)
-        .ok_or_else(|| Failure::not_found(format!("there is no order {order_id}")))
+        .ok_or_else(|| Failure::not_found(format!("there is no order {order_id}")))?;
+    if let Some(part) = &rows.part {
+        part.compare(&rows.store, shard, &order);
+    }
+    Ok(Json(order))
 }
 
 /// A user sees the newest first, a kitchen the oldest.
@@ -57,6 +64,7 @@ async fn query(
     let predicates = Predicates::parse(&query)?;
     let shard = rows.holding.read(&predicates.named)?;
     Predicates::refuse_others(&query)?;
+    part::decides(rows.part.as_deref())?;
     let direction = match rows.holding.dimension {
         Dimension::User => "DESC",
         Dimension::Merchant => "ASC",

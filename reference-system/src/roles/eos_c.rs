@@ -20,6 +20,7 @@ use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{CouponId, OrderId, RestaurantId, UserId};
 use crate::locks::{Held, LockUse, Locks};
+use crate::migration::routing;
 use crate::orders::cache::reads::OrderReads;
 use crate::orders::lifecycle::{Status, Trigger};
 use crate::orders::plan::Refusal;
@@ -163,7 +164,7 @@ async fn submit(pool: &Pool, wish: Wish, submission: &Held, coupon: &Held, budge
         orders.map(&Mapping { order_id, user_id, restaurant_id }, budget).await?;
         let tasks = plan::tasks_of_creation(&order, &orders.config.timers);
         let new = NewOrder { order, quoted: shown, tasks, guard: submission.guard() };
-        orders.caller.post::<_, Written>(orders.store_of(user_id), "/orders", &new, budget).await
+        routing::post::<_, Written>(&orders.caller, orders.group_of(user_id), "/orders", &new, budget).await
     }
     .await;
     settle_holds(orders, order_id, quoted.coupon_id, &inserted, budget).await;
@@ -221,7 +222,7 @@ async fn first_answer(
 ) -> Result<Option<Order>, CallError> {
     let key = form_urlencoded(req_id);
     let path = format!("/orders?user_id={user_id}&req_id={key}&limit=1");
-    let found: Vec<Order> = orders.caller.get(orders.store_of(user_id), &path, budget).await?;
+    let found: Vec<Order> = routing::get(&orders.caller, orders.group_of(user_id), &path, budget).await?;
     Ok(found.into_iter().next())
 }
 

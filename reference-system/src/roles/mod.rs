@@ -12,6 +12,7 @@ pub(crate) mod eus;
 mod gw;
 mod kv;
 pub(crate) mod ledger;
+pub(crate) mod mig;
 pub(crate) mod mq;
 mod mq_noise;
 pub(crate) mod pay;
@@ -75,8 +76,9 @@ async fn live(frame: Frame) -> Result<(), SystemError> {
         "mq" => mq::run(frame).await,
         "mq-noise" => mq_noise::run(frame).await,
         "sms" => sms::run(frame).await,
-        "st-u0" | "st-u1" => st_u::run(frame).await,
+        "st-u0" | "st-u1" | "st-old" => st_u::run(frame).await,
         "st-r0" | "st-r1" => st_r::run(frame).await,
+        "mig" => mig::run(frame).await,
         "auditor" => auditor::run(frame).await,
         _ => return Err(SystemError::UnknownInstance { service: plan.service, instance: plan.instance }),
     };

@@ -30,7 +30,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let dimension = Arc::new(Dimension {
         holding: Holding {
             dimension: routing::Dimension::Merchant,
-            group: super::group_of(&service),
+            group: Some(super::group_of(&service)),
             slot_hash: frame.config.slot_hash,
         },
         kitchens: Kitchens::new(frame.caller.clone(), frame.kv.clone(), store.clone()),
@@ -40,7 +40,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/orders/apply", post(apply))
         .route("/numbers", post(numbers))
         .with_state(Arc::clone(&dimension))
-        .merge(dal::reads(dimension.store.clone(), dimension.holding));
+        .merge(dal::reads(dimension.store.clone(), dimension.holding, None));
     let describe = Box::new(move || json!({ "dimension": "merchant", "group": dimension.holding.group }));
     frame.serve(routes, describe, std::future::ready(())).await
 }

@@ -1,14 +1,17 @@
 //! The data-access role of the user dimension: owns one group's file, routes by what statements name, and keeps which
-//! numbers of orders are given away.
+//! numbers of orders are given away. As `st-old` it is the one table that was there before: it holds every group.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sqlx::AnyConnection;
 use tokio::time::Instant;
 
 use super::dal;
@@ -18,6 +21,9 @@ use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{OrderId, UserId};
 use crate::locks::{Fenced, Guard};
+use crate::migration::part::{self, Part};
+use crate::migration::routing::not_deciding;
+use crate::migration::{OLD_STORE, endpoints};
 use crate::orders::Order;
 use crate::orders::cache::writes::CacheWrites;
 use crate::orders::change::{Change, TaskWrite};
@@ -26,7 +32,7 @@ use crate::orders::quote::Quoted;
 use crate::orders::routing::{self, Holding, Mapping, Named, Statement};
 use crate::rpc::{Budget, Failure};
 use crate::store::lock_writes;
-use crate::store::outbox::{self, Waiting};
+use crate::store::outbox::{self, Telling, Waiting};
 use crate::store::sequence::{self, BlockClaim, BlockGrant};
 use crate::store::user_dimension::{self as rows, Created, DueTask, Retry, order_from, select_order};
 use crate::store::{Store, StoreError, order_mapping};
@@ -61,6 +67,8 @@ pub(crate) struct TaskOutcome {
 struct Dimension {
     store: Store,
     holding: Holding,
+    /// In a system with an old table.
+    part: Option<Arc<Part>>,
     teller: Teller,
     copies: MerchantCopies,
     cache: Arc<CacheWrites>,
@@ -69,18 +77,20 @@ struct Dimension {
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let service = frame.plan.service.clone();
     let store = frame.open_store(&service, rows::SCHEMA).await?;
-    let cache = CacheWrites::new(frame.kv.clone(), frame.directory(), store.clone(), &frame.plan.instance);
-    let cache = Arc::new(cache);
+    let part = Part::of(&frame, &store).await?;
+    let (kv, instance) = (frame.kv.clone(), &frame.plan.instance);
+    let cache = Arc::new(CacheWrites::new(kv, frame.directory(), store.clone(), part.clone(), instance));
     frame.tracker.spawn(Arc::clone(&cache).run(frame.stop.clone()));
     let metrics = Arc::clone(&cache);
     frame.tell_more(Box::new(move |out| metrics.write(out)));
     let dimension = Arc::new(Dimension {
-        store,
+        store: store.clone(),
         holding: Holding {
             dimension: routing::Dimension::User,
-            group: super::group_of(&service),
+            group: (service != OLD_STORE).then(|| super::group_of(&service)),
             slot_hash: frame.config.slot_hash,
         },
+        part: part.clone(),
         teller: frame.teller(),
         copies: MerchantCopies {
             caller: frame.caller.clone(),
@@ -89,7 +99,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         },
         cache: Arc::clone(&cache),
     });
-    let routes = Router::new()
+    let mut routes = Router::new()
         .route("/orders", post(create))
         .route("/users/{user}/orders", get(list))
         .route("/mapping", post(map))
@@ -101,7 +111,10 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/outbox/mark", post(mark))
         .route("/blocks", post(claim))
         .with_state(Arc::clone(&dimension))
-        .merge(dal::reads(dimension.store.clone(), dimension.holding));
+        .merge(dal::reads(store.clone(), dimension.holding, part.clone()));
+    if let Some(part) = part {
+        routes = routes.merge(endpoints::routes(store, part));
+    }
     let describe = Box::new(move || json!({ "dimension": "user", "group": dimension.holding.group }));
     let prepare = async {
         if let Err(error) = cache.catch_up().await {
@@ -109,6 +122,44 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         }
     };
     frame.serve(routes, describe, prepare).await
+}
+
+impl Dimension {
+    /// Refuses what only the deciding side of a migration may answer.
+    fn decides(&self) -> Result<(), Failure> {
+        part::decides(self.part.as_deref())
+    }
+
+    /// Runs a write of orders and tells the bus of it; while both sides of a migration are written, hands on the orders
+    /// that it names.
+    async fn decide<T, F>(&self, budget: &Budget, work: F) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(
+                &'c mut AnyConnection,
+                &'c mut Telling,
+            ) -> BoxFuture<'c, Result<(T, Vec<OrderId>), StoreError>>
+            + Send
+            + 'static,
+    {
+        let Some(part) = self.part.clone() else {
+            return Ok(self.teller.write(&self.store, budget, work).await?.0);
+        };
+        let noting = Arc::clone(&part);
+        let done = self.teller.write(&self.store, budget, move |connection, telling| {
+            Box::pin(async move {
+                // Here and not before: the stance changes between two writes.
+                if !noting.stance.decides() {
+                    return Ok(None);
+                }
+                let (done, changed) = work(&mut *connection, telling).await?;
+                Ok(Some((done, noting.note(connection, changed).await?)))
+            })
+        });
+        let (done, carried) = done.await?.ok_or_else(not_deciding)?;
+        part.wait(carried).await;
+        Ok(done)
+    }
 }
 
 async fn create(
@@ -122,18 +173,19 @@ async fn create(
     merchant_copy::tasks_of(way, &mut new.tasks);
     let intent = dimension.cache.intend([new.order.order_id], Some(new.order.user_id));
     let made = dimension
-        .teller
-        .write(&dimension.store, &budget, move |c, telling| {
+        .decide(&budget, move |c, telling| {
             Box::pin(async move {
                 let guard = new.guard.as_ref();
                 if !lock_writes::admits(c, guard).await? {
-                    return Ok(Err(Fenced));
+                    return Ok((Err(Fenced), Vec::new()));
                 }
                 let created = rows::create(c, shard, new.order, &new.quoted, &new.tasks, telling).await?;
-                if matches!(created, Created::New(_)) {
+                let mut changed = Vec::new();
+                if let Created::New(order) = &created {
                     lock_writes::note(c, guard, now_ms()).await?;
+                    changed.push(order.order_id);
                 }
-                Ok(Ok(created))
+                Ok((Ok(created), changed))
             })
         })
         .await?;
@@ -181,6 +233,7 @@ async fn list(
     Ask(page): Ask<Page>,
 ) -> Result<Json<Vec<Order>>, Failure> {
     let shard = dimension.holding.read(&Named { user_id: Some(user_id), ..Named::default() })?;
+    dimension.decides()?;
     let found = sqlx::query(select_order!(
         "FROM orders o WHERE o.shard = $1 AND o.user_id = $2 AND o.created_at_ms >= $3 \
          ORDER BY o.created_at_ms DESC, o.order_id DESC LIMIT $4"
@@ -206,18 +259,19 @@ async fn change(
     merchant_copy::tasks_of(way, &mut change.tasks);
     let intent = dimension.cache.intend([order_id], None);
     let written = dimension
-        .teller
-        .write(&dimension.store, &budget, move |c, telling| {
+        .decide(&budget, move |c, telling| {
             Box::pin(async move {
                 let guard = change.guard.as_ref();
                 if !lock_writes::admits(c, guard).await? {
-                    return Ok(Err(Fenced));
+                    return Ok((Err(Fenced), Vec::new()));
                 }
                 let written = rows::change(c, shard, &change, now_ms(), telling).await?;
+                let mut changed = Vec::new();
                 if written.as_ref().is_some_and(|(_, applied)| *applied) {
                     lock_writes::note(c, guard, now_ms()).await?;
+                    changed.push(order_id);
                 }
-                Ok(Ok(written))
+                Ok((Ok(written), changed))
             })
         })
         .await?;
@@ -242,6 +296,14 @@ async fn due(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> R
     let mut written = dimension.teller.written();
     loop {
         written.borrow_and_update();
+        if dimension.decides().is_err() {
+            // The tasks of the side that decides are the ones to do; this may change any moment.
+            tokio::time::sleep_until(deadline.min(Instant::now() + LOOK)).await;
+            if Instant::now() >= deadline {
+                return Ok(Json(Vec::new()));
+            }
+            continue;
+        }
         let tasks = rows::due_tasks(dimension.store.readers(), now_ms(), wait.limit).await?;
         let now = Instant::now();
         if !tasks.is_empty() || now >= deadline {
@@ -269,11 +331,16 @@ async fn settle(
         merchant_copy::tasks_of(way, &mut change.tasks);
     }
     let intent = dimension.cache.intend(outcome.changes.iter().map(|change| change.order_id), None);
+    let tells_tasks = dimension.part.is_some();
     let changed = dimension
-        .teller
-        .write(&dimension.store, &budget, move |connection, telling| {
+        .decide(&budget, move |connection, telling| {
             Box::pin(async move {
-                let mut changed = Vec::new();
+                let mut changed: Vec<Order> = Vec::new();
+                let mut touched: BTreeSet<OrderId> = BTreeSet::new();
+                if tells_tasks {
+                    // The other side must not do again what is done.
+                    touched.extend(rows::orders_of(connection, &outcome.done).await?);
+                }
                 for (change, shard) in outcome.changes.iter().zip(shards) {
                     // A change that lost its race changes nothing: the order went another way,
                     // and what that way needs has task rows of its own.
@@ -281,7 +348,8 @@ async fn settle(
                     changed.extend(written.filter(|(_, applied)| *applied).map(|(order, _)| order));
                 }
                 rows::settle_tasks(connection, &outcome.done, &outcome.retry).await?;
-                Ok(changed)
+                touched.extend(changed.iter().map(|order| order.order_id));
+                Ok((changed, touched.into_iter().collect()))
             })
         })
         .await?;
@@ -293,6 +361,11 @@ async fn settle(
 /// Answers as soon as an event waits to be published, at the latest after `wait_ms`.
 async fn outbox(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> Result<Json<Vec<Waiting>>, Failure> {
     let deadline = Instant::now() + Duration::from_millis(wait.wait_ms);
+    if dimension.decides().is_err() {
+        // The outbox of a side that decides no more is handed over.
+        tokio::time::sleep_until(deadline).await;
+        return Ok(Json(Vec::new()));
+    }
     let mut written = dimension.teller.written();
     Ok(Json(outbox::next_waiting(&dimension.store, wait.limit, deadline, &mut written).await?))
 }

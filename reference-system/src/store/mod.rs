@@ -4,16 +4,20 @@
 //! transaction, and answers them after its commit. So a write costs a share of a commit, and no
 //! write is answered before it is durable.
 
+pub(crate) mod copying;
 pub(crate) mod lock_writes;
 pub(crate) mod log;
 pub(crate) mod merchant_dimension;
+pub(crate) mod migration_tables;
 pub(crate) mod order_mapping;
 pub(crate) mod outbox;
 mod place;
+mod placeholders;
 pub(crate) mod sequence;
 pub(crate) mod slips;
 pub(crate) mod stock;
 pub(crate) mod user_dimension;
+pub(crate) mod whole_order;
 
 pub(crate) use place::{Place, Places};
 

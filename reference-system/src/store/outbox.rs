@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use serde::{Deserialize, Serialize};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
+use super::placeholders::places;
 use super::{Store, StoreError};
 use crate::bus::Message;
 use crate::bus::event::{Cause, Event};
@@ -100,6 +101,37 @@ impl Telling {
     }
 }
 
+/// The state of a row in the copy of an order: what waits is published by whoever decides.
+pub(super) fn settled_elsewhere(state: i64) -> i64 {
+    if state == WAITING { SENT } else { state }
+}
+
+/// The order that a message of the user dimension is about: `ORDER.VERSION`, or `dORDER.STATUS` of its delivery.
+pub(crate) fn order_of(message_id: &str) -> Option<OrderId> {
+    message_id.trim_start_matches('d').split('.').next()?.parse().ok().map(OrderId)
+}
+
+/// Takes over rows that wait, from the side that decided until now. Doing it again changes nothing.
+pub(crate) async fn take_over(connection: &mut AnyConnection, rows: &[Waiting]) -> Result<(), StoreError> {
+    for Waiting { message, .. } in rows {
+        let update = sqlx::query("UPDATE outbox SET state = $1, body = $2 WHERE message_id = $3")
+            .bind(WAITING)
+            .bind(&message.body)
+            .bind(&message.id);
+        if update.execute(&mut *connection).await?.rows_affected() > 0 {
+            continue;
+        }
+        sqlx::query("INSERT INTO outbox (message_id, message_key, body, state) VALUES ($1, $2, $3, $4)")
+            .bind(&message.id)
+            .bind(&message.key)
+            .bind(&message.body)
+            .bind(WAITING)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
 /// A row that waits.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Waiting {
@@ -108,7 +140,7 @@ pub(crate) struct Waiting {
 }
 
 /// Rows that wait, the oldest first.
-async fn waiting(
+pub(crate) async fn waiting(
     executor: impl sqlx::Executor<'_, Database = sqlx::Any>,
     limit: i64,
 ) -> Result<Vec<Waiting>, StoreError> {
@@ -153,8 +185,7 @@ pub(crate) async fn last_orders(
         .bind(count)
         .fetch_all(executor)
         .await?;
-    let order = |event: &String| event.trim_start_matches('d').split('.').next()?.parse().ok().map(OrderId);
-    Ok(events.iter().filter_map(order).collect())
+    Ok(events.iter().filter_map(|event| order_of(event)).collect())
 }
 
 /// Marks rows as published. Their text is not needed any more.
@@ -162,7 +193,7 @@ pub(crate) async fn mark(connection: &mut AnyConnection, sent: &[i64]) -> Result
     if sent.is_empty() {
         return Ok(());
     }
-    let places = (2..sent.len() + 2).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
+    let places = places(2, sent.len());
     let statement = format!("UPDATE outbox SET state = $1, body = '' WHERE outbox_id IN ({places})");
     let mut update = sqlx::query(AssertSqlSafe(statement)).bind(SENT);
     for outbox_id in sent {

@@ -56,6 +56,19 @@ impl Places {
 }
 
 impl Places {
+    /// Whether there is a store of this name, or was one.
+    pub(crate) async fn has(&self, name: &str) -> Result<bool, sqlx::Error> {
+        match self.of(name) {
+            Place::File(path) => Ok(path.exists()),
+            Place::Database { server, name } => {
+                let mut connection = connect(&format!("{server}/postgres")).await?;
+                let exists = database_exists(&mut connection, &name).await?;
+                connection.close().await?;
+                Ok(exists)
+            }
+        }
+    }
+
     /// The tier that keeps rows so.
     pub(crate) fn tier(&self) -> Tier {
         match self {
@@ -92,11 +105,7 @@ impl Place {
     async fn prepare_once(&self, schema: &str) -> Result<(), sqlx::Error> {
         if let Self::Database { server, name } = self {
             let mut connection = connect(&format!("{server}/postgres")).await?;
-            let exists: Option<i64> = sqlx::query_scalar("SELECT 1::BIGINT FROM pg_database WHERE datname = $1")
-                .bind(name)
-                .fetch_optional(&mut connection)
-                .await?;
-            if exists.is_none() {
+            if !database_exists(&mut connection, name).await? {
                 // Names come from this program's own list of roles.
                 sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
             }
@@ -180,6 +189,14 @@ impl Place {
             Self::Database { .. } => "BEGIN; SELECT pg_advisory_xact_lock(1)",
         }
     }
+}
+
+async fn database_exists(connection: &mut AnyConnection, name: &str) -> Result<bool, sqlx::Error> {
+    let exists: Option<i64> = sqlx::query_scalar("SELECT 1::BIGINT FROM pg_database WHERE datname = $1")
+        .bind(name.to_owned())
+        .fetch_optional(connection)
+        .await?;
+    Ok(exists.is_some())
 }
 
 fn options(url: &str) -> Result<AnyConnectOptions, sqlx::Error> {

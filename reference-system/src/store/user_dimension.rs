@@ -8,6 +8,7 @@ use super::StoreError;
 use super::lock_writes::lock_writes_table;
 use super::order_mapping::mapping_tables;
 use super::outbox::{Telling, outbox_table};
+use super::placeholders::places;
 use super::sequence::sequence_tables;
 use crate::bus::event::{DeliveryEvent, Event};
 use crate::ids::{CouponId, OrderId, RestaurantId, UserId, shard};
@@ -122,9 +123,26 @@ pub(crate) fn order_from(row: &AnyRow) -> Result<Order, StoreError> {
     })
 }
 
-/// Writes a whole order row; `$sql` names the conflict rule.
+/// The conflict rule by which a row takes the place of the one that is there, if `$rest` lets it.
+macro_rules! overwrite_order {
+    ($rest:literal) => {
+        concat!(
+            "ON CONFLICT (shard, order_id) DO UPDATE SET status = excluded.status, ",
+            "version = excluded.version, revision = excluded.revision, ",
+            "refund_status = excluded.refund_status, delivery_status = excluded.delivery_status, ",
+            "paid_fen = excluded.paid_fen, payment_id = excluded.payment_id, day = excluded.day, ",
+            "number = excluded.number, updated_at_ms = excluded.updated_at_ms, ",
+            "refunded_fen = excluded.refunded_fen, refund_no = excluded.refund_no, ",
+            "completed_at_ms = excluded.completed_at_ms, settled_at_ms = excluded.settled_at_ms",
+            $rest
+        )
+    };
+}
+pub(crate) use overwrite_order;
+
+/// Writes a whole order row; `$conflict` is the conflict rule.
 macro_rules! write_order {
-    ($connection:expr, $shard:expr, $order:expr, $conflict:literal) => {{
+    ($connection:expr, $shard:expr, $order:expr, $($conflict:tt)*) => {{
         let order: &crate::orders::Order = $order;
         let lines =
             serde_json::to_string(&order.lines).map_err(|error| crate::store::StoreError::Row(error.to_string()))?;
@@ -134,7 +152,7 @@ macro_rules! write_order {
             "total_fen, paid_fen, coupon_id, payment_id, lines, address, day, number, ",
             "created_at_ms, updated_at_ms, refunded_fen, refund_no, completed_at_ms, settled_at_ms) ",
             "VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27) ",
-            $conflict
+            $($conflict)*
         ))
         .bind(i64::from($shard))
         .bind(order.order_id.0)
@@ -500,6 +518,19 @@ pub(crate) struct Retry {
     pub(crate) due_at_ms: i64,
 }
 
+/// The orders of some task rows.
+pub(crate) async fn orders_of(connection: &mut AnyConnection, tasks: &[i64]) -> Result<Vec<OrderId>, StoreError> {
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let statement = format!("SELECT DISTINCT order_id FROM tasks WHERE task_id IN ({})", places(1, tasks.len()));
+    let mut query = sqlx::query(AssertSqlSafe(statement));
+    for task_id in tasks {
+        query = query.bind(*task_id);
+    }
+    query.fetch_all(connection).await?.iter().map(|row| Ok(OrderId(row.try_get(0)?))).collect()
+}
+
 /// Removes finished task rows and moves failed ones to a later time.
 pub(crate) async fn settle_tasks(
     connection: &mut AnyConnection,
@@ -507,8 +538,7 @@ pub(crate) async fn settle_tasks(
     retry: &[Retry],
 ) -> Result<(), StoreError> {
     if !done.is_empty() {
-        let ids = (1..=done.len()).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
-        let statement = format!("DELETE FROM tasks WHERE task_id IN ({ids})");
+        let statement = format!("DELETE FROM tasks WHERE task_id IN ({})", places(1, done.len()));
         let mut delete = sqlx::query(AssertSqlSafe(statement));
         for task_id in done {
             delete = delete.bind(*task_id);

@@ -7,6 +7,7 @@ use crate::bus::Taking;
 use crate::ids::IdLayout;
 use crate::kv::Purpose;
 use crate::kv::keyspace::Policy;
+use crate::migration::Phase;
 
 /// How orders are cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,6 +187,11 @@ pub(crate) struct InForce {
     pub(crate) lock_section: Duration,
     /// Whether reminders wait as messages that nobody has settled.
     pub(crate) timers_unacked: bool,
+    /// How far the migration from the old order table has come.
+    pub(crate) phase: Phase,
+    pub(crate) log_failures: bool,
+    pub(crate) backfill_guard: bool,
+    pub(crate) migration_gate: bool,
     pub(crate) generator: Generator,
     pub(crate) id_layout: IdLayout,
     /// Whether the merchant store has the last word on kitchen numbers.
@@ -281,6 +287,10 @@ impl InForce {
             },
             lock_section: if is("lock.section", "500ms") { Duration::from_millis(500) } else { Duration::ZERO },
             timers_unacked: is("timer.hold", "unacked"),
+            phase: of("mig.phase").parse().unwrap_or(Phase::P6),
+            log_failures: is("mig.log_failures", "on"),
+            backfill_guard: is("mig.backfill_guard", "on"),
+            migration_gate: is("mig.gate", "on"),
             generator: if is("id.gen", "incr") { Generator::Incr } else { Generator::Block },
             id_layout: if is("id.layout", "seq") { IdLayout::Bare } else { IdLayout::Composed },
             reseed_numbers: is("id.number", "reseeded"),

@@ -24,6 +24,7 @@ use crate::ids::{OrderId, UserId};
 use crate::kv::Purpose;
 use crate::kv::client::{Kv, KvClients, KvError};
 use crate::kv::script::{NEWER, REPLACE};
+use crate::migration::routing;
 use crate::orders::Order;
 use crate::orders::service::Orders;
 use crate::rpc::{Budget, CallError, Failure};
@@ -167,7 +168,7 @@ impl OrderReads {
         budget: &Budget,
     ) -> Result<T, CallError> {
         let path = format!("/users/{user_id}/orders?since={since}&limit={limit}");
-        self.orders.caller.get(self.orders.store_of(user_id), &path, budget).await
+        routing::get(&self.orders.caller, self.orders.group_of(user_id), &path, budget).await
     }
 
     /// The historic cache: an answer is kept under everything that it was asked with, the current second among it, so

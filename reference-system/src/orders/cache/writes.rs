@@ -20,6 +20,7 @@ use crate::ids::{OrderId, UserId};
 use crate::kv::Purpose;
 use crate::kv::client::{KvClients, KvError};
 use crate::kv::script::NEWER;
+use crate::migration::part::{self, Part};
 use crate::orders::Order;
 use crate::rpc::Directory;
 use crate::store::{Store, StoreError, outbox, user_dimension};
@@ -39,6 +40,8 @@ pub(crate) struct CacheWrites {
     kv: KvClients,
     directory: Arc<Directory>,
     store: Store,
+    /// The store's in a migration: only the side that decides has rows that may be copied.
+    part: Option<Arc<Part>>,
     instance: String,
     owed: Mutex<Owed>,
     /// Something is owed.
@@ -81,11 +84,18 @@ pub(crate) struct Intent<'a> {
 }
 
 impl CacheWrites {
-    pub(crate) fn new(kv: KvClients, directory: Arc<Directory>, store: Store, instance: &str) -> Self {
+    pub(crate) fn new(
+        kv: KvClients,
+        directory: Arc<Directory>,
+        store: Store,
+        part: Option<Arc<Part>>,
+        instance: &str,
+    ) -> Self {
         Self {
             kv,
             directory,
             store,
+            part,
             instance: instance.to_owned(),
             owed: Mutex::default(),
             more: Notify::new(),
@@ -183,13 +193,27 @@ impl CacheWrites {
             return true;
         }
         let orders: Vec<OrderId> = owed.orders.iter().copied().collect();
+        let part = self.part.clone();
         // In the writer's turn: what was about to be committed when it became owed is committed by then.
-        let rows = self.store.write(move |connection| rows(connection, orders)).await;
-        let told = match rows {
-            Ok(rows) => self.tell(&rows, &owed.users).await.map_err(|error| error.to_string()),
+        let rows = self.store.write(move |connection| {
+            Box::pin(async move {
+                let decides = part::decides(part.as_deref()).is_ok();
+                if decides { rows(connection, orders).await.map(Some) } else { Ok(None) }
+            })
+        });
+        let told = match rows.await {
+            Ok(Some(rows)) => self.tell(&rows, &owed.users).await.map_err(|error| error.to_string()),
+            Ok(None) => self.forget(owed).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         told.inspect_err(|error| tracing::debug!(%error, orders = owed.orders.len(), "still owed to the cache")).is_ok()
+    }
+
+    /// Without rows to copy, what may be stale is removed.
+    async fn forget(&self, owed: &Owed) -> Result<(), KvError> {
+        let orders = owed.orders.iter().copied().map(order_key);
+        let keys: Vec<String> = orders.chain(owed.users.iter().copied().map(index_key)).collect();
+        self.kv.of(Purpose::Cache).remove(&keys).await
     }
 
     async fn tell(&self, rows: &[Order], users: &BTreeSet<UserId>) -> Result<(), KvError> {

@@ -81,7 +81,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     frame.tracker.spawn(Arc::clone(&lookout).keep_looking(frame.stop.clone()));
     let rounds = Arc::new(KeptRounds::new(store.clone()));
     frame.tracker.spawn(Arc::clone(&rounds).keep_checking(
-        Rounds::new(frame.config.stores.clone(), frame.config.slot_hash),
+        Rounds::new(frame.config.stores.clone(), frame.config.slot_hash, frame.config.migration),
         Arc::clone(&lookout),
         frame.stop.clone(),
     ));

@@ -1,7 +1,7 @@
 //! The asynchronous pool of the order service: drives task rows until each has succeeded, relays the orders' events,
 //! and keeps timers.
 //!
-//! One driver per group of the user dimension. A round takes the tasks that are due, brings the
+//! One driver per store of the user dimension. A round takes the tasks that are due, brings the
 //! merchant dimension up to date first, then does everything else, and writes the outcome (new
 //! transitions, finished and postponed tasks) in one transaction.
 
@@ -26,11 +26,12 @@ use crate::bus::relay::{Outbox, Relay};
 use crate::bus::{dead_letters, topology};
 use crate::config::now_ms;
 use crate::frame::{Frame, RoleError};
-use crate::ids::{GROUPS, OrderId};
+use crate::ids::OrderId;
+use crate::migration::routing::stores_with_work;
 use crate::orders::change::{Change, TaskKind};
 use crate::orders::lifecycle::{Status, Trigger};
 use crate::orders::plan::{self, Refusal};
-use crate::orders::service::{Orders, user_store};
+use crate::orders::service::Orders;
 use crate::orders::{ASSIGNED, Order};
 use crate::rpc::{Budget, CallError};
 use crate::store::slips::{NumberAnswer, NumberRequest};
@@ -58,10 +59,10 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let orders = Orders { caller: frame.caller.clone(), config: Arc::clone(&frame.config) };
     let finished = Arc::new(AtomicU64::new(0));
     let bus = frame.bus();
-    for group in 0..GROUPS {
-        let driver = Driver { orders: orders.clone(), group, finished: Arc::clone(&finished) };
+    for store in stores_with_work(&frame.config) {
+        let driver = Driver { orders: orders.clone(), store, finished: Arc::clone(&finished) };
         frame.tracker.spawn(driver.run(frame.stop.clone()));
-        let outbox = Outbox::Of { caller: frame.caller.clone(), service: user_store(group) };
+        let outbox = Outbox::Of { caller: frame.caller.clone(), service: store };
         let relay = Relay { outbox, directory: frame.directory(), bus: bus.clone() };
         frame.tracker.spawn(relay.run(frame.stop.clone()));
     }
@@ -84,7 +85,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
 
 struct Driver {
     orders: Orders,
-    group: u16,
+    store: &'static str,
     finished: Arc<AtomicU64>,
 }
 
@@ -106,7 +107,7 @@ impl Driver {
     }
 
     async fn round(&self) {
-        let store = user_store(self.group);
+        let store = self.store;
         let path = format!("/tasks?limit={ROUND}&wait_ms={}", POLL.as_millis());
         let long_poll = Budget::of_long_poll(ROUND_BUDGET, POLL);
         let tasks: Vec<DueTask> = match self.orders.caller.get(store, &path, &long_poll).await {

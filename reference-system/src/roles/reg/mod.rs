@@ -25,6 +25,7 @@ use self::state::{Name, Registration, Registry};
 use crate::config::now_ms;
 use crate::extract::{Ask, At, Body};
 use crate::frame::{Frame, RoleError};
+use crate::migration;
 use crate::rpc::Failure;
 use crate::rpc::directory::{Listing, Registered};
 use crate::switches::{self, BadSwitch, SWITCHES, Setting, Settings, SwitchView};
@@ -44,6 +45,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         Keeper::Etcd(_) => Settings::new(),
     };
     let registry = Arc::new(Shared {
+        migration: frame.config.migration,
         state: Mutex::new(Registry { epoch: now_ms() as u64, switches, ..Registry::default() }),
         keeper,
         moved: watch::Sender::new(()),
@@ -115,6 +117,8 @@ async fn follow(registry: Arc<Shared>, stop: CancellationToken) {
 }
 
 struct Shared {
+    /// Whether there is an old order table.
+    migration: bool,
     state: Mutex<Registry>,
     keeper: Keeper,
     moved: watch::Sender<()>,
@@ -257,6 +261,8 @@ async fn read_switch(State(registry): State<Arc<Shared>>, At(name): At<String>) 
 struct Where {
     /// The one instance that is to differ.
     instance: Option<String>,
+    /// The role that sets it.
+    by: Option<String>,
 }
 
 /// Sets a switch, everywhere or at one instance; `null` sets it back.
@@ -276,6 +282,21 @@ async fn write_switch(
         None => switches::check(&name, default).map(|(switch, _)| (switch, None)),
     }
     .map_err(refuse)?;
+    if switch.name == "mig.phase" && at.by.as_deref() != Some(migration::ROLE) {
+        let why = match (registry.migration, &at.instance, &value) {
+            (false, _, Some(_)) => {
+                "this system has no old order table; start one in an empty directory with `system up --migration`"
+            }
+            (true, None, _) => {
+                "mig.phase is moved by `system migrate`, which keeps the stores in step; by hand it is set for one \
+                 instance (--instance), which then is one that has not heard of a change"
+            }
+            _ => "",
+        };
+        if !why.is_empty() {
+            return Err(Failure::conflict("moved_by_migrate", why));
+        }
+    }
     let (setting, all) = {
         let state = registry.lock();
         let empty = Setting { version: 0, value: None, instances: BTreeMap::new() };
