@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::UpArgs;
+use crate::migration::OLD_STORE;
 use crate::servers::Tier;
 use crate::shape::Shape;
 
@@ -52,6 +53,7 @@ impl SystemState {
             && self.tier == args.tier()
             && args.shape.is_none_or(|shape| shape == self.shape)
             && args.instances.as_ref().is_none_or(|counts| counts.fit(counted))
+            && (!args.migration || counted(OLD_STORE) > 0)
     }
 
     /// Processes in which several instances live.

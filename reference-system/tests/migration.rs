@@ -175,6 +175,15 @@ async fn each_phase_does_what_it_says_and_leads_back_where_that_is_safe() {
     assert!(by_hand.to_string().contains("moved by `system migrate`"), "{by_hand}");
     let back = migrate(&world, &["back"]).await.unwrap_err();
     assert!(back.contains("nothing to go back to"), "{back}");
+    for (method, service, path, body) in [
+        ("POST", "mig", "/migration", json!({ "asked": "fly" })),
+        ("POST", "st-old", "/migration/stance", json!({ "phase": "P9", "fenced": false })),
+        ("POST", "st-u0", "/migration/apply", json!({ "orders": [{ "shard": 1 }], "guard": "off" })),
+        ("GET", "st-old", "/migration/older?created_until_ms=1&shard=0&order_id=0&limit=0", Value::Null),
+    ] {
+        let (status, why) = world.ask(method, service, path, Some(body)).await;
+        assert_eq!((status, why["code"].as_str()), (422, Some("invalid")), "{path}: {why}");
+    }
 
     // P1: both are written from now on, older orders are not there yet.
     migrate(&world, &["run", "--to", "P1"]).await.unwrap();

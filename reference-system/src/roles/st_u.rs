@@ -34,7 +34,8 @@ use crate::rpc::{Budget, Failure};
 use crate::store::lock_writes;
 use crate::store::outbox::{self, Telling, Waiting};
 use crate::store::sequence::{self, BlockClaim, BlockGrant};
-use crate::store::user_dimension::{self as rows, Created, DueTask, Retry, order_from, select_order};
+use crate::store::tasks::{self, DueTask, Retry};
+use crate::store::user_dimension::{self as rows, Created, order_from, select_order};
 use crate::store::{Store, StoreError, order_mapping};
 
 /// A new order and the tasks that come with it.
@@ -292,6 +293,8 @@ struct Wait {
 
 /// Answers as soon as a task is due, at the latest after `wait_ms`.
 async fn due(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> Result<Json<Vec<DueTask>>, Failure> {
+    /// How often it is looked whether this side has begun to decide.
+    const LOOK: Duration = Duration::from_millis(100);
     let deadline = Instant::now() + Duration::from_millis(wait.wait_ms);
     let mut written = dimension.teller.written();
     loop {
@@ -304,13 +307,13 @@ async fn due(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> R
             }
             continue;
         }
-        let tasks = rows::due_tasks(dimension.store.readers(), now_ms(), wait.limit).await?;
+        let tasks = tasks::due(dimension.store.readers(), now_ms(), wait.limit).await?;
         let now = Instant::now();
         if !tasks.is_empty() || now >= deadline {
             return Ok(Json(tasks));
         }
         // Timers come due without a write; whoever adds one writes.
-        let next_ms = rows::next_due_ms(dimension.store.readers()).await?;
+        let next_ms = tasks::next_due_ms(dimension.store.readers()).await?;
         let timer =
             next_ms.map(|at_ms| now + Duration::from_millis(at_ms.saturating_sub(now_ms()).max(1).unsigned_abs()));
         let until = timer.map_or(deadline, |timer| timer.min(deadline));
@@ -339,7 +342,7 @@ async fn settle(
                 let mut touched: BTreeSet<OrderId> = BTreeSet::new();
                 if tells_tasks {
                     // The other side must not do again what is done.
-                    touched.extend(rows::orders_of(connection, &outcome.done).await?);
+                    touched.extend(tasks::orders_of(connection, &outcome.done).await?);
                 }
                 for (change, shard) in outcome.changes.iter().zip(shards) {
                     // A change that lost its race changes nothing: the order went another way,
@@ -347,7 +350,7 @@ async fn settle(
                     let written = rows::change(connection, shard, change, now_ms(), telling).await?;
                     changed.extend(written.filter(|(_, applied)| *applied).map(|(order, _)| order));
                 }
-                rows::settle_tasks(connection, &outcome.done, &outcome.retry).await?;
+                tasks::settle(connection, &outcome.done, &outcome.retry).await?;
                 touched.extend(changed.iter().map(|order| order.order_id));
                 Ok((changed, touched.into_iter().collect()))
             })

@@ -16,6 +16,7 @@ mod placeholders;
 pub(crate) mod sequence;
 pub(crate) mod slips;
 pub(crate) mod stock;
+pub(crate) mod tasks;
 pub(crate) mod user_dimension;
 pub(crate) mod whole_order;
 

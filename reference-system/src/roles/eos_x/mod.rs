@@ -35,7 +35,7 @@ use crate::orders::service::Orders;
 use crate::orders::{ASSIGNED, Order};
 use crate::rpc::{Budget, CallError};
 use crate::store::slips::{NumberAnswer, NumberRequest};
-use crate::store::user_dimension::{DueTask, Retry};
+use crate::store::tasks::{DueTask, Retry};
 
 /// The name of the store of timers.
 pub(crate) const STORE: &str = "timers";
