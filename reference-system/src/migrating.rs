@@ -13,7 +13,7 @@ use crate::error::SystemError;
 use crate::migration::ROLE;
 use crate::migration::course::{Asked, Request};
 use crate::migration::status::MigrationStatus;
-use crate::rpc::caller::{exchange, http_client};
+use crate::rpc::caller::{Broken, exchange, http_client};
 use crate::rpc::failure::FailureBody;
 use crate::state::SystemState;
 use crate::switching::running;
@@ -127,7 +127,17 @@ async fn ask(state: &SystemState, request: Option<Request>) -> Result<MigrationS
     };
     let client = http_client(Duration::from_secs(3));
     let uri = format!("http://{}/migration", role.address);
-    let asked = tokio::time::timeout(PATIENCE, exchange(&client, method, &uri, body, |_| {})).await;
+    let deadline = Instant::now() + PATIENCE;
+    let asked = loop {
+        let asked = exchange(&client, method.clone(), &uri, body.clone(), |_| {});
+        let asked = tokio::time::timeout_at(deadline, asked).await;
+        // It has done nothing yet, and may be about to come back.
+        let comes = matches!(asked, Ok(Err(Broken::Refused) | Ok((StatusCode::SERVICE_UNAVAILABLE, _))));
+        if !comes || Instant::now() + POLL >= deadline {
+            break asked;
+        }
+        tokio::time::sleep(POLL).await;
+    };
     let Ok(Ok((status, answer))) = asked else {
         return Err(failed(format!("{0} does not answer; see `system logs {0}`", role.instance)));
     };
