@@ -11,6 +11,7 @@ use migrating::{Customer, Load, audit_with, command, finding, migrate, new_store
 use reference_system::Tier;
 use reference_system::audit::Verdict;
 use reference_system::ids::mix64;
+use reference_system::switching::{self, Wanted};
 use serde_json::{Value, json};
 use world::{World, eventually, id_of, kill, runs, set};
 
@@ -147,6 +148,9 @@ async fn what_makes_no_sense_is_told() {
     let world = World::start().await;
     let why = migrate(&world, &["run"]).await.unwrap_err();
     assert!(why.contains("has no old order table; start one in an empty directory"), "{why}");
+    let turned = Wanted { name: "mig.phase".to_owned(), value: Some("P3".to_owned()), instance: None };
+    let why = switching::set(&world.system.state().dir, &turned).await.unwrap_err().to_string();
+    assert!(why.contains("this system has no old order table"), "{why}");
     world.system.stop().await.unwrap();
 }
 
@@ -166,12 +170,8 @@ async fn each_phase_does_what_it_says_and_leads_back_where_that_is_safe() {
     assert_eq!(orders_in(&world, "st-u0").await + orders_in(&world, "st-u1").await, 0);
     let told: Value = serde_json::from_str(&migrate(&world, &["status", "--json"]).await.unwrap()).unwrap();
     assert_eq!((&told["phase"], &told["old_orders"]), (&json!("P0"), &json!(proof + 1)));
-    let wanted = |value: &str| reference_system::switching::Wanted {
-        name: "mig.phase".to_owned(),
-        value: Some(value.to_owned()),
-        instance: None,
-    };
-    let by_hand = reference_system::switching::set(&world.system.state().dir, &wanted("P4")).await.unwrap_err();
+    let turned = Wanted { name: "mig.phase".to_owned(), value: Some("P4".to_owned()), instance: None };
+    let by_hand = switching::set(&world.system.state().dir, &turned).await.unwrap_err();
     assert!(by_hand.to_string().contains("moved by `system migrate`"), "{by_hand}");
     let back = migrate(&world, &["back"]).await.unwrap_err();
     assert!(back.contains("nothing to go back to"), "{back}");
