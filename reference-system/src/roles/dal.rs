@@ -25,11 +25,8 @@ struct Rows {
 
 /// The routes of reads. `part` is the store's in a migration, where only the side that decides answers.
 pub(super) fn reads(store: Store, holding: Holding, part: Option<Arc<Part>>) -> Router {
-    Router::new().route("/orders", get(query)).route("/orders/{id}", get(read)).with_state(Arc::new(Rows {
-        store,
-        holding,
-        part,
-    }))
+    let rows = Arc::new(Rows { store, holding, part });
+    Router::new().route("/orders", get(query)).route("/orders/{id}", get(read)).with_state(rows)
 }
 
 /// The keys that a read by order ID may name beside it.
