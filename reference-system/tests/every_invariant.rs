@@ -153,9 +153,10 @@ async fn a_database_that_is_closed_and_a_dead_broker_or_registry_make_unknown_wh
 
     let config: Value =
         serde_json::from_slice(&std::fs::read(world.system.state().dir.join("config.json")).unwrap()).unwrap();
-    let server = config["stores"]["postgres"].as_str().unwrap();
+    let postgres = &config["stores"]["postgres"];
+    let (server, prefix) = (postgres["server"].as_str().unwrap(), postgres["prefix"].as_str().unwrap());
     let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
-    let open = |to: bool| format!("ALTER DATABASE order_st_r0 ALLOW_CONNECTIONS {to}");
+    let open = |to: bool| format!("ALTER DATABASE {prefix}_st_r0 ALLOW_CONNECTIONS {to}");
     sqlx::raw_sql(sqlx::AssertSqlSafe(open(false))).execute(&mut admin).await.unwrap();
     assert_unknown(&audit_now(&world).await, &["I4", "I5", "I15", "C2", "C4"]);
     sqlx::raw_sql(sqlx::AssertSqlSafe(open(true))).execute(&mut admin).await.unwrap();
