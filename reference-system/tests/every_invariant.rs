@@ -107,7 +107,8 @@ async fn a_store_that_cannot_be_read_makes_unknown_what_needs_it_and_accuses_nob
     for (store, _) in NEEDED {
         assert!(stores.contains(*store), "{store} is no store any more: {stores:?}");
     }
-    for store in &stores {
+    // Of the other tenant's messages no invariant tells.
+    for store in stores.iter().filter(|store| *store != "mq-noise") {
         let copy = copy_of(&data, dir.path().join(format!("without-{store}")));
         std::fs::write(copy.join(format!("{store}.db")), b"this is no database, whatever its name says").unwrap();
         let _ = std::fs::remove_file(copy.join(format!("{store}.db-wal")));
