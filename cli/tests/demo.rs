@@ -36,7 +36,8 @@ fn the_demo_breaks_the_order_system_three_ways_and_tells_what_came_of_it() {
             .unwrap_or_else(|| panic!("no row {request} {phase}"))
             .clone()
     };
-    assert!(row("all", "steady")["rate"].as_f64().unwrap() >= 300.0, "{:#}", row("all", "steady"));
+    // 230 arrivals a second, each with one request at least, however slow the system is on this machine.
+    assert!(row("all", "steady")["rate"].as_f64().unwrap() >= 220.0, "{:#}", row("all", "steady"));
     let slow = run["objectives"]
         .as_array()
         .unwrap()
