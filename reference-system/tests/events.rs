@@ -252,6 +252,31 @@ async fn a_message_on_request_is_sent_once_per_key_and_bad_ones_are_refused() {
     world.system.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn what_a_dead_consumer_held_goes_to_its_next_life_before_anything_later() {
+    let world = World::start().await;
+    let ask = async |path: &str, body: Value| {
+        let url = format!("http://{}{path}", world.address("mq-1"));
+        let (status, answer) = world.send("POST", url, Some(body), "").await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    };
+    let queues = json!([{ "name": "q.life", "bindings": ["#"] }]);
+    ask("/topology", json!({ "exchange": "life", "queues": queues, "retry_ms": [1_000] })).await;
+    let messages: Vec<_> = ["a", "b", "c"].map(|id| json!({ "id": id, "key": "k", "body": "" })).into();
+    ask("/publish", json!({ "exchange": "life", "confirm": true, "messages": messages })).await;
+    let taken = async |consumer: &str, most: usize| {
+        let demand = json!({ "queue": "q.life", "consumer": consumer, "most": most, "holds": [], "wait_ms": 0 });
+        let handed = ask("/consume", demand).await;
+        let ids: Vec<_> = handed.as_array().unwrap().iter().map(|one| one["message"]["id"].clone()).collect();
+        ids
+    };
+    assert_eq!(taken("reader-1/100/1", 1).await, ["a"]);
+    assert_eq!(taken("reader-2/300/1", 1).await, ["b"], "what another instance holds is not touched");
+    assert_eq!(taken("reader-1/200/1", 9).await, ["a", "c"]);
+    world.system.stop().await.unwrap();
+}
+
 /// What the other tenant has done at a broker, by its metrics.
 async fn noise(world: &World, what: &str, broker: &str) -> u64 {
     let text = world.metrics("mq-noise-1").await;

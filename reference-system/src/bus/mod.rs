@@ -195,7 +195,7 @@ impl Bus {
         Self(match &config.broker {
             Broker::Embedded => {
                 let address = config.first("mq").map(|plan| plan.address);
-                Adapter::Embedded(embedded::Client::new(embedded::Wire::straight_to(address), topology, "outside"))
+                Adapter::Embedded(embedded::Client::new(embedded::Wire::straight_to(address), topology, &outside()))
             }
             Broker::RabbitMq(nodes) => Adapter::RabbitMq(rabbitmq::Client::new(nodes, topology)),
         })
@@ -284,6 +284,11 @@ impl Bus {
             Adapter::RabbitMq(client) => client.replay(queue, most).await,
         }
     }
+}
+
+/// The name of whoever looks in from outside of a system: several processes may do so at the same time.
+fn outside() -> String {
+    format!("outside-{}", std::process::id())
 }
 
 impl Consumer {

@@ -129,7 +129,8 @@ impl Broker {
                 hold.until = now + GONE;
                 return demand.holds.contains(handle);
             }
-            hold.until > now
+            // What an earlier life of it held comes first, or later events would overtake it.
+            hold.until > now && !is_earlier_life(&hold.consumer, &demand.consumer)
         });
         let room = demand.most.saturating_sub(demand.holds.len()).min(MOST);
         if room == 0 {
@@ -180,6 +181,18 @@ impl Broker {
         let held = self.held.lock().await;
         let of_consumer = |handle: &i64| held.get(handle).is_some_and(|hold| hold.consumer == settlement.consumer);
         handles.iter().copied().filter(of_consumer).collect()
+    }
+}
+
+/// Whether a consumer belonged to an earlier process of the same instance: names are `INSTANCE/PROCESS/NUMBER`.
+fn is_earlier_life(held_by: &str, asks: &str) -> bool {
+    fn life(name: &str) -> Option<(&str, &str)> {
+        let mut parts = name.split('/');
+        Some((parts.next()?, parts.next()?))
+    }
+    match (life(held_by), life(asks)) {
+        (Some((owner, process)), Some((other, now))) => owner == other && process != now,
+        _ => false,
     }
 }
 
@@ -412,4 +425,17 @@ async fn replay(State(broker): State<Arc<Broker>>, Body(asked): Body<Replay>) ->
         .await?;
     broker.freed.send_replace(());
     Ok(Json(replayed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_instance_in_another_process_is_an_earlier_life() {
+        assert!(is_earlier_life("sms-1/17/1", "sms-1/18/1"));
+        assert!(!is_earlier_life("sms-1/17/1", "sms-1/17/2"));
+        assert!(!is_earlier_life("sms-1/17/1", "auditor-1/18/1"));
+        assert!(!is_earlier_life("sms-1", "sms-1"));
+    }
 }
