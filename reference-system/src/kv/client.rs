@@ -64,7 +64,7 @@ impl Kv {
 
     /// The value of a key.
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KvError> {
-        self.read(redis::cmd("GET").arg(self.key(key))).await
+        self.ask(redis::cmd("GET").arg(self.key(key))).await
     }
 
     /// The values of keys, in their order.
@@ -76,7 +76,7 @@ impl Kv {
         for key in keys {
             command.arg(self.key(key));
         }
-        self.read(&command).await
+        self.ask(&command).await
     }
 
     /// Writes a value with a life.
@@ -178,7 +178,7 @@ impl Kv {
         loop {
             let mut command = redis::cmd("SCAN");
             command.arg(&cursor).arg("MATCH").arg(self.key(pattern)).arg("COUNT").arg(STEP);
-            let (next, keys): (String, Vec<String>) = self.read(&command).await?;
+            let (next, keys): (String, Vec<String>) = self.ask_anew(&command).await?;
             found.extend(keys.iter().filter_map(|key| key.strip_prefix(&self.prefix)).map(str::to_owned));
             if next == "0" {
                 return Ok(found);
@@ -189,12 +189,12 @@ impl Kv {
 
     /// The milliseconds that a key still lives; -1: for ever, -2: there is none.
     pub(crate) async fn life_left_ms(&self, key: &str) -> Result<i64, KvError> {
-        self.read(redis::cmd("PTTL").arg(self.key(key))).await
+        self.ask(redis::cmd("PTTL").arg(self.key(key))).await
     }
 
     /// Whether it answers.
     pub(crate) async fn answers(&self) -> bool {
-        self.read::<String>(&redis::cmd("PING")).await.is_ok()
+        self.ask::<String>(&redis::cmd("PING")).await.is_ok()
     }
 
     /// Sets one of its parameters.
@@ -204,14 +204,14 @@ impl Kv {
 
     /// What it tells of itself, by name.
     pub(crate) async fn info(&self) -> Result<BTreeMap<String, String>, KvError> {
-        let text: String = self.read(&redis::cmd("INFO")).await?;
+        let text: String = self.ask(&redis::cmd("INFO")).await?;
         let lines = text.lines().filter_map(|line| line.split_once(':'));
         Ok(lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
     /// How many keys it has.
     pub(crate) async fn count(&self) -> Result<i64, KvError> {
-        self.read(&redis::cmd("DBSIZE")).await
+        self.ask(&redis::cmd("DBSIZE")).await
     }
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, KvError> {
@@ -222,8 +222,9 @@ impl Kv {
         .await
     }
 
-    /// Asks what changes nothing. A connection that ended since it was last used is no answer: it is asked anew.
-    async fn read<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, KvError> {
+    /// Asks anew when the connection has ended since it was last used. Not for readers of copies: to them, that is how they
+    /// learn that the server was away and missed what it should have been told.
+    async fn ask_anew<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, KvError> {
         self.bounded(Box::pin(async {
             let was_used = self.link.lock().await.connection.is_some();
             let mut connection = self.connection().await?;
