@@ -42,7 +42,8 @@ const LIFE_OF_ANSWERS: Duration = Duration::from_secs(600);
 const BUCKET_MS: i64 = 300_000;
 /// How often a cache that is away is looked for.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long a cache that has come back is not believed: stores tell it first what it missed.
+/// How long a cache that has come back is not believed, beyond two timeouts: stores tell it first what it missed, and may
+/// just have begun to wait for it in vain.
 const CATCHING_UP: Duration = Duration::from_secs(1);
 
 /// Orders as clients read them.
@@ -308,9 +309,13 @@ impl OrderReads {
             }
         }
         if self.cache().answers().await {
-            *self.belief() = Belief::CatchingUp(Instant::now() + CATCHING_UP);
+            *self.belief() = Belief::CatchingUp(Instant::now() + self.catching_up());
         }
         false
+    }
+
+    fn catching_up(&self) -> Duration {
+        CATCHING_UP + 2 * Duration::from_millis(self.orders.config.timeouts.kv_ms)
     }
 
     fn belief(&self) -> MutexGuard<'_, Belief> {
