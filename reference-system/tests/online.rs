@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use reference_system::audit::{Verdict, audit_files};
-use world::{World, eventually, kill, obeyed, runs, set, spoil, verdict_of};
+use world::{World, eventually, kill, obeyed, runs, set, spoil, state_of, verdict_of};
 
 async fn killed(world: &World, instance: &str) {
     let pid = world.pid(instance).unwrap();
@@ -25,8 +25,7 @@ async fn the_registry_is_believed_while_leases_end_and_accused_when_they_never_d
     set(&world, "reg.lease_ms", Some("0"), None).await;
     obeyed(&world, "reg.lease_ms", "0", &["blink-1"]).await;
     eventually("it has registered for ever", || async {
-        let url = format!("{}/debug/state", world.system.state().registry);
-        let leases = world.send("GET", url, None, "read").await.1["role"]["leases"].clone();
+        let leases = state_of(&world, "reg-1").await["role"]["leases"].clone();
         (leases.as_object()?.contains_key("blink-1") && leases["blink-1"].is_null()).then_some(())
     })
     .await;

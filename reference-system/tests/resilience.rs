@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use reference_system::SystemOptions;
 use serde_json::{Value, json};
-use world::{World, eventually, obeyed, set, signal};
+use world::{World, eventually, obeyed, set, signal, state_of};
 
 /// One instance of the restaurant service, which comes back soon: whoever asks for a menu asks that one.
 fn alone(options: &mut SystemOptions) {
@@ -19,11 +19,6 @@ fn alone(options: &mut SystemOptions) {
 
 async fn create_at(world: &World, address: &str, basket: &Value) -> (u16, Value) {
     world.send("POST", format!("http://{address}/orders"), Some(basket.clone()), &world::key()).await
-}
-
-async fn state_of(world: &World, instance: &str) -> Value {
-    let url = format!("http://{}/debug/state", world.address(instance));
-    world.send("GET", url, None, "read").await.1
 }
 
 #[tokio::test]

@@ -3,12 +3,13 @@
 
 mod world;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
 use reference_system::audit::Verdict;
 use reference_system::ids::{SlotHash, group, shard};
 use serde_json::json;
-use world::{World, eventually, id_of, kill, obeyed, runs, set, verdict_of};
+use world::{World, eventually, id_of, kill, obeyed, runs, set, signal, state_of, verdict_of};
 
 /// How many requests an instance has answered on a route.
 async fn answered(world: &World, instance: &str, route: &str) -> u64 {
@@ -170,35 +171,40 @@ async fn a_breaker_that_looks_back_long_does_not_open_where_a_short_one_does() {
 
 #[tokio::test]
 async fn a_gateway_that_sends_slow_writes_again_makes_two_orders_of_one_wish() {
-    // Longer than that gateway waits, shorter than the client does.
-    const SLOW_MS: u64 = 1_600;
-    let world = World::start_with(|options| options.timeout_scale = 1).await;
+    const ORDERS: [&str; 2] = ["eos-c-1", "eos-c-2"];
+    // As long as that gateway waits, five times the design's second.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let world = World::start().await;
     let orders_of = async |user: i64| {
         let (status, list) = world.get(&format!("/users/{user}/orders")).await;
         assert_eq!(status, 200, "{list}");
         list.as_array().unwrap().len()
     };
-    let stuck = async |instance: &str| {
-        let look = world.http.get(format!("http://{}/readyz", world.address(instance)));
-        look.timeout(Duration::from_millis(50)).send().await.is_err()
-    };
+    // The gateway must find them as long as they are paused.
+    set(&world, "reg.lease_ms", Some("30000"), None).await;
+    eventually("the leases are long", || async {
+        let state = state_of(&world, "reg-1").await;
+        ORDERS.iter().all(|one| state["role"]["leases"][one].as_u64() > Some(20_000)).then_some(())
+    })
+    .await;
     for (user, value, expected) in [(71, "off", 1), (72, "blind", 2)] {
         set(&world, "gw.resend", Some(value), None).await;
         obeyed(&world, "gw.resend", value, &["gw-1"]).await;
         let basket = world.basket(user, 17, None).await;
-        let blocked: Vec<_> = ["eos-c-1", "eos-c-2"]
-            .map(|instance| {
-                let url = format!("http://{}/debug/block?ms={SLOW_MS}", world.address(instance));
-                tokio::spawn(world.http.post(url).send())
+        let pids = ORDERS.map(|instance| world.pid(instance).unwrap());
+        pids.into_iter().for_each(|pid| signal(pid, SIGSTOP));
+        let tries = if value == "off" { 1 } else { 2 };
+        let began = Instant::now();
+        let go_on = async {
+            eventually("it was tried", || async {
+                let state = state_of(&world, "gw-1").await;
+                let under_way = ORDERS.map(|one| state["directory"]["under_way"][one].as_u64().unwrap_or(0));
+                (under_way.iter().sum::<u64>() == tries && began.elapsed() > PATIENCE).then_some(())
             })
-            .into_iter()
-            .collect();
-        eventually("both are stuck", || async { (stuck("eos-c-1").await && stuck("eos-c-2").await).then_some(()) })
             .await;
-        let (_, answer) = world.post("/orders", basket).await;
-        for one in blocked {
-            one.await.unwrap().unwrap();
-        }
+            pids.into_iter().for_each(|pid| signal(pid, SIGCONT));
+        };
+        let ((_, answer), ()) = tokio::join!(world.post("/orders", basket), go_on);
         eventually("every try has ended", || async { (orders_of(user).await == expected).then_some(()) }).await;
         let report = world.audit().await;
         let verdict = verdict_of(&report, "I3");

@@ -19,7 +19,8 @@ const ZONE_EXPECTED: &str = "the name of an IANA time zone, for instance `Europe
 const LONGEST: usize = 200;
 
 /// A cron expression in a time zone. Days on which clocks change are handled as Vixie cron does: an occurrence at a fixed
-/// time that falls into a gap runs when the gap ends, and runs once where an hour comes twice; others follow the clock.
+/// time that falls into a gap runs when the gap ends, and runs once where an hour comes twice; others follow the clock. A
+/// day that a zone leaves out (Samoa's 30 December 2011) has no occurrence.
 #[derive(Clone)]
 pub struct Cron {
     cron: croner::Cron,
@@ -125,10 +126,21 @@ impl Cron {
             (due > after).then_some(due)
         };
         // The library gives up at gaps of many hours (a zone that crosses the date line): go on from the change.
-        found(after, false).or_else(|| {
-            let changes = self.zone.following(after).take(4);
-            changes.filter_map(|change| found(change.timestamp(), true)).next()
-        })
+        found(after, false)
+            .or_else(|| {
+                let changes = self.zone.following(after).take(4);
+                changes.filter_map(|change| found(change.timestamp(), true)).next()
+            })
+            .and_then(|due| if self.is_of_left_out_day(due) { self.next(due) } else { Some(due) })
+    }
+
+    /// Whether an occurrence belongs to a day that the zone leaves out: the library puts those of its last hours off to the
+    /// moment when the next day begins.
+    fn is_of_left_out_day(&self, due: Timestamp) -> bool {
+        let local = due.to_zoned(self.zone.clone());
+        let before = (due - jiff::SignedDuration::from_secs(1)).to_zoned(self.zone.clone());
+        before.date().tomorrow().is_ok_and(|next| next < local.date())
+            && !self.cron.is_time_matching(&local).unwrap_or(true)
     }
 
     /// Occurrences after one moment up to and including another, in order, as they are asked for.
@@ -184,12 +196,22 @@ mod tests {
     #[test]
     fn a_day_that_a_zone_leaves_out_ends_nothing() {
         // Samoa crossed the date line: 30 December 2011 never was.
-        for cron in ["30 12 * * *", "0 0 * * *", "*/30 * * * *", "30 2,14 * * *"] {
+        for cron in ["30 12 * * *", "0 0 * * *", "*/30 * * * *", "30 2,14 * * *", "0 22 * * *"] {
             let cron = Cron::parse(cron, "Pacific/Apia").unwrap();
             let (from, to) = ("2011-12-28T00:00:00Z".parse().unwrap(), "2012-01-02T00:00:00Z".parse().unwrap());
             let due = cron.between(from, to, 1_000);
             assert!(due.last().is_some_and(|last| to.duration_since(*last).as_hours() < 24), "{cron:?}: {due:?}");
             assert!(due.is_sorted());
+        }
+    }
+
+    #[test]
+    fn the_hours_of_a_day_that_was_left_out_are_not_made_up_for() {
+        for hour in 0..24 {
+            let cron = Cron::parse(&format!("15 {hour} * * *"), "Pacific/Apia").unwrap();
+            let days = local(&cron, "2011-12-29T09:59:00Z", 3);
+            let days: Vec<&str> = days.iter().map(|due| &due[..5]).collect();
+            assert_eq!(days, ["12-29", "12-31", "01-01"], "{hour}");
         }
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Seen {
     pub(crate) listed: bool,
     /// Whether its process runs.
     pub(crate) lives: bool,
+    /// The process ID of its present or last life.
+    pub(crate) pid: Option<u32>,
     /// Whether it says that it can serve; only asked where that matters.
     pub(crate) ready: bool,
     /// How long its registrations live without it.
@@ -72,6 +74,7 @@ pub(crate) struct Watcher {
 
 #[derive(Debug, Default)]
 struct Known {
+    pid: Option<u32>,
     dead_since: Option<Instant>,
     missing_since: Option<Instant>,
     /// The lease that was in force while it lived, the one before, and when that changed.
@@ -113,8 +116,12 @@ impl Watcher {
 
     fn judge(&mut self, instance: &str, seen: Seen, now: Instant) -> Option<Fault> {
         let known = self.instances.entry(instance.to_owned()).or_default();
-        if seen.lives {
+        // Another process that is dead, too, has lived between two looks, and may have registered.
+        if seen.lives || seen.pid != known.pid {
+            known.pid = seen.pid;
             known.dead_since = None;
+        }
+        if seen.lives {
             known.lived_with(seen.lease, now);
         }
         if !seen.differs() {
@@ -199,7 +206,7 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(3);
 
     fn seen(listed: bool, lives: bool, ready: bool) -> Seen {
-        Seen { listed, lives, ready, lease: LEASE }
+        Seen { listed, lives, ready, pid: Some(1), lease: LEASE }
     }
 
     /// Looks each half second while `of` says what there is to see; gives when the first fault was told.
@@ -221,6 +228,17 @@ mod tests {
         assert_eq!(first_fault(&mut Watcher::default(), start, dies(5_000)), None);
         let (at, what) = first_fault(&mut Watcher::default(), start, dies(30_000)).unwrap();
         assert_eq!((at, what.as_str()), (6_500, "is dead and listed for 5.5 s (allowed: 5.0 s)"));
+    }
+
+    #[tokio::test]
+    async fn a_life_between_two_looks_begins_the_lease_anew() {
+        let start = Instant::now();
+        let lives_again = |at: u64| {
+            move |ms: u64| Some(Seen { pid: Some(if ms < at { 1 } else { 2 }), ..seen(ms < at + 5_000, false, false) })
+        };
+        assert_eq!(first_fault(&mut Watcher::default(), start, lives_again(4_000)), None);
+        let stays = |ms: u64| Some(Seen { pid: Some(if ms < 4_000 { 1 } else { 2 }), ..seen(true, false, false) });
+        assert_eq!(first_fault(&mut Watcher::default(), start, stays).unwrap().0, 9_500);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,8 @@ struct Counts {
     published: AtomicU64,
     taken: AtomicU64,
     refused: AtomicU64,
+    /// Whether it publishes, or still takes what is left.
+    storms: AtomicBool,
 }
 
 /// The tenant at one of the two brokers.
@@ -78,10 +80,12 @@ impl Tenant {
         while !stop.is_cancelled() {
             changed.borrow_and_update();
             if self.storms() {
+                self.counts.storms.store(true, Ordering::Relaxed);
                 tokio::select! {
                     () = self.storm() => {}
                     () = stop.cancelled() => return,
                 }
+                self.counts.storms.store(false, Ordering::Relaxed);
                 continue;
             }
             tokio::select! {
@@ -106,8 +110,14 @@ impl Tenant {
         }
         let taking = self.directory.in_force().taking;
         let takers = if taking == Taking::Get { POLLERS } else { CONSUMERS };
-        let takes = futures::future::join_all((0..takers).map(|_| self.take(taking)));
-        tokio::join!(self.publish(), takes);
+        // The last messages may be on their way when the switches end the storm.
+        let over = AtomicBool::new(false);
+        let publishes = async {
+            self.publish().await;
+            over.store(true, Ordering::Relaxed);
+        };
+        let takes = futures::future::join_all((0..takers).map(|_| self.take(taking, &over)));
+        tokio::join!(publishes, takes);
     }
 
     async fn publish(&self) {
@@ -143,17 +153,18 @@ impl Tenant {
         self.bus.depth(QUEUE).await.map(|Depth { waiting, .. }| waiting)
     }
 
-    /// Takes messages, as consumers of orders do, until there is no storm and nothing is left.
-    async fn take(&self, taking: Taking) {
+    /// Takes messages, as consumers of orders do, until the storm is over and nothing is left.
+    async fn take(&self, taking: Taking, over: &AtomicBool) {
         let Ok(mut consumer) = self.bus.consumer(QUEUE, taking) else { return };
         loop {
+            let last = over.load(Ordering::Relaxed);
             match self.round(&mut consumer).await {
-                Ok(0) if !self.storms() => return,
+                Ok(0) if last => return,
                 Ok(0) if taking == Taking::Get => tokio::time::sleep(PAUSE).await,
                 Ok(taken) => _ = self.counts.taken.fetch_add(taken, Ordering::Relaxed),
                 Err(error) => {
                     self.refused(&error);
-                    if !self.storms() {
+                    if last {
                         return;
                     }
                     tokio::time::sleep(PAUSE).await;
@@ -193,6 +204,8 @@ impl Counts {
             let count = count.load(Ordering::Relaxed);
             let _ = writeln!(out, "{what}{{instance=\"{instance}\",broker=\"{broker}\"}} {count}");
         }
+        let storms = u8::from(self.storms.load(Ordering::Relaxed));
+        let _ = writeln!(out, "noise_storms{{instance=\"{instance}\",broker=\"{broker}\"}} {storms}");
     }
 }
 

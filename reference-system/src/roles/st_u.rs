@@ -79,8 +79,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let service = frame.plan.service.clone();
     let store = frame.open_store(&service, rows::SCHEMA).await?;
     let part = Part::of(&frame, &store).await?;
-    let (kv, instance) = (frame.kv.clone(), &frame.plan.instance);
-    let cache = Arc::new(CacheWrites::new(kv, frame.directory(), store.clone(), part.clone(), instance));
+    let cache = Arc::new(CacheWrites::new(&frame, store.clone(), part.clone()));
     frame.tracker.spawn(Arc::clone(&cache).run(frame.stop.clone()));
     let metrics = Arc::clone(&cache);
     frame.tell_more(Box::new(move |out| metrics.write(out)));

@@ -294,7 +294,11 @@ impl Directory {
             .filter(|(_, health)| health.ejected_until.is_some_and(|until| now < until))
             .map(|(instance, _)| instance)
             .collect();
-        serde_json::json!({ "listing": known.listing, "ejected": ejected, "links": self.links })
+        let under_way: BTreeMap<&String, u32> =
+            known.health.iter().map(|(instance, health)| (instance, health.under_way)).collect();
+        serde_json::json!({
+            "listing": known.listing, "ejected": ejected, "under_way": under_way, "links": self.links,
+        })
     }
 }
 

@@ -396,7 +396,13 @@ pub fn signal(pid: u32, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
 }
 
-/// Sets a switch; `None` sets it back to its default.
+/// What an instance tells of itself.
+pub async fn state_of(world: &World, instance: &str) -> Value {
+    let url = format!("http://{}/debug/state", world.address(instance));
+    world.send("GET", url, None, "read").await.1
+}
+
+/// Sets a switch, everywhere or at one instance; `None` sets it back to its default.
 pub async fn set(world: &World, name: &str, value: Option<&str>, instance: Option<&str>) {
     let wanted =
         Wanted { name: name.to_owned(), value: value.map(str::to_owned), instance: instance.map(str::to_owned) };

@@ -5,10 +5,18 @@
 //! - `ul:{user}`: the IDs of the user's latest orders. Who reads them from the store takes a lease first, and a new order
 //!   removes index and lease, so that an index from before it is not kept.
 //!
-//! `writes` is the store's side, `reads` the order pool's; `flights` lets one read serve many who miss.
+//! Whoever was answered reads what was answered, or newer. Reads alone promise no order: while the cache hangs, one may
+//! find in the store a change that the cache was not told of yet, and the next its copy from before.
+//!
+//! - `vouch:{store}`: a store's word that it owes the cache nothing (`vouchers`); without it nobody believes a copy.
+//!
+//! `writes` is the store's side, `debt` what it has not told yet; `reads` is the order pool's side, and `flights` lets one
+//! read serve many who miss.
 
+mod debt;
 mod flights;
 pub(crate) mod reads;
+mod vouchers;
 pub(crate) mod writes;
 
 use std::fmt::Write as _;

@@ -1,7 +1,8 @@
 //! Reading orders through the cache, as `cache.design` has it: the order pool's side.
 //!
 //! The cache may be away, slow, full or empty, and nobody is refused for that: what it does not give is read from the
-//! store, one read for all who ask for the same, and only so many at a time.
+//! store, one read for all who ask for the same, and only so many at a time. What it gives is believed if the store of that
+//! order vouches for it (`vouchers`).
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,16 +16,17 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::flights::Flights;
+use super::vouchers::{good_for, is_good, voucher_key};
 use super::{
     Copied, Counts, Index, Kind, LIFE, LONGEST_INDEX, copy_of, index_key, index_of, order_key, spread, telling,
     telling_of_nothing,
 };
 use crate::config::now_ms;
-use crate::ids::{OrderId, UserId};
+use crate::ids::{GROUPS, OrderId, UserId};
 use crate::kv::Purpose;
 use crate::kv::client::{Kv, KvClients, KvError};
 use crate::kv::script::{NEWER, REPLACE};
-use crate::migration::routing;
+use crate::migration::routing::{self, stores_with_work};
 use crate::orders::Order;
 use crate::orders::service::Orders;
 use crate::rpc::{Budget, CallError, Failure};
@@ -40,11 +42,8 @@ const LEASE: Duration = Duration::from_secs(2);
 const LIFE_OF_ANSWERS: Duration = Duration::from_secs(600);
 /// Time filters of lists are rounded down to this, so that callers with slightly different ones share an answer.
 const BUCKET_MS: i64 = 300_000;
-/// How often a cache that is away is looked for.
+/// How often a cache that did not answer is asked again.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long a cache that has come back is not believed, beyond two timeouts: stores tell it first what it missed, and may
-/// just have begun to wait for it in vain.
-const CATCHING_UP: Duration = Duration::from_secs(1);
 
 /// Orders as clients read them.
 pub(crate) struct OrderReads {
@@ -52,7 +51,11 @@ pub(crate) struct OrderReads {
     kv: KvClients,
     instance: String,
     leases: AtomicU64,
-    belief: Mutex<Belief>,
+    /// When a cache that did not answer is looked for.
+    away_until: Mutex<Option<Instant>>,
+    /// The keys of the vouchers of all stores: of the groups, and of the old table in a migration.
+    vouchers: Vec<String>,
+    good_for: Duration,
     details: Flights<OrderId, Result<Order, Failure>>,
     lists: Flights<UserId, Result<Vec<Order>, Failure>>,
     store: Semaphore,
@@ -60,24 +63,35 @@ pub(crate) struct OrderReads {
     refused: AtomicU64,
 }
 
-/// Whether what the cache says is believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Belief {
-    Full,
-    /// It did not answer. It is looked for at this moment.
-    Away(Instant),
-    /// It answers again. It is believed from this moment.
-    CatchingUp(Instant),
+/// What the cache has, and who vouches for it.
+struct Kept {
+    values: Vec<Option<Vec<u8>>>,
+    /// Whether the voucher of each store is good, in the order of [`OrderReads::vouchers`].
+    vouched: Vec<bool>,
+}
+
+impl Kept {
+    /// Whether the store of this group vouches, or all stores do if it is nobody's; in a migration the old one as well.
+    fn is_vouched(&self, group: Option<u16>) -> bool {
+        let old = &self.vouched[usize::from(GROUPS)..];
+        let groups = &self.vouched[..usize::from(GROUPS)];
+        let asked = group.map_or(groups, |group| &groups[usize::from(group)..=usize::from(group)]);
+        asked.iter().chain(old).all(|good| *good)
+    }
 }
 
 impl OrderReads {
     pub(crate) fn new(orders: Orders, kv: KvClients, instance: &str) -> Self {
+        let vouchers = stores_with_work(&orders.config).into_iter().map(voucher_key).collect();
+        let good_for = good_for(&orders.config.timeouts);
         Self {
             orders,
             kv,
             instance: instance.to_owned(),
             leases: AtomicU64::default(),
-            belief: Mutex::new(Belief::Full),
+            away_until: Mutex::default(),
+            vouchers,
+            good_for,
             details: Flights::default(),
             lists: Flights::default(),
             store: Semaphore::new(MOST_STORE_READS),
@@ -100,8 +114,11 @@ impl OrderReads {
         if self.design() != CacheDesign::ObjectIndex {
             return Ok(self.orders.read(order_id, budget).await?);
         }
-        let kept = self.ask(Kind::Object, self.cache().get(&order_key(order_id))).await;
-        if let Some((_, Copied { order, .. })) = kept.as_ref().and_then(|value| copy_of(value.as_deref()?)) {
+        let kept = self.kept(Kind::Object, vec![order_key(order_id)]).await;
+        if let Some(kept) = &kept
+            && let Some((_, Copied { order, .. })) = kept.values.first().and_then(|value| copy_of(value.as_deref()?))
+            && kept.is_vouched(order.as_ref().map(|order| self.orders.group_of(order.user_id)))
+        {
             self.counts.hit(Kind::Object);
             return order.ok_or_else(|| Failure::not_found(format!("there is no order {order_id}")));
         }
@@ -192,12 +209,12 @@ impl OrderReads {
 
     /// The latest orders of a user, as many as an index holds.
     async fn latest(&self, user_id: UserId, budget: &Budget) -> Result<Vec<Order>, Failure> {
-        let key = index_key(user_id);
-        let kept = self.ask(Kind::List, self.cache().get(&key)).await;
-        let index = kept.as_ref().and_then(|value| index_of(value.as_deref()?));
+        let (key, group) = (index_key(user_id), self.orders.group_of(user_id));
+        let kept = self.kept(Kind::List, vec![key.clone()]).await.filter(|kept| kept.is_vouched(Some(group)));
+        let index = kept.as_ref().and_then(|kept| index_of(kept.values.first()?.as_deref()?));
         let has_index = index.is_some();
         if let Some(index) = index
-            && let Some(orders) = self.copies(&index.orders).await
+            && let Some(orders) = self.copies(&index.orders, group).await
         {
             self.counts.hit(Kind::List);
             return Ok(orders);
@@ -225,11 +242,11 @@ impl OrderReads {
         self.lists.share(user_id, read).await
     }
 
-    /// The copies of all these orders, or nothing.
-    async fn copies(&self, orders: &[OrderId]) -> Option<Vec<Order>> {
+    /// The copies of all these orders of a group, or nothing.
+    async fn copies(&self, orders: &[OrderId], group: u16) -> Option<Vec<Order>> {
         let keys: Vec<String> = orders.iter().copied().map(order_key).collect();
-        let values = self.ask(Kind::Object, self.cache().get_all(&keys)).await?;
-        let copies = values.iter().map(|value| copy_of(value.as_deref()?)?.1.order);
+        let kept = self.kept(Kind::Object, keys).await.filter(|kept| kept.is_vouched(Some(group)))?;
+        let copies = kept.values.iter().map(|value| copy_of(value.as_deref()?)?.1.order);
         let mut all = Some(Vec::new());
         for copy in copies {
             match copy {
@@ -273,52 +290,56 @@ impl OrderReads {
         }
     }
 
-    /// What the cache answers, if it does and is believed.
+    /// What the cache has under these keys, if it answers.
+    async fn kept(&self, kind: Kind, mut keys: Vec<String>) -> Option<Kept> {
+        let count = keys.len();
+        keys.extend_from_slice(&self.vouchers);
+        let mut values =
+            self.ask(kind, self.cache().get_all(&keys)).await.filter(|values| values.len() == keys.len())?;
+        let vouchers = values.split_off(count);
+        // Looked at after the answer: it counts who vouched when this began, or later.
+        let now_ms = now_ms();
+        let vouched = vouchers.iter().map(|voucher| is_good(voucher.as_deref(), now_ms, self.good_for)).collect();
+        Some(Kept { values, vouched })
+    }
+
+    /// What the cache answers, if it does.
     async fn ask<T>(&self, kind: Kind, asked: impl Future<Output = Result<T, KvError>>) -> Option<T> {
-        if !self.believes().await {
+        if !self.may_ask() {
             return None;
         }
         match asked.await {
-            Ok(answer) => Some(answer),
+            Ok(answer) => {
+                *self.away_until() = None;
+                Some(answer)
+            }
             Err(error) => {
                 self.counts.error(kind);
                 tracing::debug!(%error, "the cache has no answer");
                 // A full one still knows what it knows.
                 if !matches!(error, KvError::Refused { .. }) {
-                    *self.belief() = Belief::Away(Instant::now() + LOOK);
+                    *self.away_until() = Some(Instant::now() + LOOK);
                 }
                 None
             }
         }
     }
 
-    async fn believes(&self) -> bool {
+    /// Whether the cache is asked: of one that is away, now and then by one.
+    fn may_ask(&self) -> bool {
         let now = Instant::now();
-        {
-            let mut belief = self.belief();
-            match *belief {
-                Belief::Full => return true,
-                Belief::CatchingUp(until) if now >= until => {
-                    *belief = Belief::Full;
-                    return true;
-                }
-                Belief::CatchingUp(_) => return false,
-                Belief::Away(at) if now < at => return false,
-                // This one looks.
-                Belief::Away(_) => *belief = Belief::Away(now + LOOK),
+        let mut away_until = self.away_until();
+        match *away_until {
+            Some(until) if now < until => false,
+            Some(_) => {
+                *away_until = Some(now + LOOK);
+                true
             }
+            None => true,
         }
-        if self.cache().answers().await {
-            *self.belief() = Belief::CatchingUp(Instant::now() + self.catching_up());
-        }
-        false
     }
 
-    fn catching_up(&self) -> Duration {
-        CATCHING_UP + 2 * Duration::from_millis(self.orders.config.timeouts.kv_ms)
-    }
-
-    fn belief(&self) -> MutexGuard<'_, Belief> {
-        self.belief.lock().unwrap_or_else(PoisonError::into_inner)
+    fn away_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.away_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

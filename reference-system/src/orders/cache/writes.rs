@@ -2,7 +2,8 @@
 //! dimension, so it is done there and nowhere else.
 //!
 //! A change is told after its commit and before its answer, so that whoever was answered reads it. What the cache did not
-//! hear, because it was away or because the request ended first, is owed, and told as soon as it can be.
+//! hear, because it was away or because the request ended first, is owed, and told as soon as it can be; until then the
+//! store vouches for nothing there (`vouchers`).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,9 +14,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sqlx::AnyConnection;
 use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{Counts, Kind, index_key, order_key, telling};
+use super::debt::{Debt, Owed};
+use super::{Counts, Kind, index_key, order_key, telling, vouchers};
+use crate::config::now_ms;
+use crate::frame::Frame;
 use crate::ids::{OrderId, UserId};
 use crate::kv::Purpose;
 use crate::kv::client::{KvClients, KvError};
@@ -26,12 +31,8 @@ use crate::rpc::Directory;
 use crate::store::{Store, StoreError, outbox, user_dimension};
 use crate::switches::CacheDesign;
 
-/// Pause between two tries to tell what is owed. Readers do not believe a cache that has come back for longer than this.
+/// Pause between two tries to tell what is owed.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The most orders that are told in one go.
-const ROUND: usize = 100;
-/// The most orders that are owed; beyond, copies live out their lives.
-const MOST_OWED: usize = 50_000;
 /// How many of the last events before a start may not have been told.
 const LAST_EVENTS: i64 = 200;
 
@@ -43,38 +44,15 @@ pub(crate) struct CacheWrites {
     /// The store's in a migration: only the side that decides has rows that may be copied.
     part: Option<Arc<Part>>,
     instance: String,
-    owed: Mutex<Owed>,
+    /// The key of its voucher, and how long that is good.
+    voucher: String,
+    good_for: Duration,
+    debt: Mutex<Debt>,
     /// Something is owed.
     more: Notify,
     /// The cache did not answer lately: what changes is owed at once, so that only one write waits for it in vain.
-    behind: AtomicBool,
+    away: AtomicBool,
     counts: Counts,
-}
-
-/// What the cache must be told.
-#[derive(Debug, Default)]
-struct Owed {
-    /// Orders that changed.
-    orders: BTreeSet<OrderId>,
-    /// Users with a new order.
-    users: BTreeSet<UserId>,
-}
-
-impl Owed {
-    fn is_empty(&self) -> bool {
-        self.orders.is_empty() && self.users.is_empty()
-    }
-
-    fn add(&mut self, mut more: Self) {
-        self.orders.append(&mut more.orders);
-        self.users.append(&mut more.users);
-        while self.orders.len() > MOST_OWED {
-            self.orders.pop_first();
-        }
-        while self.users.len() > MOST_OWED {
-            self.users.pop_first();
-        }
-    }
 }
 
 /// A change that is about to be made. Dropped before it is told, it is owed.
@@ -84,22 +62,19 @@ pub(crate) struct Intent<'a> {
 }
 
 impl CacheWrites {
-    pub(crate) fn new(
-        kv: KvClients,
-        directory: Arc<Directory>,
-        store: Store,
-        part: Option<Arc<Part>>,
-        instance: &str,
-    ) -> Self {
+    pub(crate) fn new(frame: &Frame, store: Store, part: Option<Arc<Part>>) -> Self {
+        let good_for = vouchers::good_for(&frame.config.timeouts);
         Self {
-            kv,
-            directory,
+            kv: frame.kv.clone(),
+            directory: frame.directory(),
             store,
             part,
-            instance: instance.to_owned(),
-            owed: Mutex::default(),
+            instance: frame.plan.instance.clone(),
+            voucher: vouchers::voucher_key(&frame.plan.service),
+            good_for,
+            debt: Mutex::new(Debt::new(Instant::now(), good_for)),
             more: Notify::new(),
-            behind: AtomicBool::default(),
+            away: AtomicBool::default(),
             counts: Counts::default(),
         }
     }
@@ -107,7 +82,7 @@ impl CacheWrites {
     /// The lines of `/metrics`.
     pub(crate) fn write(&self, out: &mut String) {
         self.counts.write(&self.instance, out);
-        let (name, owed) = ("cache_owed_orders", self.owed().orders.len());
+        let (name, owed) = ("cache_owed_orders", self.debt().orders());
         // Writing to a String cannot fail.
         let _ = writeln!(out, "# TYPE {name} gauge\n{name}{{instance=\"{}\"}} {owed}", self.instance);
     }
@@ -131,33 +106,28 @@ impl CacheWrites {
             last.orders.insert(order_id);
         }
         self.owe(last);
-        while let Some(owed) = self.take() {
-            if !self.pay(&owed).await {
-                self.owe(owed);
-                break;
-            }
-        }
+        self.pay_all().await;
         Ok(())
     }
 
-    /// Tells what is owed until told to stop.
+    /// Tells what is owed, and vouches for the rest, until told to stop.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        // A voucher may come late three times before it is missed.
+        let mut tick = tokio::time::interval(self.good_for / 4);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = self.more.notified() => {}
+                _ = tick.tick() => {}
                 () = stop.cancelled() => return,
             }
-            while let Some(owed) = self.take() {
-                if self.pay(&owed).await {
-                    continue;
-                }
-                self.owe(owed);
+            while !self.pay_all().await {
                 tokio::select! {
                     () = tokio::time::sleep(PAUSE) => {}
                     () = stop.cancelled() => return,
                 }
             }
-            self.behind.store(false, Ordering::Relaxed);
+            self.vouch().await;
         }
     }
 
@@ -165,26 +135,42 @@ impl CacheWrites {
         self.directory.in_force().cache_design == CacheDesign::ObjectIndex
     }
 
-    fn owed(&self) -> MutexGuard<'_, Owed> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn debt(&self) -> MutexGuard<'_, Debt> {
+        self.debt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn owe(&self, owed: Owed) {
-        if !owed.is_empty() {
-            self.owed().add(owed);
-            self.more.notify_one();
+    /// From the moment on that this gives, nobody believes copies of what is owed.
+    fn owe(&self, owed: Owed) -> Instant {
+        let silent_from = self.debt().owe(owed);
+        self.more.notify_one();
+        silent_from
+    }
+
+    /// Whether all is told.
+    async fn pay_all(&self) -> bool {
+        loop {
+            let Some(owed) = self.debt().take() else { return true };
+            if !self.pay(&owed).await {
+                self.debt().failed(owed);
+                return false;
+            }
+            self.debt().told();
+            self.away.store(false, Ordering::Relaxed);
         }
     }
 
-    fn take(&self) -> Option<Owed> {
-        let mut owed = self.owed();
-        let mut taken = Owed { users: std::mem::take(&mut owed.users), ..Owed::default() };
-        while taken.orders.len() < ROUND
-            && let Some(order) = owed.orders.pop_first()
-        {
-            taken.orders.insert(order);
+    /// Says in the cache that it was told everything, if it was.
+    async fn vouch(&self) {
+        if !self.has_copies() {
+            return;
         }
-        (!taken.is_empty()).then_some(taken)
+        // The clock is read before what is owed: the word is given as of then.
+        let at_ms = now_ms();
+        if self.debt().vouch(Instant::now(), self.good_for) {
+            let given =
+                self.kv.of(Purpose::Cache).put(&self.voucher, at_ms.to_string().as_bytes(), self.good_for).await;
+            self.away.store(given.is_err(), Ordering::Relaxed);
+        }
     }
 
     async fn pay(&self, owed: &Owed) -> bool {
@@ -240,20 +226,20 @@ impl CacheWrites {
 }
 
 impl Intent<'_> {
-    /// Tells what has become of it. `rows` are those that changed; with none, nothing is told.
+    /// Tells what has become of it. `rows` are those that changed; with none, nothing is told. What cannot be told is owed,
+    /// and then this waits until nobody believes the old copies any more: 200 ms at most.
     pub(crate) async fn told(mut self, rows: &[Order]) {
         if self.owed.is_empty() {
             return;
         }
-        if !rows.is_empty() {
-            let behind = &self.writes.behind;
-            if behind.load(Ordering::Relaxed) {
-                return;
-            }
-            if self.writes.tell(rows, &self.owed.users).await.is_err() {
-                behind.store(true, Ordering::Relaxed);
-                return;
-            }
+        let writes = self.writes;
+        if !rows.is_empty()
+            && (writes.away.load(Ordering::Relaxed) || writes.tell(rows, &self.owed.users).await.is_err())
+        {
+            writes.away.store(true, Ordering::Relaxed);
+            let silent_from = writes.owe(std::mem::take(&mut self.owed));
+            tokio::time::sleep_until(silent_from).await;
+            return;
         }
         self.owed = Owed::default();
     }
@@ -261,7 +247,9 @@ impl Intent<'_> {
 
 impl Drop for Intent<'_> {
     fn drop(&mut self) {
-        self.writes.owe(std::mem::take(&mut self.owed));
+        if !self.owed.is_empty() {
+            self.writes.owe(std::mem::take(&mut self.owed));
+        }
     }
 }
 

@@ -187,7 +187,7 @@ impl Lookout {
                 let lives = pid.is_some_and(process::exists);
                 let listed = listed.get(plan.service.as_str()).is_some_and(|all| all.contains(plan.instance.as_str()));
                 let lease = self.lease(&listing.switches, &plan.instance);
-                (plan, Seen { listed, lives, ready: lives && listed, lease })
+                (plan, Seen { listed, lives, ready: lives && listed, pid, lease })
             })
             .collect();
         if seen.iter().any(|(_, seen)| seen.lives && !seen.listed) {
