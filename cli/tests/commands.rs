@@ -55,6 +55,16 @@ fn an_unknown_target_says_where_targets_are_declared() {
 }
 
 #[test]
+fn words_of_a_migration_that_do_not_go_together_are_a_wrong_use() {
+    let kennel = Kennel::new();
+    let output = kennel.run(&["system", "migrate", "status", "--to", "P3"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("--to, --calm and --rate go with run"), "{}", text(&output.stderr));
+    let output = kennel.run(&["system", "migrate", "run"]);
+    assert_eq!(output.status.code(), Some(5), "no system runs: {}", text(&output.stderr));
+}
+
+#[test]
 fn missing_files_and_runs_are_named() {
     let kennel = Kennel::new();
     let output = kennel.run(&["run", "no-such-file.yaml"]);

@@ -77,6 +77,12 @@ pub enum SystemError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The words of a command do not go together.
+    #[error("{why}")]
+    Usage {
+        /// Which, and what goes with what.
+        why: String,
+    },
     /// A migration did not do what was asked.
     #[error("{why}")]
     Migration {

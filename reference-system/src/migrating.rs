@@ -29,7 +29,8 @@ const SHOW: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 ///
-/// [`SystemError::Migration`], with what to do: when there is no old table, when the order makes no sense now, or when
+/// [`SystemError::Usage`] when goal or pace come with a word that has no use for them; [`SystemError::Migration`], with
+/// what to do: when there is no old table, when the order makes no sense now, or when
 /// the goal of `run` is not reached and nothing moves any more.
 pub async fn run(
     dir: &Path,
@@ -43,7 +44,7 @@ pub async fn run(
     let goes = !matches!(action, MigrateAction::Status | MigrateAction::Pause);
     if !goes && (args.to.is_some() || args.calm.is_some() || args.rate.is_some()) {
         let why = "--to, --calm and --rate go with run, start, continue or back".to_owned();
-        return Err(SystemError::Migration { why });
+        return Err(SystemError::Usage { why });
     }
     let state = running(dir)?;
     let asked = match action {

@@ -61,9 +61,15 @@ fn try_run(mut command: SystemCommand, data: &DataArgument) -> Result<ExitCode, 
             Some(state) if state.is_as_asked(&args) => Outcome::Up { state, json: args.json },
             _ => return Err(Failure::could_not_run(SystemError::DirectoryInUse { dir }.to_string())),
         },
-        (Err(error @ (SystemError::Switch { .. } | SystemError::NoLog { .. } | SystemError::Audit { .. })), _) => {
-            return Err(Failure::bad_input(error.to_string(), Vec::new()));
-        }
+        (
+            Err(
+                error @ (SystemError::Switch { .. }
+                | SystemError::NoLog { .. }
+                | SystemError::Audit { .. }
+                | SystemError::Usage { .. }),
+            ),
+            _,
+        ) => return Err(Failure::bad_input(error.to_string(), Vec::new())),
         (ran, _) => ran.map_err(|e| Failure::could_not_run(e.to_string()))?,
     };
     match &outcome {

@@ -18,6 +18,8 @@ const ROUND: usize = 200;
 /// How long a question for rows may be held.
 const POLL: Duration = Duration::from_secs(1);
 const CALL: Duration = Duration::from_secs(2);
+/// Pause after a round: an event that follows another waits for more, since a round costs more than an event in it.
+const APART: Duration = Duration::from_millis(20);
 /// Pause after a round that failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -68,15 +70,13 @@ impl Relay {
     /// Runs until told to stop. A round cut short is done again, so that an event may be published twice.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
-            let went_well = tokio::select! {
-                went_well = self.round() => went_well,
+            let pause = tokio::select! {
+                went_well = self.round() => if went_well { APART } else { PAUSE },
                 () = stop.cancelled() => return,
             };
-            if !went_well {
-                tokio::select! {
-                    () = tokio::time::sleep(PAUSE) => {}
-                    () = stop.cancelled() => return,
-                }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return,
             }
         }
     }

@@ -25,38 +25,11 @@ pub(crate) fn difference(before: Option<&Order>, copy: Option<&Order>, after: Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{OrderId, RestaurantId, UserId};
     use crate::orders::lifecycle::Status;
+    use crate::orders::unpaid_order;
 
     fn at(revision: i64, status: Status) -> Order {
-        Order {
-            order_id: OrderId(1),
-            user_id: UserId(1),
-            restaurant_id: RestaurantId(1),
-            req_id: "r-1".to_owned(),
-            status,
-            version: revision,
-            revision,
-            refund_status: 0,
-            delivery_status: 0,
-            items_fen: 1,
-            delivery_fee_fen: 0,
-            discount_fen: 0,
-            total_fen: 1,
-            paid_fen: 0,
-            refunded_fen: 0,
-            refund_no: None,
-            completed_at_ms: None,
-            settled_at_ms: None,
-            coupon_id: None,
-            payment_id: None,
-            lines: Vec::new(),
-            address: String::new(),
-            day: None,
-            number: None,
-            created_at_ms: 0,
-            updated_at_ms: 0,
-        }
+        Order { status, version: revision, revision, ..unpaid_order() }
     }
 
     #[test]

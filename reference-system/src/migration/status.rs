@@ -137,8 +137,8 @@ impl fmt::Display for MigrationStatus {
         let comparison = &self.comparison;
         writeln!(
             f,
-            "compared    {} reads, {} whole walks over all orders; {} orders differ",
-            comparison.reads, comparison.walks, comparison.differ
+            "compared    {} reads, {} whole walks over all orders since {} began; {} orders differ",
+            comparison.reads, comparison.walks, self.phase, comparison.differ
         )?;
         for order in &comparison.orders {
             writeln!(f, "            {order}")?;

@@ -103,3 +103,36 @@ pub(crate) const ASSIGNED: i64 = 1;
 pub(crate) const PICKED: i64 = 2;
 /// `delivery_status`: the meal has arrived.
 pub(crate) const DELIVERED: i64 = 3;
+
+/// An order as it begins, with a coupon, for the tests of what becomes of it.
+#[cfg(test)]
+pub(crate) fn unpaid_order() -> Order {
+    Order {
+        order_id: OrderId::compose(1, 1, crate::ids::Slots { user: 5, merchant: 6 }),
+        user_id: UserId(1),
+        restaurant_id: RestaurantId(2),
+        req_id: "r".to_owned(),
+        status: Status::Unpaid,
+        version: 1,
+        revision: 1,
+        refund_status: 0,
+        delivery_status: 0,
+        items_fen: 3_000,
+        delivery_fee_fen: 300,
+        discount_fen: 200,
+        total_fen: 3_100,
+        paid_fen: 0,
+        refunded_fen: 0,
+        refund_no: None,
+        completed_at_ms: None,
+        settled_at_ms: None,
+        coupon_id: Some(CouponId(1)),
+        payment_id: None,
+        lines: Vec::new(),
+        address: String::new(),
+        day: None,
+        number: None,
+        created_at_ms: 0,
+        updated_at_ms: 0,
+    }
+}

@@ -1,7 +1,7 @@
 //! The embedded broker: topic exchanges, durable queues, one holder of a message at a time, a ladder of retries, dead
 //! letters. It keeps rows; who holds what it keeps in memory, because after its death everything is handed out again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub(crate) const STORE: &str = "mq";
 const GONE: Duration = Duration::from_secs(5);
 /// The longest wait for messages.
 const LONGEST_WAIT_MS: u64 = 20_000;
+/// Who has waited for messages waits this much longer for more of them: an answer costs more than a message in it.
+const LINGER: Duration = Duration::from_millis(10);
 /// The most messages that a consumer holds, and the most rows in a statement.
 const MOST: usize = 200;
 /// The most dead letters that are shown.
@@ -50,8 +52,8 @@ struct Broker {
     topologies: Mutex<BTreeMap<String, Topology>>,
     /// Who holds which message. Taken before the rows are looked at, so that no two are handed the same.
     held: tokio::sync::Mutex<HashMap<i64, Hold>>,
-    /// Moves whenever a message may have become free.
-    freed: watch::Sender<()>,
+    /// By queue: moves whenever a message of it may have become free.
+    freed: Mutex<HashMap<String, watch::Sender<()>>>,
     tracker: tokio_util::task::TaskTracker,
     /// Nobody waits for messages of a broker that stops.
     stop: tokio_util::sync::CancellationToken,
@@ -73,7 +75,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         store,
         topologies: Mutex::new(topologies),
         held: tokio::sync::Mutex::default(),
-        freed: watch::Sender::new(()),
+        freed: Mutex::default(),
         tracker: frame.tracker.clone(),
         stop: frame.stop.clone(),
     });
@@ -118,6 +120,12 @@ impl Broker {
         found
             .map(|topology| topology.retry_ms.clone())
             .ok_or_else(|| Failure::not_found(format!("there is no queue {queue}; declare its exchange first")))
+    }
+
+    /// Moves whenever a message of the queue may have become free.
+    fn freed(&self, queue: &str) -> watch::Sender<()> {
+        let mut freed = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
+        freed.entry(queue.to_owned()).or_insert_with(|| watch::Sender::new(())).clone()
     }
 
     /// Hands out what is free, up to what the consumer may hold.
@@ -242,10 +250,13 @@ async fn publish(
             copies.push((queue.name.clone(), message.clone()));
         }
     }
+    let queues: BTreeSet<String> = copies.iter().map(|(queue, _)| queue.clone()).collect();
     let kept = Arc::clone(&broker);
     let keep = async move {
         let kept_all = kept.store.write(move |connection| Box::pin(insert(connection, copies))).await;
-        kept.freed.send_replace(());
+        for queue in &queues {
+            kept.freed(queue).send_replace(());
+        }
         kept_all
     };
     if publication.confirm {
@@ -279,7 +290,7 @@ async fn insert(connection: &mut AnyConnection, copies: Vec<(String, Message)>) 
 async fn consume(State(broker): State<Arc<Broker>>, Body(demand): Body<Demand>) -> Result<Json<Vec<Handed>>, Failure> {
     broker.ladder(&demand.queue)?;
     let deadline = Instant::now() + Duration::from_millis(demand.wait_ms.min(LONGEST_WAIT_MS));
-    let mut freed = broker.freed.subscribe();
+    let mut freed = broker.freed(&demand.queue).subscribe();
     loop {
         freed.borrow_and_update();
         let looked_ms = now_ms();
@@ -290,7 +301,9 @@ async fn consume(State(broker): State<Arc<Broker>>, Body(demand): Body<Demand>) 
         }
         // A message may become free without a write; either way, look again.
         let until = broker.next_free(&demand.queue, looked_ms).await?.map_or(deadline, |at| at.min(deadline));
-        let _ = tokio::time::timeout_at(until, freed.changed()).await;
+        if tokio::time::timeout_at(until, freed.changed()).await.is_ok() {
+            tokio::time::sleep_until(deadline.min(Instant::now() + LINGER)).await;
+        }
     }
 }
 
@@ -325,7 +338,10 @@ async fn settle(State(broker): State<Arc<Broker>>, Body(settlement): Body<Settle
         }
     }
     drop(held);
-    broker.freed.send_replace(());
+    // What is done frees nothing.
+    if !(settlement.retry.is_empty() && settlement.requeue.is_empty()) {
+        broker.freed(&settlement.queue).send_replace(());
+    }
     Ok(Json(json!({})))
 }
 
@@ -406,6 +422,7 @@ struct Replay {
 /// Dead letters wait again, as if they had never failed.
 async fn replay(State(broker): State<Arc<Broker>>, Body(asked): Body<Replay>) -> Result<Json<u64>, Failure> {
     broker.ladder(&asked.queue)?;
+    let queue = asked.queue.clone();
     let replayed = broker
         .store
         .write(move |connection| {
@@ -415,7 +432,7 @@ async fn replay(State(broker): State<Arc<Broker>>, Body(asked): Body<Replay>) ->
                      (SELECT handle FROM messages WHERE queue = $2 AND dead = 1 ORDER BY handle LIMIT $3)",
                 )
                 .bind(now_ms())
-                .bind(asked.queue)
+                .bind(queue)
                 .bind(i64::try_from(asked.most).unwrap_or(i64::MAX))
                 .execute(connection)
                 .await?;
@@ -423,7 +440,7 @@ async fn replay(State(broker): State<Arc<Broker>>, Body(asked): Body<Replay>) ->
             })
         })
         .await?;
-    broker.freed.send_replace(());
+    broker.freed(&asked.queue).send_replace(());
     Ok(Json(replayed))
 }
 
