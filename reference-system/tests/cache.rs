@@ -240,6 +240,24 @@ async fn asked(world: &World, route: &str) -> u64 {
     sum
 }
 
+#[tokio::test]
+async fn an_audit_asks_a_cache_that_was_restarted_once_more() {
+    let world = World::start().await;
+    world.create(330, 31, None).await;
+    // From now on the auditor has a connection, which ends with the server.
+    world.assert_valid().await;
+    let pid = world.pid("kv-cache-1").unwrap();
+    kill(pid);
+    eventually("another one answers", || async {
+        world.pid("kv-cache-1").filter(|new| *new != pid && runs(*new))?;
+        tokio::net::TcpStream::connect(world.address("kv-cache-1")).await.ok()
+    })
+    .await;
+    let report = world.audit().await;
+    assert_eq!(verdict_of(&report, "I22"), Verdict::Valid, "{report:#?}");
+    world.system.stop().await.unwrap();
+}
+
 const LISTS: &str = "/users/{user}/orders";
 
 /// Asks for the lists of ten users. Gives hits and misses of the callers, and questions to the stores.

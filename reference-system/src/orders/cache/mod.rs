@@ -35,8 +35,8 @@ pub(crate) const LONGEST_INDEX: usize = 20;
 pub(crate) const LIFE: Duration = Duration::from_secs(300);
 /// How long it is remembered that there is no such order, give or take a tenth.
 pub(crate) const LIFE_OF_NOTHING: Duration = Duration::from_secs(5);
-/// The keys of copies, of indexes, and of whole answers.
-pub(crate) const PATTERNS: [&str; 3] = ["o:*", "ul:*", "api:*"];
+/// The keys of copies, of indexes, of whole answers, and of vouchers.
+pub(crate) const PATTERNS: [&str; 4] = ["o:*", "ul:*", "api:*", "vouch:*"];
 
 /// The key of an order's copy.
 pub(crate) fn order_key(order_id: OrderId) -> String {
