@@ -112,8 +112,8 @@ impl CacheWrites {
 
     /// Tells what is owed, and vouches for the rest, until told to stop.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        // A voucher may come late three times before it is missed.
-        let mut tick = tokio::time::interval(self.good_for / 4);
+        // A voucher may be late by as long as its predecessor has been there.
+        let mut tick = tokio::time::interval(self.good_for / 2);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
