@@ -88,7 +88,8 @@ def judge(system, run, faultless):
 
 def kill_of(system, asked, draw, seconds):
     """The process that dies in this round, and when."""
-    instances = sorted(one["instance"] for one in system.status())
+    # Faults reach what a target declares: not the supervisor, with which all goes, and not Kennel's own fault proxy.
+    instances = sorted(one["instance"] for one in system.status() if one["instance"] not in ("supervisor", "proxy"))
     victim = draw.choice(instances)
     if asked.only:
         if asked.only not in instances:

@@ -22,6 +22,11 @@ impl Failure {
         Self { code: 2, message: message.into(), problems }
     }
 
+    /// Whether it is so cannot be told.
+    pub(crate) fn inconclusive(message: impl Into<String>) -> Self {
+        Self { code: 3, message: message.into(), problems: Vec::new() }
+    }
+
     /// It could not be done.
     pub(crate) fn could_not_run(message: impl Into<String>) -> Self {
         Self { code: 5, message: message.into(), problems: Vec::new() }

@@ -29,8 +29,8 @@ const LOOK: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 ///
-/// [`SystemError::NoSystem`] where there never was one, [`SystemError::Audit`] when the history cannot be read, the
-/// auditor does not answer, or the rows lie on servers that are down.
+/// [`SystemError::NoSystem`] where there never was one, [`SystemError::Audit`] when the history cannot be read,
+/// [`SystemError::Unaudited`] when the auditor does not answer, or the rows lie on servers that are down.
 pub async fn audit(dir: &Path, history: Option<&Path>, wait: Duration) -> Result<AuditReport, SystemError> {
     let layout = Layout::new(dir);
     let text = match history {
@@ -44,7 +44,7 @@ pub async fn audit(dir: &Path, history: Option<&Path>, wait: Duration) -> Result
     let told = told.map_err(|bad| SystemError::Audit { why: bad.to_string() })?;
     if process::is_locked(&layout.lock()) {
         let state = std::fs::read(layout.state()).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        let state: SystemState = state.ok_or_else(|| SystemError::Audit {
+        let state: SystemState = state.ok_or_else(|| SystemError::Unaudited {
             why: format!("the system in {} is not ready yet; wait until `system status` says so", dir.display()),
         })?;
         return ask(&state, text, wait).await;
@@ -53,7 +53,7 @@ pub async fn audit(dir: &Path, history: Option<&Path>, wait: Duration) -> Result
     if config.stores.tier() == Tier::Real {
         let why =
             format!("the rows of {} lie on servers that are down with it; start it with `system up`", dir.display());
-        return Err(SystemError::Audit { why });
+        return Err(SystemError::Unaudited { why });
     }
     Ok(audit_stopped(&config.stores, Design::of(&config), told.as_ref()).await)
 }
@@ -109,7 +109,7 @@ async fn online(client: &Client<HttpConnector, Full<Bytes>>, state: &SystemState
 }
 
 async fn ask(state: &SystemState, history: Option<Vec<u8>>, wait: Duration) -> Result<AuditReport, SystemError> {
-    let failed = |why: String| SystemError::Audit { why };
+    let failed = |why: String| SystemError::Unaudited { why };
     let client = http_client(Duration::from_secs(3));
     let uri = format!("{}/audit?quiesce_ms={}", state.auditor, wait.as_millis());
     let (method, body) = history.map_or((Method::GET, Bytes::new()), |text| (Method::POST, text.into()));

@@ -150,9 +150,15 @@ pub enum SystemError {
         /// Why.
         why: String,
     },
-    /// There is nothing to audit, or nobody to do it.
+    /// The history that an audit was given makes no sense.
     #[error("{why}")]
     Audit {
+        /// Why.
+        why: String,
+    },
+    /// An audit could not look: whether the data are right is not known.
+    #[error("unknown: {why}")]
+    Unaudited {
         /// Why.
         why: String,
     },

@@ -47,6 +47,8 @@ use crate::{panics, switches, watchdog};
 const DRAIN: Duration = Duration::from_millis(500);
 /// The most bytes of a request.
 const LARGEST_BODY: usize = 2 << 20;
+/// The same for the auditor: the history of a long run is large.
+const LARGEST_HISTORY: usize = 2 << 30;
 /// How long a start waits for the registry to tell the switches.
 const SWITCHES_WITHIN: Duration = Duration::from_millis(500);
 /// How long the registry may hold a watch.
@@ -171,8 +173,7 @@ impl Frame {
         let shared = Arc::new(Shared {
             ready: ready.subscribe(),
             warm: AtomicBool::new(false),
-            // The history of a long run is large.
-            largest_body: if self.plan.service == "auditor" { usize::MAX } else { LARGEST_BODY },
+            largest_body: if self.plan.service == "auditor" { LARGEST_HISTORY } else { LARGEST_BODY },
             workers: SystemConfig::has_workers(&self.plan.service)
                 .then(|| Workers::new(self.directory.in_force().workers)),
             caller: self.caller.clone(),
@@ -441,8 +442,8 @@ async fn bound_and_count(State(shared): State<Arc<Shared>>, mut request: Request
         // request on it.
         let (parts, body) = request.into_parts();
         let Ok(body) = axum::body::to_bytes(body, shared.largest_body).await else {
-            return Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is larger than 2 MiB")
-                .into_response();
+            let why = format!("the body is larger than {} MiB", shared.largest_body >> 20);
+            return Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", why).into_response();
         };
         let request = Request::from_parts(parts, body.into());
         // Held until the answer is there, or until the request is cut off.

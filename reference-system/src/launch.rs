@@ -17,6 +17,8 @@ use crate::command::Launcher;
 use crate::config::{InstancePlan, Layout, SystemConfig, now_ms};
 use crate::error::SystemError;
 use crate::ids::SlotHash;
+use crate::orders::plan::Timers;
+use crate::roles::PROXY;
 use crate::rpc::caller::{HttpClient, exchange, http_client};
 use crate::servers::{Server, Tier};
 use crate::shape::{InstanceCounts, Shape};
@@ -65,6 +67,10 @@ pub struct SystemOptions {
     pub migration: bool,
     /// How long an order may stay unpaid.
     pub unpaid_timeout: Duration,
+    /// How long a merchant may leave an order or a refund unanswered: then the order is cancelled, the refund granted.
+    pub unanswered_timeout: Duration,
+    /// How long a delivered order waits for its user's confirmation before it counts as completed.
+    pub unconfirmed_timeout: Duration,
     /// How long a message that a consumer cannot read rests, in milliseconds, after its first failure, its second, and
     /// so on.
     pub retry_ms: Vec<u32>,
@@ -94,6 +100,8 @@ impl SystemOptions {
             stock_per_dish: None,
             migration: false,
             unpaid_timeout: Duration::from_secs(15 * 60),
+            unanswered_timeout: Duration::from_secs(5 * 60),
+            unconfirmed_timeout: Duration::from_secs(30 * 60),
             retry_ms: topology::RETRY_MS.to_vec(),
             ready_within: Duration::from_secs(30),
             timeout_scale: 1,
@@ -122,7 +130,7 @@ pub(crate) struct SupervisorOptions {
     pub(crate) stock_per_dish: Option<u32>,
     #[serde(default)]
     pub(crate) migration: bool,
-    pub(crate) unpaid_timeout_ms: i64,
+    pub(crate) timers: Timers,
     pub(crate) retry_ms: Vec<u32>,
     pub(crate) ready_within_ms: u64,
     pub(crate) timeout_scale: u32,
@@ -147,7 +155,12 @@ impl SupervisorOptions {
             slot_hash: options.slot_hash,
             stock_per_dish: options.stock_per_dish,
             migration: options.migration,
-            unpaid_timeout_ms: options.unpaid_timeout.as_millis() as i64,
+            timers: Timers {
+                unpaid_ms: options.unpaid_timeout.as_millis() as i64,
+                unanswered_ms: options.unanswered_timeout.as_millis() as i64,
+                unconfirmed_ms: options.unconfirmed_timeout.as_millis() as i64,
+                ..Timers::default()
+            },
             retry_ms: options.retry_ms.clone(),
             ready_within_ms: options.ready_within.as_millis() as u64,
             timeout_scale: options.timeout_scale,
@@ -366,8 +379,7 @@ async fn gone(layout: &Layout) -> bool {
 ///
 /// [`SystemError::NoSystem`] if none runs there.
 pub async fn status(dir: &Path) -> Result<SystemStatus, SystemError> {
-    running(dir)?;
-    let layout = Layout::new(dir);
+    let (layout, supervisor) = running(dir)?;
     let config = SystemConfig::read(&layout).map_err(|source| SystemError::File { path: layout.config(), source })?;
     let client = http_client(Duration::from_millis(200));
     let servers = config.servers.iter().map(|plan| (plan.instance.clone(), vec![plan.clone()]));
@@ -378,30 +390,23 @@ pub async fn status(dir: &Path) -> Result<SystemStatus, SystemError> {
     let (client, known, files) = (&client, &config, &layout);
     let probes = servers.chain(roles).map(|(process, living)| async move {
         let ready = futures::future::join_all(living.iter().map(|plan| is_ready(client, known, plan))).await;
-        let pid = process::read_pid(&files.pid_file(&process)).filter(|pid| process::exists(*pid));
-        let vitals = pid.map(process::vitals).unwrap_or_default();
-        let restarts = Restarts::read(&files.restarts(&process));
         let own = living.iter().find(|plan| plan.instance == process);
         let module = |(plan, ready): (&InstancePlan, &bool)| ModuleStatus {
             instance: plan.instance.clone(),
             address: plan.address,
             ready: *ready,
         };
-        InstanceStatus {
-            address: own.map(|plan| plan.address),
-            pid,
-            up: pid.is_some(),
-            ready: pid.is_some() && !ready.contains(&false),
-            restarts: restarts.count,
-            starts_in_ms: restarts.left(now_ms()).filter(|_| pid.is_none()),
-            uptime_s: vitals.uptime_s,
-            memory_bytes: vitals.memory_bytes,
-            share_bytes: vitals.share_bytes,
-            modules: if own.is_some() { Vec::new() } else { living.iter().zip(&ready).map(module).collect() },
-            instance: process,
-        }
+        let modules = if own.is_some() { Vec::new() } else { living.iter().zip(&ready).map(module).collect() };
+        let address = own.map(|plan| plan.address);
+        InstanceStatus { modules, address, ..of_process(files, process, !ready.contains(&false)) }
     });
-    let instances = futures::future::join_all(probes).await;
+    let mut instances =
+        vec![InstanceStatus { pid: Some(supervisor), ..of_process(&layout, "supervisor".into(), true) }];
+    if let Some(api) = config.proxy.filter(|_| has_own_proxy(&layout)) {
+        let answers = answers(client, format!("http://{api}/version")).await;
+        instances.push(InstanceStatus { address: Some(api), ..of_process(&layout, PROXY.to_owned(), answers) });
+    }
+    instances.extend(futures::future::join_all(probes).await);
     let gateway = config.first("gw").map(|plan| format!("http://{}", plan.address)).unwrap_or_default();
     Ok(SystemStatus { dir: dir.to_owned(), gateway, instances })
 }
@@ -410,8 +415,36 @@ async fn is_ready(client: &HttpClient, config: &SystemConfig, plan: &InstancePla
     if let Some(server) = Server::of(&plan.service) {
         return server.is_ready(config, plan).await;
     }
-    let uri = format!("http://{}/readyz", plan.address);
+    answers(client, format!("http://{}/readyz", plan.address)).await
+}
+
+async fn answers(client: &HttpClient, uri: String) -> bool {
     let probe = exchange(client, Method::GET, &uri, Bytes::new(), |_| {});
     let answer = tokio::time::timeout(Duration::from_secs(1), probe).await;
     matches!(answer, Ok(Ok((StatusCode::OK, _))))
+}
+
+/// What the files of a process and the kernel tell of it. `answers`: whether it says that it is ready, if it runs.
+fn of_process(files: &Layout, process: String, answers: bool) -> InstanceStatus {
+    let pid = process::read_pid(&files.pid_file(&process)).filter(|pid| process::exists(*pid));
+    let vitals = pid.map(process::vitals).unwrap_or_default();
+    let restarts = Restarts::read(&files.restarts(&process));
+    InstanceStatus {
+        address: None,
+        pid,
+        up: pid.is_some(),
+        ready: pid.is_some() && answers,
+        restarts: restarts.count,
+        starts_in_ms: restarts.left(now_ms()).filter(|_| pid.is_none()),
+        uptime_s: vitals.uptime_s,
+        memory_bytes: vitals.memory_bytes,
+        share_bytes: vitals.share_bytes,
+        modules: Vec::new(),
+        instance: process,
+    }
+}
+
+/// Whether the fault proxy is the system's own process: one that was named is somebody else's.
+fn has_own_proxy(files: &Layout) -> bool {
+    files.pid_file(PROXY).exists() || files.restarts(PROXY).exists()
 }

@@ -11,7 +11,6 @@ use crate::error::SystemError;
 use crate::fault_proxy;
 use crate::kv::{KeyValues, Purpose};
 use crate::launch::SupervisorOptions;
-use crate::orders::plan::Timers;
 use crate::servers::{self, Server, Tier};
 use crate::store::Places;
 
@@ -60,7 +59,7 @@ pub(crate) async fn plan(
         proxy,
         stock_per_dish: options.stock_per_dish.map(i64::from),
         timeouts: Timeouts::default().scaled(options.timeout_scale),
-        timers: Timers { unpaid_ms: options.unpaid_timeout_ms, ..Timers::default() },
+        timers: options.timers,
         migration: options.migration,
         ejection: Ejection::default(),
         lease_ms: 3_000,

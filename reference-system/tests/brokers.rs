@@ -3,8 +3,6 @@
 
 mod world;
 
-use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -71,24 +69,9 @@ async fn the_embedded_broker_loses_no_event_however_often_it_is_killed() {
 
 /// The instance of the node that leads a queue, as the cluster says.
 fn leader(world: &World, queue: &str) -> String {
-    let environment = std::fs::read(format!("/proc/{}/environ", world.pid("rabbitmq-1").unwrap())).unwrap();
-    let wanted = ["PATH", "HOME", "LANG", "ERL_EPMD_", "RABBITMQ_NODENAME", "RABBITMQ_CONF_ENV_FILE"];
-    let environment: BTreeMap<String, String> = String::from_utf8(environment)
-        .unwrap()
-        .split('\0')
-        .filter_map(|entry| entry.split_once('='))
-        .filter(|(name, _)| wanted.iter().any(|start| name.starts_with(start)))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    let asked = Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl")
-        .args(["-q", "list_queues", "name", "leader"])
-        .env_clear()
-        .envs(environment)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&asked.stdout).into_owned();
+    let text = world.rabbitmqctl(&["list_queues", "name", "leader"]);
     let line = text.lines().find_map(|line| line.strip_prefix(queue)?.strip_prefix('\t'));
-    let node = line.unwrap_or_else(|| panic!("no {queue}: {text} {}", String::from_utf8_lossy(&asked.stderr)));
+    let node = line.unwrap_or_else(|| panic!("no {queue}: {text}"));
     // `q2@localhost` is that of `rabbitmq-2`.
     node.replace("q", "rabbitmq-").split('@').next().unwrap().to_owned()
 }

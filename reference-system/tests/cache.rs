@@ -154,6 +154,8 @@ async fn what_was_acknowledged_while_the_cache_hung_is_read_when_it_is_back(tier
         })
         .await;
         signal(server, SIGSTOP);
+        // With this the store learns that the cache is away: what follows is not even sent there.
+        world.create(user, 31, None).await;
         let cancelled = world.post(&format!("/orders/{id}/cancel"), Value::Null).await;
         signal(server, SIGCONT);
         assert_eq!(cancelled.0, 200, "{}", cancelled.1);
@@ -335,6 +337,13 @@ async fn each_design_has_its_hit_rate_its_memory_and_its_reads_of_the_store() {
     assert_eq!(world.get(&format!("/orders/{id}")).await.1["status"], -1);
     world.assert_valid().await;
     is_cleared(&world).await;
+    eventually("the stores vouch again", || async {
+        let mut cache = world.key_values("kv-cache").await;
+        let vouchers: i64 =
+            redis::cmd("EXISTS").arg("vouch:st-u0").arg("vouch:st-u1").query_async(&mut cache).await.unwrap();
+        (vouchers == 2).then_some(())
+    })
+    .await;
     one_read_serves_many_and_few_are_under_way(&world).await;
     world.system.stop().await.unwrap();
 }

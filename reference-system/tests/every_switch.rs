@@ -128,7 +128,11 @@ const PROOFS: &[(&str, &[&str], &str)] = &[
         &["off", "on"],
         "switch_effects.rs::without_its_registry_a_caller_goes_on_only_with_what_it_kept",
     ),
-    ("reg.lease_ms", &["0", "30000", "3000"], "resilience.rs::the_lease_of_registrations_follows_its_switch"),
+    (
+        "reg.lease_ms",
+        &["0", "30000", "3000"],
+        "resilience.rs::the_dead_stay_listed_for_their_lease_which_follows_its_switch",
+    ),
     (
         "reg.register_at",
         &["listen", "ready"],

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use reference_system::audit::{Verdict, audit_files};
+use reference_system::{SystemError, auditing};
 use world::{World, eventually, kill, obeyed, runs, set, spoil, state_of, verdict_of};
 
 async fn killed(world: &World, instance: &str) {
@@ -49,6 +50,17 @@ async fn the_registry_is_believed_while_leases_end_and_accused_when_they_never_d
     let broken: Vec<&str> =
         report.invariants.iter().filter(|one| one.verdict == Verdict::Invalid).map(|one| one.id.as_str()).collect();
     assert_eq!(broken, ["I20"], "{report:#?}");
+}
+
+#[tokio::test]
+async fn an_audit_that_nobody_answers_is_unknown() {
+    let world = World::start_with(|options| options.respawn_after = Duration::from_secs(60)).await;
+    killed(&world, "auditor-1").await;
+    let asked = auditing::audit(&world.system.state().dir, None, Duration::from_secs(1)).await;
+    let why = asked.unwrap_err();
+    assert!(matches!(why, SystemError::Unaudited { .. }), "{why}");
+    assert!(why.to_string().starts_with("unknown: the auditor at "), "{why}");
+    world.system.stop().await.unwrap();
 }
 
 #[tokio::test]

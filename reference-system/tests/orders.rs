@@ -14,6 +14,7 @@ in_every_setting! {
     a_paid_order_that_is_cancelled_is_refunded_and_frees_its_coupon
     a_repeated_create_gives_the_same_order_also_at_the_same_time_and_with_a_coupon
     an_unpaid_order_is_closed_by_its_timer_and_cannot_be_paid_then
+    what_nobody_answers_or_confirms_goes_on_by_its_timer
     bad_requests_are_refused_in_one_shape
 }
 
@@ -118,6 +119,44 @@ async fn an_unpaid_order_is_closed_by_its_timer_and_cannot_be_paid_then(setting:
     world.status_is(&id, -4).await;
     let (status, refused) = world.post(&format!("/orders/{id}/pay"), Value::Null).await;
     assert_eq!((status, &refused["code"]), (409, &json!("wrong_status")));
+    world.assert_valid().await;
+    world.system.stop().await.unwrap();
+}
+
+async fn what_nobody_answers_or_confirms_goes_on_by_its_timer(setting: Setting) {
+    let world = World::start_with(|options| {
+        setting.apply(options);
+        // Long enough for those that are answered.
+        options.unanswered_timeout = Duration::from_secs(4);
+        options.unconfirmed_timeout = Duration::from_secs(3);
+    })
+    .await;
+    let pays = async |user: i64| {
+        let id = id_of(&world.create(user, 15, None).await);
+        world.ok(&format!("/orders/{id}/pay"), Value::Null).await;
+        id
+    };
+    let unanswered = pays(11).await;
+    let unconfirmed = world.accepted(12, 15, None).await;
+    world.ok(&format!("/orders/{unconfirmed}/delivered"), Value::Null).await;
+    let disputed = world.accepted(13, 15, None).await;
+    let (status, asked) = world.post(&format!("/orders/{disputed}/cancel"), Value::Null).await;
+    assert_eq!(status, 202, "a refund is asked for: {asked}");
+
+    assert_eq!(world.status_is(&unconfirmed, 9).await["delivery_status"], 3, "completed by its timer");
+    let given_back = async |id: &str| {
+        world.status_is(id, -1).await;
+        world::eventually("the money is back", || async {
+            let (_, order) = world.get(&format!("/orders/{id}")).await;
+            (order["refunded_fen"] == order["paid_fen"] && order["refund_status"] == 6).then_some(())
+        })
+        .await;
+    };
+    given_back(&unanswered).await;
+    given_back(&disputed).await;
+    for user in [11, 13] {
+        assert_eq!(world.get(&format!("/users/{user}")).await.1["balance_fen"], 1_000_000);
+    }
     world.assert_valid().await;
     world.system.stop().await.unwrap();
 }

@@ -189,22 +189,43 @@ async fn an_instance_that_registers_when_it_listens_is_called_before_it_can_serv
 }
 
 #[tokio::test]
-async fn the_lease_of_registrations_follows_its_switch() {
-    let world = World::start().await;
-    let lease = async || state_of(&world, "reg-1").await["role"]["leases"]["ers-1"].clone();
-    for value in ["0", "30000", "3000"] {
-        set(&world, "reg.lease_ms", Some(value), None).await;
-        eventually(&format!("a lease of {value}"), || async {
-            let left = lease().await;
-            let right = match value {
-                "0" => left.is_null(),
-                "30000" => left.as_u64().is_some_and(|left| left > 3_000),
-                _ => left.as_u64().is_some_and(|left| left <= 3_000),
-            };
-            right.then_some(())
-        })
-        .await;
+async fn the_dead_stay_listed_for_their_lease_which_follows_its_switch() {
+    // Nobody comes back while this looks.
+    let world = World::start_with(|options| options.respawn_after = Duration::from_secs(60)).await;
+    let leases = [("eos-c-1", "0"), ("eos-c-2", "30000"), ("blink-1", "3000")];
+    let left = async |instance: &str| state_of(&world, "reg-1").await["role"]["leases"][instance].clone();
+    // Each had another one before.
+    for (n, turn) in [1, 0].into_iter().enumerate() {
+        for (place, (instance, _)) in leases.iter().enumerate() {
+            let value = leases[(place + turn) % leases.len()].1;
+            set(&world, "reg.lease_ms", Some(value), Some(instance)).await;
+            eventually(&format!("{instance} has a lease of {value}, turn {n}"), || async {
+                let left = left(instance).await;
+                let right = match value {
+                    "0" => left.is_null(),
+                    "30000" => left.as_u64().is_some_and(|left| left > 3_000),
+                    _ => left.as_u64().is_some_and(|left| left <= 3_000),
+                };
+                right.then_some(())
+            })
+            .await;
+        }
     }
+    for (instance, _) in leases {
+        world::kill(world.pid(instance).expect("it runs"));
+    }
+    let listed = async |instance: &str| {
+        let (_, all) = world.registry("GET", "/svc").await;
+        all["services"].as_object().is_some_and(|services| {
+            services
+                .values()
+                .flat_map(|list| list.as_array().into_iter().flatten())
+                .any(|one| one["instance"] == instance)
+        })
+    };
+    eventually("the shortest lease ends", || async { (!listed("blink-1").await).then_some(()) }).await;
+    assert!(listed("eos-c-2").await, "its lease is ten times as long");
+    assert!(listed("eos-c-1").await, "it is listed until somebody removes it");
     world.system.stop().await.expect("stops");
 }
 

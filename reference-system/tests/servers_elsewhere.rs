@@ -67,10 +67,18 @@ async fn two_systems_on_the_same_servers_keep_apart_and_leave_the_servers_as_the
     let proxy = launcher().program.with_file_name("examples").join("plain-proxy");
     let _proxy = run(&proxy, &["--host", "127.0.0.1", "--port", &proxy_port]);
     let toxiproxy = format!("http://127.0.0.1:{proxy_port}");
+    // A virtual host of its own on the host's broker; of the two nodes that are named, one is down.
+    let broker = url("/broker/rabbit_mq/0");
+    let (user, _) = broker.trim_start_matches("amqp://").split_once(':').unwrap();
+    host.rabbitmqctl(&["add_vhost", "guest"]);
+    host.rabbitmqctl(&["set_permissions", "-p", "guest", user, ".*", ".*", ".*"]);
+    let (login, _) = broker.rsplit_once('@').unwrap();
+    let nodes = vec![format!("{login}@127.0.0.1:{}/guest", free_port()), format!("{broker}/guest")];
     let named = |world: &mut reference_system::SystemOptions| {
         world.tier = Tier::Real;
         world.servers.postgres = Some(url("/stores/postgres/server"));
         world.servers.etcd = Some(url("/registry_store/url"));
+        world.servers.rabbitmq = nodes.clone();
         world.servers.redis = Some(format!("redis://127.0.0.1:{redis_port}"));
         world.toxiproxy = Some(toxiproxy.clone());
     };
@@ -90,8 +98,11 @@ async fn two_systems_on_the_same_servers_keep_apart_and_leave_the_servers_as_the
         assert_eq!(ids, [id.as_str()], "the orders of another system");
         world.assert_valid().await;
     }
+    let queues = |vhost: &str| host.rabbitmqctl(&["list_queues", "-p", vhost, "name"]).lines().count();
+    assert!(queues("guest") > 5 && queues("/") > 5, "each has its own queues");
     let running = guest.system.state().instances.iter().map(|one| one.service.as_str());
-    let started: Vec<&str> = running.filter(|service| ["postgres", "etcd", "redis-cache"].contains(service)).collect();
+    let started: Vec<&str> =
+        running.filter(|service| ["postgres", "etcd", "redis-cache", "rabbitmq", "epmd"].contains(service)).collect();
     assert!(started.is_empty(), "started although another was named: {started:?}");
 
     // Its calls go through the proxy that was named, and it takes its links back.

@@ -31,6 +31,8 @@ async fn the_monolith_is_one_process_with_one_fate_whose_modules_keep_their_name
     assert_eq!((one.pid, one.ready, one.address, one.modules.len()), (Some(before), true, None, 15), "{lines}");
     assert!(!status.instances.iter().any(|one| one.instance == "eos-c-1"), "{lines}");
     assert!(lines.contains("\n  eos-c-2"), "{lines}");
+    let supervisor = status.instances.iter().find(|one| one.instance == "supervisor").unwrap();
+    assert_eq!((supervisor.pid, supervisor.ready), (Some(state.supervisor_pid), true), "{lines}");
 
     // A module obeys a switch of its own, and tells so under its own name.
     set(&world, "lb", Some("rr"), Some("eos-c-2")).await;

@@ -70,6 +70,7 @@ fn try_run(mut command: SystemCommand, data: &DataArgument) -> Result<ExitCode, 
             ),
             _,
         ) => return Err(Failure::bad_input(error.to_string(), Vec::new())),
+        (Err(error @ SystemError::Unaudited { .. }), _) => return Err(Failure::inconclusive(error.to_string())),
         (ran, _) => ran.map_err(|e| Failure::could_not_run(e.to_string()))?,
     };
     match &outcome {

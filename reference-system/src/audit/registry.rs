@@ -43,8 +43,8 @@ pub(crate) struct Seen {
     pub(crate) listed: bool,
     /// Whether its process runs.
     pub(crate) lives: bool,
-    /// The process ID of its present or last life.
-    pub(crate) pid: Option<u32>,
+    /// How often its process was started again: tells its lives apart.
+    pub(crate) life: u32,
     /// Whether it says that it can serve; only asked where that matters.
     pub(crate) ready: bool,
     /// How long its registrations live without it.
@@ -74,7 +74,7 @@ pub(crate) struct Watcher {
 
 #[derive(Debug, Default)]
 struct Known {
-    pid: Option<u32>,
+    life: u32,
     dead_since: Option<Instant>,
     missing_since: Option<Instant>,
     /// The lease that was in force while it lived, the one before, and when that changed.
@@ -116,9 +116,9 @@ impl Watcher {
 
     fn judge(&mut self, instance: &str, seen: Seen, now: Instant) -> Option<Fault> {
         let known = self.instances.entry(instance.to_owned()).or_default();
-        // Another process that is dead, too, has lived between two looks, and may have registered.
-        if seen.lives || seen.pid != known.pid {
-            known.pid = seen.pid;
+        // Another life that has ended, too, lay between two looks, and may have registered.
+        if seen.lives || seen.life != known.life {
+            known.life = seen.life;
             known.dead_since = None;
         }
         if seen.lives {
@@ -206,7 +206,7 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(3);
 
     fn seen(listed: bool, lives: bool, ready: bool) -> Seen {
-        Seen { listed, lives, ready, pid: Some(1), lease: LEASE }
+        Seen { listed, lives, ready, life: 1, lease: LEASE }
     }
 
     /// Looks each half second while `of` says what there is to see; gives when the first fault was told.
@@ -234,10 +234,10 @@ mod tests {
     async fn a_life_between_two_looks_begins_the_lease_anew() {
         let start = Instant::now();
         let lives_again = |at: u64| {
-            move |ms: u64| Some(Seen { pid: Some(if ms < at { 1 } else { 2 }), ..seen(ms < at + 5_000, false, false) })
+            move |ms: u64| Some(Seen { life: if ms < at { 1 } else { 2 }, ..seen(ms < at + 5_000, false, false) })
         };
         assert_eq!(first_fault(&mut Watcher::default(), start, lives_again(4_000)), None);
-        let stays = |ms: u64| Some(Seen { pid: Some(if ms < 4_000 { 1 } else { 2 }), ..seen(true, false, false) });
+        let stays = |ms: u64| Some(Seen { life: if ms < 4_000 { 1 } else { 2 }, ..seen(true, false, false) });
         assert_eq!(first_fault(&mut Watcher::default(), start, stays).unwrap().0, 9_500);
     }
 

@@ -55,6 +55,8 @@ pub(crate) enum Refusal {
     NotDelivered,
     #[error("the payment is {paid} fen, the order {total} fen")]
     WrongAmount { paid: i64, total: i64 },
+    #[error("{asked} is no payment of this order")]
+    OtherPayment { asked: String },
     #[error("a refund of this order is open")]
     RefundOpen,
     #[error("a refund of {asked} fen was asked for; {left} fen are left, all of them until the order is completed")]
@@ -74,6 +76,7 @@ impl Refusal {
             Self::WrongStatus(_) => "wrong_status",
             Self::NotDelivered => "not_delivered",
             Self::WrongAmount { .. } => "wrong_amount",
+            Self::OtherPayment { .. } => "other_payment",
             Self::RefundOpen => "refund_open",
             Self::WrongRefund { .. } => "wrong_refund",
             Self::NotSettled => "not_settled",
@@ -165,6 +168,9 @@ pub(crate) fn payment_result(
     timers: &Timers,
     now_ms: i64,
 ) -> Result<Option<Change>, Refusal> {
+    if payment != payment_id(order.order_id) {
+        return Err(Refusal::OtherPayment { asked: payment.to_owned() });
+    }
     if order.paid_fen > 0 {
         return Ok(None);
     }

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{FromRequest, Request};
-use bytes::Bytes;
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use serde_json::Value;
 
 use super::Order;
 use super::service::{Orders, user_store};
+use crate::extract::body_of;
 use crate::ids::{OrderId, RestaurantId, SlotHash, Slots, UserId, group, shard};
 use crate::rpc::{Budget, CallError, Failure};
 
@@ -233,8 +233,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Statement<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let bytes =
-            Bytes::from_request(request, state).await.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
+        let bytes = body_of(request, state).await?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| match serde_json::from_slice(&bytes) {
             Ok(body) => lacks_keys(&body)
                 .map_or_else(|| Failure::invalid(format!("the body does not fit: {error}")), Failure::from),

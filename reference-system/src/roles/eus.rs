@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Row};
 
-use super::ledger::{SUBSIDY, escrow_account, merchant_account};
+use super::ledger::{SUBSIDY, amount, escrow_account, merchant_account};
 use crate::extract::{At, Body};
 use crate::frame::{Frame, RoleError};
 use crate::ids::{OrderId, RestaurantId, UserId};
+use crate::orders::plan::payment_id;
 use crate::population::{OPENING_WALLET_FEN, Population};
 use crate::rpc::Failure;
 use crate::store::{Store, StoreError};
@@ -135,14 +136,13 @@ fn known(population: &Population, user_id: UserId) -> Result<crate::population::
 
 async fn hold(State(users): State<Users>, Body(hold): Body<Hold>) -> Result<Json<Value>, Failure> {
     known(&users.population, hold.user_id)?;
-    if hold.amount_fen <= 0 {
-        return Err(Failure::invalid("amount_fen must be positive"));
-    }
+    amount("amount_fen", hold.amount_fen, 1)?;
     let held = users.store.write(move |c| Box::pin(async move { place(c, &hold).await })).await?;
     match held {
         Placed::Held => Ok(Json(json!({ "held": true }))),
         Placed::Poor => Err(Failure::conflict("insufficient_funds", "the wallet holds too little")),
         Placed::Returned => Err(Failure::conflict("payment_returned", "this payment was given back already")),
+        Placed::Other => Err(Failure::conflict("other_payment", "this payment is of another user, order or amount")),
     }
 }
 
@@ -150,17 +150,22 @@ enum Placed {
     Held,
     Poor,
     Returned,
+    Other,
 }
 
 async fn place(connection: &mut AnyConnection, hold: &Hold) -> Result<Placed, StoreError> {
-    let state: Option<i64> = sqlx::query_scalar("SELECT state FROM holds WHERE payment_id = $1")
+    let before = sqlx::query("SELECT state, user_id, order_id, amount_fen FROM holds WHERE payment_id = $1")
         .bind(&hold.payment_id)
         .fetch_optional(&mut *connection)
         .await?;
-    match state {
-        Some(RETURNED) => return Ok(Placed::Returned),
-        Some(_) => return Ok(Placed::Held),
-        None => {}
+    if let Some(before) = before {
+        let (state, user, order, amount): (i64, i64, i64, i64) =
+            (before.try_get(0)?, before.try_get(1)?, before.try_get(2)?, before.try_get(3)?);
+        return Ok(match state {
+            RETURNED => Placed::Returned,
+            _ if (user, order, amount) != (hold.user_id.0, hold.order_id.0, hold.amount_fen) => Placed::Other,
+            _ => Placed::Held,
+        });
     }
     if !debit(connection, hold.user_id, hold.amount_fen).await? {
         return Ok(Placed::Poor);
@@ -180,6 +185,9 @@ async fn place(connection: &mut AnyConnection, hold: &Hold) -> Result<Placed, St
 }
 
 async fn settle(State(users): State<Users>, Body(settlements): Body<Vec<Settlement>>) -> Result<Json<Value>, Failure> {
+    for settlement in &settlements {
+        amount("subsidy_fen", settlement.subsidy_fen, 0)?;
+    }
     users
         .store
         .write(move |connection| {
@@ -271,29 +279,53 @@ async fn credit(connection: &mut AnyConnection, user: i64, amount: i64) -> Resul
 async fn after_sales(State(users): State<Users>, Body(granted): Body<Vec<AfterSales>>) -> Result<Json<Value>, Failure> {
     for one in &granted {
         known(&users.population, one.user_id)?;
-        if one.refunded_fen <= 0 {
-            return Err(Failure::invalid("refunded_fen must be positive"));
-        }
+        amount("refunded_fen", one.refunded_fen, 1)?;
     }
-    users
+    let refused = users
         .store
         .write(move |connection| {
             Box::pin(async move {
                 for one in &granted {
+                    if !is_covered(connection, one).await? {
+                        return Ok(Some(one.order_id));
+                    }
+                }
+                for one in &granted {
                     give_back(connection, one).await?;
                 }
-                Ok(())
+                Ok(None)
             })
         })
         .await?;
-    Ok(Json(json!({})))
+    match refused {
+        None => Ok(Json(json!({}))),
+        Some(order) => {
+            let why = format!("order {order} was not paid by this user, or with less than refunded_fen");
+            Err(Failure::conflict("not_paid", why))
+        }
+    }
+}
+
+/// Whether the order was paid by this user, with at least what shall have been given back.
+async fn is_covered(connection: &mut AnyConnection, granted: &AfterSales) -> Result<bool, StoreError> {
+    let paid: Option<i64> = sqlx::query_scalar(
+        "SELECT amount_fen FROM holds WHERE payment_id = $1 AND user_id = $2 AND order_id = $3 AND state = $4",
+    )
+    .bind(payment_id(granted.order_id))
+    .bind(granted.user_id.0)
+    .bind(granted.order_id.0)
+    .bind(CAPTURED)
+    .fetch_optional(connection)
+    .await?;
+    Ok(paid.is_some_and(|paid| granted.refunded_fen <= paid))
 }
 
 async fn purchase(State(users): State<Users>, Body(purchase): Body<Purchase>) -> Result<Json<Value>, Failure> {
     known(&users.population, purchase.user_id)?;
     let named = (1..=40).contains(&purchase.seller.len()) && purchase.seller.bytes().all(|b| b.is_ascii_lowercase());
-    if purchase.amount_fen <= 0 || !named {
-        return Err(Failure::invalid("amount_fen must be positive, seller a word in small letters"));
+    amount("amount_fen", purchase.amount_fen, 1)?;
+    if !named {
+        return Err(Failure::invalid("seller is a word of 1 to 40 small letters"));
     }
     let bought = users.store.write(move |c| Box::pin(async move { buy(c, &purchase).await })).await?;
     if !bought {

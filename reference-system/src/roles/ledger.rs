@@ -119,6 +119,17 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     frame.serve(routes, Box::new(move || counts.describe()), std::future::ready(())).await
 }
 
+/// The most money in one step, in fen: a million yuan. Sums of such amounts stay far from what a number can hold.
+const MOST_FEN: i64 = 100_000_000;
+
+/// Refuses an amount that no step has.
+pub(super) fn amount(field: &str, fen: i64, least: i64) -> Result<(), Failure> {
+    if (least..=MOST_FEN).contains(&fen) {
+        return Ok(());
+    }
+    Err(Failure::invalid(format!("{field} is {least} to {MOST_FEN} fen, not {fen}")))
+}
+
 async fn settle(State(settlements): State<Settlements>, Body(due): Body<Vec<Escrow>>) -> Result<Json<Value>, Failure> {
     if due.len() > MOST {
         return Err(Failure::invalid(format!("at most {MOST} orders at a time")));
@@ -127,9 +138,8 @@ async fn settle(State(settlements): State<Settlements>, Body(due): Body<Vec<Escr
         if settlements.population.restaurant(escrow.restaurant_id).is_none() {
             return Err(Failure::not_found(format!("there is no restaurant {}", escrow.restaurant_id)));
         }
-        if escrow.gross_fen <= 0 || escrow.delivery_fee_fen < 0 {
-            return Err(Failure::invalid("gross_fen must be positive, delivery_fee_fen not negative"));
-        }
+        amount("gross_fen", escrow.gross_fen, 1)?;
+        amount("delivery_fee_fen", escrow.delivery_fee_fen, 0)?;
     }
     settlements
         .store

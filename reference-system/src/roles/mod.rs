@@ -93,3 +93,21 @@ async fn live(frame: Frame) -> Result<(), SystemError> {
 fn group_of(service: &str) -> u16 {
     u16::from(service.ends_with('1'))
 }
+
+#[cfg(test)]
+mod tests {
+    /// What people may ask of the gateway and of the registry is what the documentation says.
+    #[test]
+    fn every_route_for_people_is_documented() {
+        let documented = include_str!("../../../docs/reference-system.md");
+        let mut routes = 0;
+        for source in [include_str!("gw.rs"), include_str!("reg/mod.rs")] {
+            for route in source.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+                let is_told = ["`", "?"].iter().any(|end| documented.contains(&format!(" {route}{end}")));
+                assert!(is_told, "docs/reference-system.md has nothing about {route}");
+                routes += 1;
+            }
+        }
+        assert!(routes > 30, "{routes} routes are no longer found in the sources");
+    }
+}

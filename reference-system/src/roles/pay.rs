@@ -15,6 +15,7 @@ use sqlx::{AnyConnection, Row};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::ledger::amount;
 use crate::extract::Body;
 use crate::frame::{Frame, RoleError};
 use crate::ids::{OrderId, mix64};
@@ -105,9 +106,7 @@ fn callback_from(row: &AnyRow) -> Result<Callback, StoreError> {
 }
 
 async fn charge(State(payments): State<Arc<Payments>>, Body(charge): Body<Charge>) -> Result<Json<Value>, Failure> {
-    if charge.amount_fen <= 0 {
-        return Err(Failure::invalid("amount_fen must be positive"));
-    }
+    amount("amount_fen", charge.amount_fen, 1)?;
     let in_force = payments.caller.in_force();
     // The same payment always ends the same way.
     let fails = in_force.some_payments_fail && mix64(charge.order_id.0 as u64).is_multiple_of(FAILS);

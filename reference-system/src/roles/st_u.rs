@@ -97,7 +97,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
             slot_hash: frame.config.slot_hash,
             tracker: frame.tracker.clone(),
         },
-        cache: Arc::clone(&cache),
+        cache,
     });
     let mut routes = Router::new()
         .route("/orders", post(create))
@@ -116,12 +116,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         routes = routes.merge(endpoints::routes(store, part));
     }
     let describe = Box::new(move || json!({ "dimension": "user", "group": dimension.holding.group }));
-    let prepare = async {
-        if let Err(error) = cache.catch_up().await {
-            tracing::warn!(%error, "what the cache may have missed is not known");
-        }
-    };
-    frame.serve(routes, describe, prepare).await
+    frame.serve(routes, describe, std::future::ready(())).await
 }
 
 impl Dimension {
@@ -198,7 +193,7 @@ async fn create(
         }
     };
     let copied = if applied { vec![order.clone()] } else { Vec::new() };
-    intent.told(&copied).await;
+    intent.told(std::slice::from_ref(&order)).await;
     dimension.copies.write(way, copied, &budget).await?;
     Ok(Json(Written { order, applied }))
 }
@@ -224,7 +219,20 @@ async fn mapping(State(dimension): State<Arc<Dimension>>, At(order_id): At<Order
 struct Page {
     #[serde(default)]
     since: i64,
-    limit: i64,
+    limit: Limit,
+}
+
+/// The most rows that an answer may have: 1 to 1,000.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "i64")]
+struct Limit(i64);
+
+impl TryFrom<i64> for Limit {
+    type Error = String;
+
+    fn try_from(limit: i64) -> Result<Self, String> {
+        if (1..=1_000).contains(&limit) { Ok(Self(limit)) } else { Err(format!("limit is 1 to 1000, not {limit}")) }
+    }
 }
 
 async fn list(
@@ -241,7 +249,7 @@ async fn list(
     .bind(i64::from(shard))
     .bind(user_id.0)
     .bind(page.since)
-    .bind(page.limit)
+    .bind(page.limit.0)
     .fetch_all(dimension.store.readers())
     .await
     .map_err(StoreError::from)?;
@@ -276,8 +284,9 @@ async fn change(
         })
         .await?;
     let written = written?;
+    let answered: Vec<Order> = written.iter().map(|(order, _)| order.clone()).collect();
     let copied: Vec<Order> = written.iter().filter(|(_, applied)| *applied).map(|(order, _)| order.clone()).collect();
-    intent.told(&copied).await;
+    intent.told(&answered).await;
     dimension.copies.write(way, copied, &budget).await?;
     written
         .map(|(order, applied)| Json(Written { order, applied }))
@@ -286,7 +295,7 @@ async fn change(
 
 #[derive(Deserialize)]
 struct Wait {
-    limit: i64,
+    limit: Limit,
     wait_ms: u64,
 }
 
@@ -306,7 +315,7 @@ async fn due(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> R
             }
             continue;
         }
-        let tasks = tasks::due(dimension.store.readers(), now_ms(), wait.limit).await?;
+        let tasks = tasks::due(dimension.store.readers(), now_ms(), wait.limit.0).await?;
         let now = Instant::now();
         if !tasks.is_empty() || now >= deadline {
             return Ok(Json(tasks));
@@ -369,7 +378,7 @@ async fn outbox(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -
         return Ok(Json(Vec::new()));
     }
     let mut written = dimension.teller.written();
-    Ok(Json(outbox::next_waiting(&dimension.store, wait.limit, deadline, &mut written).await?))
+    Ok(Json(outbox::next_waiting(&dimension.store, wait.limit.0, deadline, &mut written).await?))
 }
 
 #[derive(Deserialize)]

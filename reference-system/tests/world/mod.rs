@@ -9,6 +9,7 @@
 
 pub mod sources;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -278,6 +279,28 @@ impl World {
     pub async fn key_values(&self, role: &str) -> redis::aio::MultiplexedConnection {
         let url = self.system.state().key_values[role].clone();
         redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// What RabbitMQ's own command says on the first node that this system runs.
+    pub fn rabbitmqctl(&self, arguments: &[&str]) -> String {
+        let environment = std::fs::read(format!("/proc/{}/environ", self.pid("rabbitmq-1").unwrap())).unwrap();
+        let wanted = ["PATH", "HOME", "LANG", "ERL_EPMD_", "RABBITMQ_NODENAME", "RABBITMQ_CONF_ENV_FILE"];
+        let environment: BTreeMap<String, String> = String::from_utf8(environment)
+            .unwrap()
+            .split('\0')
+            .filter_map(|entry| entry.split_once('='))
+            .filter(|(name, _)| wanted.iter().any(|start| name.starts_with(start)))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let asked = std::process::Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl")
+            .arg("-q")
+            .args(arguments)
+            .env_clear()
+            .envs(environment)
+            .output()
+            .unwrap();
+        assert!(asked.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&asked.stderr));
+        String::from_utf8(asked.stdout).unwrap()
     }
 
     pub async fn audit(&self) -> AuditReport {

@@ -86,13 +86,22 @@ impl Debt {
         self.owed.add(taken);
     }
 
-    /// Whether a voucher may be given now, which then counts as given.
-    pub(super) fn vouch(&mut self, now: Instant, good_for: Duration) -> bool {
-        let may = self.owed.is_empty() && !self.is_paying;
-        if may {
-            self.vouched_until = now + good_for + MARGIN;
+    /// Whether readers may believe copies because of a voucher.
+    pub(super) fn is_vouched(&self, now: Instant) -> bool {
+        now < self.vouched_until
+    }
+
+    /// A voucher is given now, unless something is owed. Gives when the one before ends.
+    pub(super) fn vouch(&mut self, now: Instant, good_for: Duration) -> Option<Instant> {
+        if !self.owed.is_empty() || self.is_paying {
+            return None;
         }
-        may
+        Some(std::mem::replace(&mut self.vouched_until, now + good_for + MARGIN))
+    }
+
+    /// The last voucher did not arrive, and never will; the one before it ends at this moment.
+    pub(super) fn is_not_given(&mut self, before: Instant) {
+        self.vouched_until = before;
     }
 }
 
@@ -127,6 +136,7 @@ mod tests {
         Told,
         Failed,
         Vouch,
+        Refused,
     }
 
     proptest! {
@@ -135,7 +145,7 @@ mod tests {
         #[test]
         fn nobody_vouches_for_what_is_owed(
             steps in prop::collection::vec((0_u64..300, prop::sample::select(vec![
-                Step::Owe, Step::Take, Step::Told, Step::Failed, Step::Vouch,
+                Step::Owe, Step::Take, Step::Told, Step::Failed, Step::Vouch, Step::Refused,
             ])), 1..60),
         ) {
             let mut now = Instant::now();
@@ -152,7 +162,8 @@ mod tests {
                         debt.told();
                     },
                     Step::Failed => if let Some(taken) = taken.take() { debt.failed(taken) },
-                    Step::Vouch => if debt.vouch(now, GOOD_FOR) { voucher_ends = now + GOOD_FOR },
+                    Step::Vouch => if debt.vouch(now, GOOD_FOR).is_some() { voucher_ends = now + GOOD_FOR },
+                    Step::Refused => if let Some(before) = debt.vouch(now, GOOD_FOR) { debt.is_not_given(before) },
                     Step::Take => {}
                 }
                 for (id, silent_from) in &open {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sqlx::AnyConnection;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +50,8 @@ pub(crate) struct CacheWrites {
     debt: Mutex<Debt>,
     /// Something is owed.
     more: Notify,
+    /// Moves when nothing is owed any more.
+    paid: watch::Sender<()>,
     /// The cache did not answer lately: what changes is owed at once, so that only one write waits for it in vain.
     away: AtomicBool,
     counts: Counts,
@@ -74,6 +76,7 @@ impl CacheWrites {
             good_for,
             debt: Mutex::new(Debt::new(Instant::now(), good_for)),
             more: Notify::new(),
+            paid: watch::Sender::new(()),
             away: AtomicBool::default(),
             counts: Counts::default(),
         }
@@ -89,7 +92,8 @@ impl CacheWrites {
 
     /// Announces changes of orders, and a new order of a user. To be called before the commit.
     pub(crate) fn intend(&self, orders: impl IntoIterator<Item = OrderId>, new_of: Option<UserId>) -> Intent<'_> {
-        let owed = if self.has_copies() {
+        // Readers may learn later than this store that copies are no longer kept.
+        let owed = if self.has_copies() || self.debt().is_vouched(Instant::now()) {
             Owed { orders: orders.into_iter().collect(), users: new_of.into_iter().collect() }
         } else {
             Owed::default()
@@ -98,7 +102,7 @@ impl CacheWrites {
     }
 
     /// Takes the last changes before this start for not told: the process may have died between commit and telling.
-    pub(crate) async fn catch_up(&self) -> Result<(), StoreError> {
+    async fn catch_up(&self) -> Result<(), StoreError> {
         let mut last = Owed::default();
         for order_id in outbox::last_orders(self.store.readers(), LAST_EVENTS).await? {
             let row = user_dimension::by_id_anywhere(self.store.readers(), order_id).await?;
@@ -106,28 +110,33 @@ impl CacheWrites {
             last.orders.insert(order_id);
         }
         self.owe(last);
-        self.pay_all().await;
         Ok(())
     }
 
-    /// Tells what is owed, and vouches for the rest, until told to stop.
+    /// Tells what is owed, that of the life before first, and vouches for the rest, until told to stop.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        // A voucher may be late by as long as its predecessor has been there.
-        let mut tick = tokio::time::interval(self.good_for / 2);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = self.more.notified() => {}
-                _ = tick.tick() => {}
-                () = stop.cancelled() => return,
+        let work = async {
+            while let Err(error) = self.catch_up().await {
+                tracing::warn!(%error, "what the cache may have missed is not known yet");
+                tokio::time::sleep(PAUSE).await;
             }
-            while !self.pay_all().await {
+            // A voucher may be late by as long as its predecessor has been there.
+            let mut tick = tokio::time::interval(self.good_for / 2);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                while !self.pay_all().await {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                self.vouch().await;
                 tokio::select! {
-                    () = tokio::time::sleep(PAUSE) => {}
-                    () = stop.cancelled() => return,
+                    () = self.more.notified() => {}
+                    _ = tick.tick() => {}
                 }
             }
-            self.vouch().await;
+        };
+        tokio::select! {
+            () = work => {}
+            () = stop.cancelled() => {}
         }
     }
 
@@ -149,7 +158,10 @@ impl CacheWrites {
     /// Whether all is told.
     async fn pay_all(&self) -> bool {
         loop {
-            let Some(owed) = self.debt().take() else { return true };
+            let Some(owed) = self.debt().take() else {
+                self.paid.send_replace(());
+                return true;
+            };
             if !self.pay(&owed).await {
                 self.debt().failed(owed);
                 return false;
@@ -166,10 +178,11 @@ impl CacheWrites {
         }
         // The clock is read before what is owed: the word is given as of then.
         let at_ms = now_ms();
-        if self.debt().vouch(Instant::now(), self.good_for) {
-            let given =
-                self.kv.of(Purpose::Cache).put(&self.voucher, at_ms.to_string().as_bytes(), self.good_for).await;
-            self.away.store(given.is_err(), Ordering::Relaxed);
+        let Some(before) = self.debt().vouch(Instant::now(), self.good_for) else { return };
+        let given = self.kv.of(Purpose::Cache).put(&self.voucher, at_ms.to_string().as_bytes(), self.good_for).await;
+        // A full one has not taken it.
+        if let Err(KvError::Refused { .. }) = given {
+            self.debt().is_not_given(before);
         }
     }
 
@@ -226,19 +239,22 @@ impl CacheWrites {
 }
 
 impl Intent<'_> {
-    /// Tells what has become of it. `rows` are those that changed; with none, nothing is told. What cannot be told is owed,
-    /// and then this waits until nobody believes the old copies any more: 200 ms at most.
+    /// Tells what has become of it. `rows` are those that are answered with, changed or not; with none, nothing is told.
+    /// What cannot be told is owed, and then this waits until it is told, or nobody believes the old copies any more.
     pub(crate) async fn told(mut self, rows: &[Order]) {
         if self.owed.is_empty() {
             return;
         }
         let writes = self.writes;
+        // A repeated request is answered with the order of the first.
+        self.owed.orders.extend(rows.iter().map(|order| order.order_id));
         if !rows.is_empty()
             && (writes.away.load(Ordering::Relaxed) || writes.tell(rows, &self.owed.users).await.is_err())
         {
             writes.away.store(true, Ordering::Relaxed);
+            let mut paid = writes.paid.subscribe();
             let silent_from = writes.owe(std::mem::take(&mut self.owed));
-            tokio::time::sleep_until(silent_from).await;
+            let _ = tokio::time::timeout_at(silent_from, paid.changed()).await;
             return;
         }
         self.owed = Owed::default();

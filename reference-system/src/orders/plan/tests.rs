@@ -15,6 +15,10 @@ const TIMERS: Timers = Timers {
     settle_accepted_ms: None,
 };
 
+fn payment() -> String {
+    payment_id(order().order_id)
+}
+
 fn has(change: &Change, kind: TaskKind) -> bool {
     change.tasks.iter().any(|task| task.kind == kind)
 }
@@ -22,14 +26,14 @@ fn has(change: &Change, kind: TaskKind) -> bool {
 #[test]
 fn a_late_payment_is_booked_and_given_back_without_a_transition() {
     let closed = Order { status: Status::Closed, version: 3, ..order() };
-    let change = payment_result(&closed, "p1", true, 3_100, &TIMERS, 9).unwrap().unwrap();
+    let change = payment_result(&closed, &payment(), true, 3_100, &TIMERS, 9).unwrap().unwrap();
     assert!(change.step.is_none());
     assert!(has(&change, TaskKind::Capture) && has(&change, TaskKind::Refund));
     let after = apply(&closed, &change, 9).unwrap();
     assert_eq!((after.status, after.version), (Status::Closed, 3));
     assert_eq!((after.paid_fen, after.refund_status), (3_100, REFUND_GRANTED));
-    assert_eq!(change.refund.unwrap().payment_id, "p1");
-    assert_eq!(payment_result(&after, "p1", true, 3_100, &TIMERS, 9), Ok(None));
+    assert_eq!(change.refund.unwrap().payment_id, payment());
+    assert_eq!(payment_result(&after, &payment(), true, 3_100, &TIMERS, 9), Ok(None));
 }
 
 #[test]
@@ -40,8 +44,12 @@ fn refusals_say_what_to_do() {
     assert_eq!(step(&accepted, Trigger::Cancel, &TIMERS, 0), Err(Refusal::NeedsRefund));
     assert_eq!(step(&accepted, Trigger::Complete, &TIMERS, 0), Err(Refusal::NotDelivered));
     assert_eq!(
-        payment_result(&paying, "p1", true, 1, &TIMERS, 0).unwrap_err().to_string(),
+        payment_result(&paying, &payment(), true, 1, &TIMERS, 0).unwrap_err().to_string(),
         "the payment is 1 fen, the order 3100 fen"
+    );
+    assert_eq!(
+        payment_result(&paying, "p1", true, 3_100, &TIMERS, 0).unwrap_err().to_string(),
+        "p1 is no payment of this order"
     );
     assert_eq!(
         step(&order(), Trigger::Accept, &TIMERS, 0).unwrap_err().to_string(),
@@ -116,8 +124,8 @@ proptest! {
         for act in acts {
             let change = match act {
                 Act::Trigger(trigger) => step(&at, trigger, &TIMERS, 0).ok(),
-                Act::PaymentOk => payment_result(&at, "p", true, 3_100, &TIMERS, 0).ok().flatten(),
-                Act::PaymentFailed => payment_result(&at, "p", false, 3_100, &TIMERS, 0).ok().flatten(),
+                Act::PaymentOk => payment_result(&at, &payment(), true, 3_100, &TIMERS, 0).ok().flatten(),
+                Act::PaymentFailed => payment_result(&at, &payment(), false, 3_100, &TIMERS, 0).ok().flatten(),
                 Act::Delivered => delivery(&at, DELIVERED, &TIMERS, 0).ok().flatten(),
                 Act::Refunded => refunded(&at, 0),
                 Act::Settled => may_settle(&at).then(|| settled(&at, 0)).flatten(),
@@ -175,7 +183,7 @@ fn a_refund_is_asked_for_in_time_and_for_no_more_than_is_left() {
         refunded_fen: 100,
         completed_at_ms: Some(5_000),
         settled_at_ms: Some(5_001),
-        payment_id: Some("p".to_owned()),
+        payment_id: Some(payment()),
         ..order()
     };
     assert_eq!(refundable(&completed, 3_000, &TIMERS, 6_000), Ok(()));

@@ -23,6 +23,7 @@ use crate::rpc::caller::{exchange, http_client};
 use crate::rpc::directory::Listing;
 use crate::store::{Store, StoreError};
 use crate::switches::{self, Settings};
+use crate::ward::Restarts;
 
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -187,7 +188,8 @@ impl Lookout {
                 let lives = pid.is_some_and(process::exists);
                 let listed = listed.get(plan.service.as_str()).is_some_and(|all| all.contains(plan.instance.as_str()));
                 let lease = self.lease(&listing.switches, &plan.instance);
-                (plan, Seen { listed, lives, ready: lives && listed, pid, lease })
+                let life = Restarts::read(&self.layout.restarts(process)).count;
+                (plan, Seen { listed, lives, ready: lives && listed, life, lease })
             })
             .collect();
         if seen.iter().any(|(_, seen)| seen.lives && !seen.listed) {

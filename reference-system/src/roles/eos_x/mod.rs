@@ -5,6 +5,7 @@
 //! merchant dimension up to date first, then does everything else, and writes the outcome (new
 //! transitions, finished and postponed tasks) in one transaction.
 
+mod orphans;
 mod timers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::timers::Reminders;
 use super::blink::Job;
-use super::eps::{CouponSettlement, CouponStep, Unconfirmed};
+use super::eps::{CouponSettlement, CouponStep};
 use super::eus::{AfterSales, Settlement, WalletStep};
 use super::ledger::Escrow;
 use super::st_u::TaskOutcome;
@@ -50,9 +51,6 @@ const POLL: Duration = Duration::from_secs(1);
 const ROUND_BUDGET: Duration = Duration::from_secs(2);
 /// The longest pause before a failed task is tried again.
 const LONGEST_PAUSE_MS: i64 = 2_000;
-/// How often coupons and stock that no order confirmed are looked for, and from which age.
-const SWEEP: Duration = Duration::from_secs(2);
-const SWEEP_AGE_MS: i64 = 10_000;
 const DAY_MS: i64 = 86_400_000;
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
@@ -72,7 +70,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let (letters, counts) = (subscription.bus.clone(), Arc::clone(&subscription.counts));
     frame.tracker.spawn(subscription.run(frame.stop.clone()));
     frame.tracker.spawn(Reminders { orders: orders.clone(), store }.run(frame.stop.clone()));
-    frame.tracker.spawn(sweep_orphans(orders, frame.stop.clone()));
+    frame.tracker.spawn(orphans::sweep(orders, frame.stop.clone()));
     let describe =
         Box::new(move || json!({ "tasks_finished": finished.load(Ordering::Relaxed), "timers": counts.describe() }));
     let needs = ["st-u0", "st-u1", "st-r0", "st-r1", "eus", "ers", "eps", "pay", "ledger", "blink"];
@@ -424,59 +422,4 @@ pub(crate) fn pauses_before(attempts: i64) -> i64 {
     const SHORT: i64 = 6;
     let long = (attempts - SHORT).max(0).saturating_mul(LONGEST_PAUSE_MS);
     (0..attempts.min(SHORT)).map(pause_ms).sum::<i64>().saturating_add(long)
-}
-
-/// Frees coupons and stock whose order was never made (its maker died between lock and insert).
-async fn sweep_orphans(orders: Orders, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(SWEEP) => {}
-            () = stop.cancelled() => return,
-        }
-        if let Err(error) = sweep_coupons(&orders).await {
-            tracing::debug!(%error, "the coupon sweep waits");
-        }
-        if let Err(error) = sweep_stock(&orders).await {
-            tracing::debug!(%error, "the stock sweep waits");
-        }
-    }
-}
-
-async fn sweep_coupons(orders: &Orders) -> Result<(), CallError> {
-    let budget = Budget::of(ROUND_BUDGET);
-    let path = format!("/coupons/unconfirmed?older_than_ms={SWEEP_AGE_MS}");
-    let locks: Vec<Unconfirmed> = orders.caller.get("eps", &path, &budget).await?;
-    let mut settlements = Vec::new();
-    for lock in locks {
-        let step = match orders.read(lock.order_id, &budget).await {
-            Ok(_) => CouponStep::Confirm,
-            Err(error) if error.status() == Some(http::StatusCode::NOT_FOUND) => CouponStep::Return,
-            Err(_) => continue,
-        };
-        settlements.push(CouponSettlement { coupon_id: lock.coupon_id, order_id: lock.order_id, step });
-    }
-    if !settlements.is_empty() {
-        let _: Value = orders.caller.post("eps", "/coupons/settle", &settlements, &budget).await?;
-    }
-    Ok(())
-}
-
-async fn sweep_stock(orders: &Orders) -> Result<(), CallError> {
-    let budget = Budget::of(ROUND_BUDGET);
-    let path = format!("/stock/unconfirmed?older_than_ms={SWEEP_AGE_MS}");
-    let held: Vec<OrderId> = orders.caller.get("ers", &path, &budget).await?;
-    let (mut confirm, mut release) = (Vec::new(), Vec::new());
-    for order_id in held {
-        match orders.read(order_id, &budget).await {
-            Ok(_) => confirm.push(order_id),
-            Err(error) if error.status() == Some(http::StatusCode::NOT_FOUND) => release.push(order_id),
-            Err(_) => {}
-        }
-    }
-    for (path, orders_of) in [("/stock/confirm", confirm), ("/stock/release", release)] {
-        if !orders_of.is_empty() {
-            let _: Value = orders.caller.post("ers", path, &orders_of, &budget).await?;
-        }
-    }
-    Ok(())
 }
