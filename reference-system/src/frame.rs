@@ -16,7 +16,7 @@ use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket};
@@ -187,6 +187,8 @@ impl Frame {
         });
         let router = routes
             .route("/debug/panic", post(debug_panic))
+            .fallback(nothing_there)
+            .method_not_allowed_fallback(other_method)
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), bound_and_count))
             .merge(own_routes(Arc::clone(&shared)));
         let listener = listen(self.plan.address)
@@ -357,7 +359,17 @@ fn own_routes(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(metrics))
         .route("/debug/state", get(debug_state))
         .route("/debug/block", post(debug_block))
+        .method_not_allowed_fallback(other_method)
         .with_state(shared)
+}
+
+async fn nothing_there(uri: Uri) -> Failure {
+    Failure::not_found(format!("there is nothing at {}", uri.path()))
+}
+
+async fn other_method(method: Method, uri: Uri) -> Failure {
+    let why = format!("{} does not take {method}", uri.path());
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", why)
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {

@@ -56,8 +56,14 @@ async fn read(
 /// A user sees the newest first, a kitchen the oldest.
 async fn query(
     State(rows): State<Arc<Rows>>,
-    Ask(query): Ask<BTreeMap<String, String>>,
+    Ask(pairs): Ask<Vec<(String, String)>>,
 ) -> Result<Json<Vec<Order>>, Failure> {
+    let mut query = BTreeMap::new();
+    for (name, value) in pairs {
+        if query.insert(name.clone(), value).is_some() {
+            return Err(Failure::invalid(format!("{name} comes twice")));
+        }
+    }
     let predicates = Predicates::parse(&query)?;
     let shard = rows.holding.read(&predicates.named)?;
     Predicates::refuse_others(&query)?;

@@ -321,7 +321,7 @@ async fn unconfirmed(
         "SELECT coupon_id, order_id FROM coupons \
          WHERE confirmed = 0 AND state = 0 AND locked_at_ms < $1 ORDER BY locked_at_ms LIMIT 200",
     )
-    .bind(now_ms() - age.older_than_ms)
+    .bind(now_ms().saturating_sub(age.older_than_ms))
     .fetch_all(marketing.store.readers())
     .await
     .map_err(StoreError::from)?;

@@ -44,14 +44,6 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/restaurants/{restaurant}/orders/{id}/accept", write("eos-m"))
         .route("/restaurants/{restaurant}/orders/{id}/reject", write("eos-m"))
         .route("/debug/panic/{service}", post(panic_at))
-        .fallback(async |uri: Uri| Failure::not_found(format!("there is nothing at {}", uri.path())))
-        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
-            Failure::new(
-                http::StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                format!("{} does not take {method}", uri.path()),
-            )
-        })
         .with_state(frame.caller.clone());
     frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&NEEDS)).await
 }
