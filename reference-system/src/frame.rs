@@ -444,7 +444,7 @@ async fn bound_and_count(State(shared): State<Arc<Shared>>, mut request: Request
     let mut budget = Budget::from_headers(request.headers(), shared.most);
     let trace = Trace::of(&mut budget, shared.first_hop);
     let deadline = budget.deadline;
-    let late = budget.left().is_zero();
+    let left = budget.left();
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span = trace.span(&budget, &route);
     request.extensions_mut().insert(budget);
@@ -466,7 +466,7 @@ async fn bound_and_count(State(shared): State<Arc<Shared>>, mut request: Request
         panics::caught(next.run(request)).await.unwrap_or_else(|panicked| shared.answer_for(&panicked))
     }
     .instrument(span);
-    let mut response = if late {
+    let mut response = if left.is_zero() {
         Failure::new(StatusCode::REQUEST_TIMEOUT, "deadline_exceeded", "the request came without time left")
             .into_response()
     } else if !shared.warm.load(Ordering::Relaxed) {
@@ -483,7 +483,7 @@ async fn bound_and_count(State(shared): State<Arc<Shared>>, mut request: Request
             .unwrap_or_else(|_| Failure::deadline(format!("{} ran out of time", shared.instance)).into_response())
     };
     let took = started.elapsed();
-    trace.tell(&route, response.status(), took);
+    trace.tell(&route, response.status(), took, left);
     trace.answer(&mut response);
     shared.metrics.count(route, response.status(), took);
     response

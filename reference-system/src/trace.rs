@@ -48,13 +48,13 @@ impl Trace {
         tracing::info_span!("request", trace = self.text(), req_id = budget.request_id(), tag = budget.tag(), route)
     }
 
-    /// Logs the hop, if somebody wants to know or it failed.
-    pub(crate) fn tell(&self, route: &str, status: StatusCode, took: Duration) {
-        let (status, took_us) = (status.as_u16(), took.as_micros() as u64);
+    /// Logs the hop, if somebody wants to know or it failed. `left` is the time that it came with.
+    pub(crate) fn tell(&self, route: &str, status: StatusCode, took: Duration, left: Duration) {
+        let (status, took_us, left_ms) = (status.as_u16(), took.as_micros() as u64, left.as_millis() as u64);
         if status >= 500 {
-            tracing::warn!(trace = self.text(), route, status, took_us, "hop failed");
+            tracing::warn!(trace = self.text(), route, status, took_us, left_ms, "hop failed");
         } else if self.wanted {
-            tracing::info!(trace = self.text(), route, status, took_us, "hop");
+            tracing::info!(trace = self.text(), route, status, took_us, left_ms, "hop");
         }
     }
 

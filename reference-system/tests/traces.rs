@@ -69,6 +69,34 @@ async fn a_request_is_followed_through_every_hop() {
 }
 
 #[tokio::test]
+async fn the_time_left_goes_with_a_request_and_shrinks_on_its_way() {
+    let world = World::start().await;
+    let basket = world.basket(7, 17, None).await;
+    // Less than any role but the gateway would give it by itself.
+    let given = 3_000;
+    let deadline = given.to_string();
+    world.traced("/orders", &basket, &[("x-trace", "t-time"), ("x-deadline-ms", &deadline)]).await;
+    let text = eventually("the gateway has answered", || async {
+        let (instances, text) = world.trace("t-time");
+        instances.contains(&"gw-1".to_owned()).then_some(text)
+    })
+    .await;
+    // What a hop says of the time with which a route of it was asked.
+    let left = |hop: &str, route: &str| {
+        let (asked, left) = (format!("route=\"{route}\""), "left_ms=");
+        let line = text.lines().find(|line| line.trim_start().starts_with(hop) && line.contains(&asked));
+        let after =
+            line.and_then(|line| line.split_once(left)).unwrap_or_else(|| panic!("no {route} at {hop}: {text}")).1;
+        after.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    assert!(left("gw-", "/orders") <= given, "{text}");
+    for (hop, route) in [("eos-c-", "/orders"), ("eps-", "/quotes/redeem"), ("ers-", "/stock/reserve")] {
+        assert!(left(hop, route) < given, "{hop} was asked without the time left of the request: {text}");
+    }
+    world.system.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn every_instance_tells_its_requests_and_its_process_in_the_text_format_of_prometheus() {
     let world = World::start().await;
     world.create(7, 17, None).await;
