@@ -6,15 +6,18 @@
 mod world;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use reference_system::Tier;
-use reference_system::audit::Verdict;
+use reference_system::audit::{Verdict, audit_files};
 use reference_system::ids::{IdLayout, OrderId, RestaurantId, SlotHash, Slots, UserId, group, shard};
 use serde_json::{Value, json};
-use world::{Corruption, World, eventually, id_of, kill, obeyed, runs, set, signal, spoils, verdict_of};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
+use world::{Corruption, World, copy_of, eventually, id_of, kill, obeyed, runs, set, signal, spoils, verdict_of};
 
 on_both_tiers! {
     numbers_outlive_the_server_that_counts_them_and_the_flawed_ones_do_not
@@ -316,4 +319,61 @@ async fn each_corruption_of_ids_and_kitchen_numbers_is_told_by_its_invariant() {
         ],
     )
     .await;
+}
+
+/// An ID with its slots the other way round.
+fn swapped(id: OrderId) -> OrderId {
+    let Slots { user, merchant } = id.slots().unwrap();
+    OrderId::compose(id.epoch(), id.sequence(), Slots { user: merchant, merchant: user })
+}
+
+/// Calls an order by another ID in these stores, wherever it is named: in numbers and in texts.
+async fn rename(data: &Path, stores: &str, from: OrderId, to: OrderId) {
+    for entry in std::fs::read_dir(data).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        if !(name.starts_with(stores) && name.ends_with(".db")) {
+            continue;
+        }
+        let mut file = SqliteConnectOptions::new().filename(entry.path()).connect().await.unwrap();
+        let columns: Vec<(String, String)> = sqlx::query_as(
+            "SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c \
+             WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%'",
+        )
+        .fetch_all(&mut file)
+        .await
+        .unwrap();
+        for (table, column) in columns {
+            let renamed = format!(
+                "UPDATE \"{table}\" SET \"{column}\" = {to} WHERE \"{column}\" = {from}; \
+                 UPDATE \"{table}\" SET \"{column}\" = replace(\"{column}\", '{from}', '{to}') \
+                 WHERE typeof(\"{column}\") = 'text' AND instr(\"{column}\", '{from}') > 0"
+            );
+            sqlx::raw_sql(sqlx::AssertSqlSafe(renamed)).execute(&mut file).await.unwrap();
+        }
+        file.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn swapped_slots_in_an_id_are_told_by_routing_even_if_every_store_agrees_on_the_id() {
+    let world = World::start().await;
+    world.settled(20, 15, Some(20)).await;
+    let id = number_of(&world.settled(21, 15, Some(21)).await);
+    assert_ne!(swapped(id), id, "both slots are the same");
+    world.assert_valid().await;
+    let data = world.data();
+    let World { system, dir, .. } = world;
+    system.stop().await.unwrap();
+    let Slots { user, merchant } = id.slots().unwrap();
+    let told = format!("order {} carries slots ({merchant}, {user}), its keys have ({user}, {merchant})", swapped(id));
+    // In both dimensions alike, or in the merchant's alone: then its copy is no order's, and the order has none.
+    for (stores, rows, broken) in [("", 2, &["I4"][..]), ("st-r", 1, &["I4", "I5"])] {
+        let copy = copy_of(&data, dir.path().join(format!("swapped-{rows}")));
+        rename(&copy, stores, id, swapped(id)).await;
+        let report = audit_files(&copy, None).await;
+        let invalid: Vec<_> = report.invariants.iter().filter(|finding| finding.verdict == Verdict::Invalid).collect();
+        let ids: Vec<&str> = invalid.iter().map(|finding| finding.id.as_str()).collect();
+        assert_eq!(ids, broken, "{report:#?}");
+        assert_eq!(invalid[0].examples, vec![told.clone(); rows], "{report:#?}");
+    }
 }

@@ -215,6 +215,12 @@ async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
         corruption("st-r?", &["I5"], "UPDATE orders SET version = version - 1"),
         corruption("st-r?", &["I5"], "UPDATE orders SET delivery_status = 2 WHERE status = 0"),
         corruption("st-r?", &["I4"], "UPDATE orders SET shard = (shard + 1) % 120"),
+        // Both slots of the IDs, swapped: no copy is its order's any more.
+        corruption(
+            "st-r?",
+            &["I4", "I5"],
+            "UPDATE orders SET order_id = (order_id & ~1048575) | ((order_id & 1023) << 10) | ((order_id >> 10) & 1023)",
+        ),
         corruption("st-r?", &["I15", "C1"], "UPDATE orders SET number = 1 WHERE number IS NOT NULL"),
         corruption("st-u?", &["I3"], "DROP INDEX orders_by_request; UPDATE orders SET req_id = 'same'"),
         corruption("st-u?", &["I6"], "DELETE FROM events WHERE version = 2"),
