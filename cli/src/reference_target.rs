@@ -7,6 +7,7 @@ use kennel_model::target::{
 };
 use kennel_model::units::Rate;
 use reference_system::SystemState;
+use reference_system::audit::ANSWER_FIELDS;
 use reference_system::state::InstanceState;
 
 /// Name under which the reference system is declared.
@@ -68,7 +69,7 @@ pub(crate) fn declare(state: &SystemState) -> Target {
             url: format!("{}/audit?quiesce_ms=30000", state.auditor.trim_end_matches('/')),
             history: Some(AuditHistory {
                 key_header: "x-req-id".to_owned(),
-                answer: ["order_id", "user_id", "restaurant_id", "total_fen"].map(str::to_owned).to_vec(),
+                answer: ANSWER_FIELDS.map(str::to_owned).to_vec(),
             }),
         }],
         limits: Limits {

@@ -6,22 +6,86 @@ mod world;
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::SystemTime;
 
 use reference_system::Tier;
-use reference_system::audit::{AuditReport, Verdict};
-use serde_json::{Value, json};
-use world::{World, id_of};
+use reference_system::audit::{ANSWER_FIELDS, AuditReport, Verdict};
+use serde_json::{Map, Value, json};
+use sqlx::{Connection, PgConnection};
+use world::{World, eventually, id_of, spoil};
 
 on_both_tiers! {
     what_was_acknowledged_and_is_not_there_is_told_and_nothing_else
+    refunds_and_virtual_goods_that_are_lost_or_rewound_after_their_answer_are_told
+}
+
+/// What is kept of an answer.
+fn kept(answer: &Value) -> Map<String, Value> {
+    let mut answer = answer.as_object().cloned().unwrap_or_default();
+    answer.retain(|field, _| ANSWER_FIELDS.contains(&field.as_str()));
+    answer
 }
 
 /// A line of a history; an answer that nobody kept is empty.
 fn write(path: &str, key: &str, outcome: &str, answer: &Value) -> String {
-    let answer = if answer.is_null() { &json!({}) } else { answer };
-    let line =
-        json!({ "method": "POST", "path": path, "key": key, "outcome": outcome, "status": 200, "answer": answer });
+    let line = json!({
+        "method": "POST", "path": path, "key": key, "outcome": outcome, "status": 200, "answer": kept(answer),
+    });
     format!("{line}\n")
+}
+
+/// A load that keeps what it was answered.
+struct Load<'a> {
+    world: &'a World,
+    /// What each line is about, and the line.
+    lines: Vec<(&'static str, String)>,
+}
+
+impl Load<'_> {
+    async fn post(&mut self, about: &'static str, path: &str, body: Value) -> Value {
+        let now_us = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros() as u64;
+        let (key, sent) = (format!("load-{}", self.lines.len()), now_us());
+        let (status, answer) = self.world.post_as(&key, path, body).await;
+        assert!((200..300).contains(&status), "{path}: {answer}");
+        let line = json!({
+            "method": "POST", "path": path, "key": key, "outcome": "ok", "status": status, "answer": kept(&answer),
+            "t_invoke_us": sent, "t_done_us": now_us(),
+        });
+        self.lines.push((about, format!("{line}\n")));
+        answer
+    }
+
+    async fn audit(&self) -> AuditReport {
+        let history = self.lines.iter().map(|(_, line)| line.as_str()).collect();
+        let (status, report) = audit(self.world, history).await;
+        assert_eq!(status, 200, "{report}");
+        serde_json::from_value(report).unwrap()
+    }
+}
+
+/// A way to lose what was acknowledged, in the rows of a system that runs.
+struct Loss {
+    store: &'static str,
+    spoil: String,
+    /// Statements that undo it, or about what nothing is left to ask.
+    after: Result<String, &'static str>,
+    breaks: &'static [&'static str],
+    /// What the counter-example says.
+    told: String,
+}
+
+/// Runs statements on a store of a system that runs.
+async fn change(world: &World, tier: Tier, store: &str, sql: &str) {
+    if tier == Tier::Embedded {
+        return spoil(&world.data().join(format!("{store}.db")), sql).await;
+    }
+    let config = std::fs::read(world.system.state().dir.join("config.json")).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    let postgres = &config["stores"]["postgres"];
+    let (server, prefix) = (postgres["server"].as_str().unwrap(), postgres["prefix"].as_str().unwrap());
+    let mut database = PgConnection::connect(&format!("{server}/{prefix}_{store}")).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
 }
 
 async fn audit(world: &World, history: String) -> (u16, Value) {
@@ -86,6 +150,117 @@ async fn what_was_acknowledged_and_is_not_there_is_told_and_nothing_else(tier: T
     let (status, answer) = audit(&world, format!("{create}nonsense\n")).await;
     assert_eq!(status, 422, "{answer}");
     assert!(answer["error"].as_str().unwrap().starts_with("line 2 of the history is no write"), "{answer}");
+    world.system.stop().await.unwrap();
+}
+
+async fn refunds_and_virtual_goods_that_are_lost_or_rewound_after_their_answer_are_told(tier: Tier) {
+    let world = World::on(tier).await;
+    let (completed, accepted) = (world.settled(30, 31, None).await, world.accepted(32, 31, None).await);
+    let mut load = Load { world: &world, lines: Vec::new() };
+    let ask = |amount: i64| json!({ "order": completed, "amount_fen": amount, "reason": "cold" });
+    let rejected = load.post("rejected", "/refunds", ask(100)).await["refund_no"].clone();
+    for decision in ["reject", "arbitrate", "reject"] {
+        load.post("rejected", &format!("/refunds/{rejected}/{decision}"), Value::Null).await;
+    }
+    let granted = load.post("granted", "/refunds", ask(200)).await["refund_no"].clone();
+    load.post("granted", &format!("/refunds/{granted}/approve"), Value::Null).await;
+    let begun = load.post("begun", &format!("/orders/{accepted}/cancel"), Value::Null).await["refund_no"].clone();
+    let wish = json!({ "user_id": 33, "product": "breakfast_ticket", "quantity": 2, "promotion": null });
+    let fresh = load.post("fresh", "/vorders", wish.clone()).await["vorder_id"].clone();
+    let dropped = load.post("dropped", "/vorders", wish.clone()).await["vorder_id"].clone();
+    load.post("dropped", &format!("/vorders/{dropped}/cancel"), Value::Null).await;
+    let paid = load.post("paid", "/vorders", wish).await["vorder_id"].clone();
+    load.post("paid", &format!("/vorders/{paid}/pay"), Value::Null).await;
+    for (path, state) in [(format!("/refunds/{granted}"), 6), (format!("/vorders/{paid}"), 9)] {
+        eventually("it is done", || async { (world.get(&path).await.1["state"] == state).then_some(()) }).await;
+    }
+    let checked = |report: &AuditReport, id: &str| report.invariants.iter().find(|one| one.id == id).unwrap().checked;
+    let (without, with) = (world.assert_valid().await, load.audit().await);
+    assert_eq!(with.verdict, Verdict::Valid, "{with:#?}");
+    for (id, writes) in [("I8", 7), ("I25", 5)] {
+        assert_eq!(checked(&with, id), checked(&without, id) + writes, "each write is looked for: {with:#?}");
+    }
+
+    let refund = |number: &Value, set: &str| format!("UPDATE requests SET {set} WHERE refund_no = {number}");
+    let rewound = |number: &Value, to: &str, from: &str, told: String| Loss {
+        store: "rev",
+        spoil: refund(number, to),
+        after: Ok(refund(number, from)),
+        breaks: &["I8"],
+        told,
+    };
+    let virtual_order = |id: &Value, set: &str| format!("UPDATE vorders SET {set} WHERE vorder_id = {id}");
+    let goods = |id: &Value, to: &str, from: &str, told: String| Loss {
+        store: "vgo",
+        spoil: virtual_order(id, to),
+        after: Ok(virtual_order(id, from)),
+        breaks: &["I25"],
+        told,
+    };
+    let gone = |about, store, spoil, breaks, path: &str| Loss {
+        store,
+        spoil,
+        after: Err(about),
+        breaks,
+        told: format!("{path} was acknowledged"),
+    };
+    let without = |number: &Value| format!("DELETE FROM requests WHERE refund_no = {number}");
+    let losses = [
+        rewound(&rejected, "state = 3", "state = 2", format!("/refunds/{rejected}/reject was")),
+        rewound(
+            &rejected,
+            "state = 2, arbitrated = 0",
+            "arbitrated = 1",
+            format!("/refunds/{rejected}/arbitrate was acknowledged"),
+        ),
+        rewound(
+            &rejected,
+            "state = 1, arbitrated = 0",
+            "state = 2, arbitrated = 1",
+            format!("/refunds/{rejected}/reject was acknowledged"),
+        ),
+        rewound(&granted, "state = 1", "state = 6", format!("/refunds/{granted}/approve was acknowledged")),
+        rewound(
+            &granted,
+            "amount_fen = 199",
+            "amount_fen = 200",
+            format!("refund {granted} was acknowledged with amount_fen 200, it has 199"),
+        ),
+        goods(&dropped, "state = 1", "state = -1", format!("/vorders/{dropped}/cancel was acknowledged")),
+        goods(&paid, "state = 1", "state = 9", format!("/vorders/{paid}/pay was acknowledged")),
+        goods(
+            &fresh,
+            "amount_fen = amount_fen - 1",
+            "amount_fen = amount_fen + 1",
+            format!("virtual order {fresh} was acknowledged with amount_fen 1600, it has 1599"),
+        ),
+        gone("begun", "rev", without(&begun), &["I8"], &format!("/orders/{accepted}/cancel")),
+        gone("rejected", "rev", without(&rejected), &["I8"], "/refunds"),
+        gone(
+            "fresh",
+            "vgo",
+            format!(
+                "DELETE FROM vorder_extensions WHERE vorder_id = {fresh}; DELETE FROM vorders WHERE vorder_id = {fresh}"
+            ),
+            &["I25"],
+            "/vorders",
+        ),
+    ];
+    for Loss { store, spoil, after, breaks, told } in losses {
+        change(&world, tier, store, &spoil).await;
+        let report = load.audit().await;
+        let broken: Vec<_> = report.invariants.iter().filter(|finding| finding.verdict == Verdict::Invalid).collect();
+        let ids: Vec<&str> = broken.iter().map(|finding| finding.id.as_str()).collect();
+        assert_eq!(ids, breaks, "{spoil}: {report:#?}");
+        let example = broken.iter().flat_map(|finding| &finding.examples).any(|example| example.starts_with(&told));
+        assert!(example, "{spoil} is not told as {told}: {report:#?}");
+        match after {
+            Ok(undo) => change(&world, tier, store, &undo).await,
+            Err(about) => load.lines.retain(|(of, _)| *of != about),
+        }
+    }
+    let report = load.audit().await;
+    assert_eq!(report.verdict, Verdict::Valid, "{report:#?}");
     world.system.stop().await.unwrap();
 }
 

@@ -109,6 +109,12 @@ async fn the_auditor_tells_cards_that_are_missing_or_came_twice() {
             corruption("vgo", &["I25"], "UPDATE vorders SET amount_fen = amount_fen + 1"),
             corruption("vgo", &["I25"], "UPDATE vorders SET state = 2, changed_at_ms = 0 WHERE state = 9"),
             corruption("vgo", &["I25"], "UPDATE vorders SET state = 9 WHERE state = 1"),
+            // All that this store has of an order whose money the seller has.
+            corruption(
+                "vgo",
+                &["I25"],
+                "DELETE FROM vorders WHERE state = 9; DELETE FROM vorder_extensions WHERE quantity = 2; DELETE FROM cards",
+            ),
         ],
     )
     .await;

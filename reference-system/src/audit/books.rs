@@ -168,8 +168,11 @@ pub(crate) struct MoneyRow {
 pub(crate) struct RequestRow {
     pub(crate) refund_no: i64,
     pub(crate) order_id: i64,
+    pub(crate) req_id: String,
     pub(crate) amount_fen: i64,
     pub(crate) state: i64,
+    /// It has been, or is, in arbitration.
+    pub(crate) arbitrated: bool,
     pub(crate) mirrored: bool,
 }
 

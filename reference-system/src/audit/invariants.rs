@@ -8,7 +8,7 @@ use super::money::{self, Money};
 use super::told::Told;
 use super::{
     Design, Finding, History, Verdict, cache, coupons, dimensions, events, identity, liveness, locks, migration,
-    registry, stock, told, virtual_goods,
+    promises, registry, stock, told, virtual_goods,
 };
 
 use crate::orders::lifecycle::{self, Status};
@@ -152,6 +152,9 @@ pub(crate) fn check(books: &Books, design: Design, history: Option<&History>, qu
         match (&books.virtual_goods, &books.wallets) {
             (Ok(goods), Ok(wallets)) => with_users("I25", "Virtual goods are delivered once", &|finding, users| {
                 virtual_goods::check(finding, goods, wallets, users.read_at_ms, quiet);
+                if let Some(history) = history {
+                    promises::virtual_orders_survive(finding, goods, history);
+                }
             }),
             (Err(why), _) | (_, Err(why)) => Finding::unknown("I25", "Virtual goods are delivered once", why),
         },

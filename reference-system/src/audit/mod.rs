@@ -13,6 +13,7 @@ mod locks;
 mod migration;
 mod money;
 mod online;
+mod promises;
 mod reading;
 mod registry;
 mod stock;
@@ -24,7 +25,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use books::{Books, Pending};
-pub use history::{BadHistory, History};
+pub use history::{ANSWER_FIELDS, BadHistory, History};
 pub use online::OnlineView;
 pub(crate) use online::{Rounds, online_tables};
 pub(crate) use reading::pending;
@@ -154,7 +155,7 @@ pub(crate) async fn audit_stopped(stores: &Places, design: Design, history: Opti
 /// What holds in `books`, and whether they keep what `history` was promised.
 pub(crate) fn report(books: &Books, design: Design, history: Option<&History>, quiet: bool) -> AuditReport {
     let mut invariants = invariants::check(books, design, history, quiet);
-    invariants.extend(history::check(books, history, quiet));
+    invariants.extend(promises::check(books, history, quiet));
     if let Ok(watched) = &books.watched {
         online::recall(&mut invariants, &watched.firsts);
     }

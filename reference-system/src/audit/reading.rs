@@ -443,13 +443,16 @@ async fn read_settlements(store: &Place) -> Result<SettlementBook, sqlx::Error> 
 }
 
 async fn read_requests(store: &Place) -> Result<Vec<RequestRow>, sqlx::Error> {
-    all_of(store, sqlx::query("SELECT refund_no, order_id, amount_fen, state, mirrored FROM requests"), |row| {
+    let requests = "SELECT refund_no, order_id, req_id, amount_fen, state, arbitrated, mirrored FROM requests";
+    all_of(store, sqlx::query(requests), |row| {
         Ok(RequestRow {
             refund_no: row.try_get(0)?,
             order_id: row.try_get(1)?,
-            amount_fen: row.try_get(2)?,
-            state: row.try_get(3)?,
-            mirrored: row.try_get::<i64, _>(4)? != 0,
+            req_id: row.try_get(2)?,
+            amount_fen: row.try_get(3)?,
+            state: row.try_get(4)?,
+            arbitrated: row.try_get::<i64, _>(5)? != 0,
+            mirrored: row.try_get::<i64, _>(6)? != 0,
         })
     })
     .await

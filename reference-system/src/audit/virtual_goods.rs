@@ -15,17 +15,19 @@ const DELIVERED_WITHIN_MS: i64 = 10_000;
 /// The store of virtual goods.
 #[derive(Default)]
 pub(crate) struct VirtualGoods {
-    orders: Vec<VirtualOrderRow>,
+    pub(super) orders: Vec<VirtualOrderRow>,
     /// (order, quantity).
     extensions: Vec<(i64, i64)>,
     /// (card, order).
     cards: Vec<(String, i64)>,
 }
 
-struct VirtualOrderRow {
-    vorder_id: i64,
-    amount_fen: i64,
-    state: i64,
+pub(super) struct VirtualOrderRow {
+    pub(super) vorder_id: i64,
+    pub(super) user_id: i64,
+    pub(super) req_id: String,
+    pub(super) amount_fen: i64,
+    pub(super) state: i64,
     under_way: bool,
     changed_at_ms: i64,
 }
@@ -49,14 +51,17 @@ pub(super) async fn read(store: &Place) -> Result<VirtualGoods, sqlx::Error> {
     let mut file = store.reader().await?;
     let mut snapshot = file.begin().await?;
     let mut all = VirtualGoods::default();
-    let orders = sqlx::query("SELECT vorder_id, amount_fen, state, paying, changed_at_ms FROM vorders");
+    let orders =
+        sqlx::query("SELECT vorder_id, user_id, req_id, amount_fen, state, paying, changed_at_ms FROM vorders");
     for row in orders.fetch_all(&mut *snapshot).await? {
         all.orders.push(VirtualOrderRow {
             vorder_id: row.try_get(0)?,
-            amount_fen: row.try_get(1)?,
-            state: row.try_get(2)?,
-            under_way: row.try_get::<i64, _>(3)? != 0,
-            changed_at_ms: row.try_get(4)?,
+            user_id: row.try_get(1)?,
+            req_id: row.try_get(2)?,
+            amount_fen: row.try_get(3)?,
+            state: row.try_get(4)?,
+            under_way: row.try_get::<i64, _>(5)? != 0,
+            changed_at_ms: row.try_get(6)?,
         });
     }
     for row in sqlx::query("SELECT vorder_id, quantity FROM vorder_extensions").fetch_all(&mut *snapshot).await? {
@@ -90,6 +95,7 @@ pub(super) fn check(finding: &mut Finding, goods: &VirtualGoods, wallets: &Walle
     for order in &goods.orders {
         finding.checked += 1;
         let id = order.vorder_id;
+        let paid = purchases.remove(format!("v{id}:purchase").as_str()).unwrap_or(0);
         let Some(quantity) = extensions.remove(&id) else {
             finding.violate(|| format!("virtual order {id} has no extension row"));
             continue;
@@ -101,7 +107,6 @@ pub(super) fn check(finding: &mut Finding, goods: &VirtualGoods, wallets: &Walle
         if order.state == PAID && read_at_ms - order.changed_at_ms > DELIVERED_WITHIN_MS {
             finding.violate(|| format!("virtual order {id} is paid and has no cards after 10 s"));
         }
-        let paid = purchases.remove(format!("v{id}:purchase").as_str()).unwrap_or(0);
         let expected = if order.state >= PAID { order.amount_fen } else { 0 };
         // While it is under way, the money may be a step ahead.
         if quiet && !order.under_way && paid != expected {
@@ -115,5 +120,9 @@ pub(super) fn check(finding: &mut Finding, goods: &VirtualGoods, wallets: &Walle
     }
     for order in cards.keys() {
         finding.violate(|| format!("cards were delivered for virtual order {order}, which is none"));
+    }
+    // Without rest, the order may have been made after its store was read.
+    for (transaction, paid) in purchases.into_iter().filter(|_| quiet) {
+        finding.violate(|| format!("the seller has {paid} fen by {transaction}, which is no virtual order's"));
     }
 }

@@ -52,7 +52,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS cards_by_number ON cards (card_no);
 /// The store's name.
 pub(crate) const STORE: &str = "vgo";
 
-const CANCELLED: i64 = -1;
+/// `vorders.state`: given up before it was paid.
+pub(crate) const CANCELLED: i64 = -1;
 const NEW: i64 = 1;
 /// `vorders.state`: the seller has the money.
 pub(crate) const PAID: i64 = 2;
