@@ -113,7 +113,8 @@ async fn the_auditor_tells_cards_that_are_missing_or_came_twice() {
             corruption(
                 "vgo",
                 &["I25"],
-                "DELETE FROM vorders WHERE state = 9; DELETE FROM vorder_extensions WHERE quantity = 2; DELETE FROM cards",
+                "DELETE FROM vorder_extensions WHERE vorder_id IN (SELECT vorder_id FROM vorders WHERE state = 9); \
+                 DELETE FROM cards; DELETE FROM vorders WHERE state = 9",
             ),
         ],
     )
