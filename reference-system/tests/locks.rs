@@ -368,9 +368,10 @@ impl Subject {
             let in_time = since.elapsed() < Duration::from_millis(1_500);
             signal(second_pid, SIGCONT);
             let second = second.await.unwrap().expect("an answer");
-            // A first that was stopped before it had looked at the coupon tells of that call instead.
-            let looked = first.1["error"] != "eps did not answer in time" || !soft;
-            if still && in_time && looked {
+            // Who was stopped before he had looked at the coupon tells of that call instead, or sees what the other did.
+            let first_looked = first.1["error"] != "eps did not answer in time" || !soft;
+            let second_looked = second.1["code"] != "coupon_taken";
+            if still && in_time && first_looked && second_looked {
                 return (first, second, kept);
             }
         }
