@@ -238,7 +238,8 @@ async fn a_system_in_the_background_is_seen_stopped_and_started_again() {
     let second = system(&["up"], dir);
     assert!(text(&second.stderr).contains("is in use by a running system"));
     let status = system(&["status"], dir);
-    assert_eq!(text(&status.stdout).matches("  ready").count(), state.instances.len(), "{}", text(&status.stdout));
+    let ready = text(&status.stdout).matches("  ready").count();
+    assert_eq!(ready, state.instances.len() + 1, "each, and the supervisor: {}", text(&status.stdout));
 
     let victim: u32 = text(&std::fs::read(dir.join("run/ers-1.pid")).unwrap()).parse().unwrap();
     kill(victim);
