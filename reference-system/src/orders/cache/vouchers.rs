@@ -25,7 +25,7 @@ pub(super) fn good_for(timeouts: &Timeouts) -> Duration {
     3 * Duration::from_millis(timeouts.kv_ms)
 }
 
-/// Whether a voucher is good, in milliseconds since 1970. One that somebody else's key would be, or none, is not.
+/// Whether a voucher is good, in milliseconds since 1970. Text that is no moment is no voucher.
 pub(super) fn is_good(voucher: Option<&[u8]>, now_ms: i64, good_for: Duration) -> bool {
     let given = voucher.and_then(|text| std::str::from_utf8(text).ok()?.parse::<i64>().ok());
     let (margin_ms, good_for_ms) = (MARGIN.as_millis() as i64, good_for.as_millis() as i64);

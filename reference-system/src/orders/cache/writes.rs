@@ -158,10 +158,16 @@ impl CacheWrites {
     /// Whether all is told.
     async fn pay_all(&self) -> bool {
         loop {
-            let Some(owed) = self.debt().take() else {
-                self.paid.send_replace(());
-                return true;
+            let taken = {
+                let mut debt = self.debt();
+                let taken = debt.take();
+                // Before anybody can owe more: whoever owes from now on must not take this for his.
+                if taken.is_none() {
+                    self.paid.send_replace(());
+                }
+                taken
             };
+            let Some(owed) = taken else { return true };
             if !self.pay(&owed).await {
                 self.debt().failed(owed);
                 return false;
@@ -252,8 +258,8 @@ impl Intent<'_> {
             && (writes.away.load(Ordering::Relaxed) || writes.tell(rows, &self.owed.users).await.is_err())
         {
             writes.away.store(true, Ordering::Relaxed);
-            let mut paid = writes.paid.subscribe();
             let silent_from = writes.owe(std::mem::take(&mut self.owed));
+            let mut paid = writes.paid.subscribe();
             let _ = tokio::time::timeout_at(silent_from, paid.changed()).await;
             return;
         }
