@@ -144,6 +144,9 @@ pub(crate) fn own_name(layout: &Layout) -> Result<String, SystemError> {
     }
 }
 
+#[cfg(test)]
+pub(crate) use postgres::testing::PostgresOfATest;
+
 /// Whether the Redis server for caches answers.
 pub(crate) async fn redis_answers(config: &SystemConfig) -> bool {
     Kv::new(&config.key_values, Purpose::Cache, ANSWER).answers().await

@@ -134,3 +134,68 @@ pub(super) fn command(layout: &Layout, address: SocketAddr) -> Result<(Option<Ac
     }
     Ok((account, command))
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! A PostgreSQL server that a test has to itself.
+
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Child;
+    use std::time::{Duration, Instant};
+
+    use nix::sys::signal::Signal;
+
+    use super::*;
+    use crate::store::Places;
+
+    /// A server that ends with this value.
+    pub(crate) struct PostgresOfATest {
+        server: String,
+        process: Child,
+        layout: Layout,
+        _dir: tempfile::TempDir,
+    }
+
+    impl PostgresOfATest {
+        /// As a system sets it up and starts it.
+        pub(crate) async fn start() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let layout = Layout::new(&dir.path().join("system"));
+            layout.create().unwrap();
+            set_up(&layout).await.unwrap();
+            let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+            let (account, line) = command(&layout, address).unwrap();
+            let log = std::fs::File::create(layout.log("postgres-1")).unwrap();
+            let mut server = std::process::Command::new(&line[0]);
+            server.args(&line[1..]).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+            if let Some(account) = account {
+                server.uid(account.uid.as_raw()).gid(account.gid.as_raw());
+            }
+            let process = server.spawn().unwrap();
+            let server = url(&layout, address).unwrap();
+            let running = Self { server, process, layout, _dir: dir };
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !running.stores("none").answers().await {
+                let log = || std::fs::read_to_string(running.layout.log("postgres-1")).unwrap_or_default();
+                assert!(Instant::now() < deadline, "PostgreSQL never answered: {}", log());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            running
+        }
+
+        /// The stores of one system on it.
+        pub(crate) fn stores(&self, prefix: &str) -> Places {
+            Places::Postgres { server: self.server.clone(), prefix: prefix.to_owned() }
+        }
+    }
+
+    impl Drop for PostgresOfATest {
+        fn drop(&mut self) {
+            // It does not wait for its clients.
+            crate::process::send(self.process.id(), Signal::SIGINT);
+            let _ = self.process.wait();
+            sweep(&self.layout);
+        }
+    }
+}

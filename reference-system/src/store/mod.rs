@@ -4,6 +4,8 @@
 //! transaction, and answers them after its commit. So a write costs a share of a commit, and no
 //! write is answered before it is durable.
 
+#[cfg(test)]
+mod contract;
 pub(crate) mod copying;
 pub(crate) mod lock_writes;
 pub(crate) mod log;
@@ -179,48 +181,4 @@ async fn again(place: &Place) -> AnyConnection {
 async fn execute(connection: &mut AnyConnection, sql: &'static str) -> Result<(), StoreError> {
     sqlx::raw_sql(sql).execute(connection).await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS n (v BIGINT PRIMARY KEY)";
-
-    async fn insert(store: &Store, v: i64) -> Result<i64, StoreError> {
-        store
-            .write(move |connection| {
-                Box::pin(async move {
-                    sqlx::query("INSERT INTO n VALUES ($1)").bind(v).execute(connection).await?;
-                    Ok(v)
-                })
-            })
-            .await
-    }
-
-    #[tokio::test]
-    async fn concurrent_writes_are_all_answered_and_survive_reopening() {
-        let dir = tempfile::tempdir().unwrap();
-        let (path, tracker) = (dir.path().join("n.db"), TaskTracker::new());
-        let store = Store::open(&Place::File(path.clone()), SCHEMA, &tracker).await.unwrap();
-        let answers = futures::future::join_all((0..200).map(|v| insert(&store, v))).await;
-        assert!(answers.iter().all(Result::is_ok));
-        drop(store);
-        tracker.close();
-        tracker.wait().await;
-        let again = Store::open(&Place::File(path.clone()), SCHEMA, &TaskTracker::new()).await.unwrap();
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM n").fetch_one(again.readers()).await.unwrap();
-        assert_eq!(count, 200);
-    }
-
-    #[tokio::test]
-    async fn a_failed_write_leaves_no_trace_and_the_next_one_works() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Place::File(dir.path().join("n.db")), SCHEMA, &TaskTracker::new()).await.unwrap();
-        insert(&store, 1).await.unwrap();
-        assert!(insert(&store, 1).await.is_err());
-        insert(&store, 2).await.unwrap();
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM n").fetch_one(store.readers()).await.unwrap();
-        assert_eq!(count, 2);
-    }
 }
