@@ -1,18 +1,33 @@
 //! The auditor is audited: every invariant has a seeded corruption that it tells, and what cannot be read is unknown.
 //!
-//! A new invariant needs a corruption: a row of a test that calls `spoils`, which names it among those that must tell.
+//! A new invariant needs a corruption, which names it among those that must tell: a row of `corruptions/seeded.rs`, whose
+//! system may need something more to happen.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod corruptions;
+#[macro_use]
 mod world;
 
 use std::collections::BTreeSet;
 
+use corruptions::{seeded, spoils};
 use reference_system::Tier;
 use reference_system::audit::{AuditReport, History, Verdict, audit_files};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use world::sources::test_files;
 use world::{World, copy_of, id_of, kill, runs, spoil};
+
+on_both_tiers! {
+    each_seeded_corruption_is_told_by_its_invariants_and_by_no_other
+}
+
+async fn each_seeded_corruption_is_told_by_its_invariants_and_by_no_other(tier: Tier) {
+    let world = World::on(tier).await;
+    seeded::everything_happens(&world).await;
+    world.assert_valid().await;
+    spoils(world, tier, seeded::all()).await;
+}
 
 fn with(report: &AuditReport, verdict: Verdict) -> BTreeSet<&str> {
     let found = report.invariants.iter().filter(|finding| finding.verdict == verdict);
@@ -43,11 +58,12 @@ async fn every_invariant_is_unknown_where_nothing_can_be_read_and_has_a_corrupti
     let report = audit_files(nothing.path(), Some(&History::default())).await;
     assert_eq!(report.verdict, Verdict::Unknown);
     assert_eq!(with(&report, Verdict::Unknown).len(), report.invariants.len(), "{report:#?}");
-    let mut told = BTreeSet::new();
+    let seeded = seeded::all().chain(seeded::OLD_SIDE).chain(seeded::NEW_SIDE);
+    let mut told: BTreeSet<String> = seeded.flat_map(|corruption| corruption.breaks).map(ToString::to_string).collect();
     for file in test_files() {
         for test in file.tests() {
             let text = file.written_out(test);
-            if text.contains("spoils(") || text.contains("broken(") {
+            if text.contains("broken(") {
                 told.extend(named(&text));
             }
         }
@@ -63,8 +79,8 @@ async fn every_invariant_is_unknown_where_nothing_can_be_read_and_has_a_corrupti
         report.invariants.iter().map(|finding| finding.id.as_str()).filter(|id| !told.contains(*id)).collect();
     assert!(
         untold.is_empty(),
-        "no test spoils what these invariants guard: {untold:?}. Add a Corruption that names them to a test that calls \
-         `spoils` (reference-system/tests/world/mod.rs): it must break exactly the invariants that it names. Or spoil a \
+        "no test spoils what these invariants guard: {untold:?}. Add a Corruption that names them to \
+         reference-system/tests/corruptions/seeded.rs: it must break exactly the invariants that it names. Or spoil a \
          running system, and put the test into SPOILT_LIVE"
     );
 }
@@ -152,10 +168,7 @@ async fn a_database_that_is_closed_and_a_dead_broker_or_registry_make_unknown_wh
     world.ok(&format!("/orders/{id}/pay"), Value::Null).await;
     world.assert_valid().await;
 
-    let config: Value =
-        serde_json::from_slice(&std::fs::read(world.system.state().dir.join("config.json")).unwrap()).unwrap();
-    let postgres = &config["stores"]["postgres"];
-    let (server, prefix) = (postgres["server"].as_str().unwrap(), postgres["prefix"].as_str().unwrap());
+    let (server, prefix) = world.databases();
     let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
     let open = |to: bool| format!("ALTER DATABASE {prefix}_st_r0 ALLOW_CONNECTIONS {to}");
     sqlx::raw_sql(sqlx::AssertSqlSafe(open(false))).execute(&mut admin).await.unwrap();

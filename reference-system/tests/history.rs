@@ -79,10 +79,7 @@ async fn change(world: &World, tier: Tier, store: &str, sql: &str) {
     if tier == Tier::Embedded {
         return spoil(&world.data().join(format!("{store}.db")), sql).await;
     }
-    let config = std::fs::read(world.system.state().dir.join("config.json")).unwrap();
-    let config: Value = serde_json::from_slice(&config).unwrap();
-    let postgres = &config["stores"]["postgres"];
-    let (server, prefix) = (postgres["server"].as_str().unwrap(), postgres["prefix"].as_str().unwrap());
+    let (server, prefix) = world.databases();
     let mut database = PgConnection::connect(&format!("{server}/{prefix}_{store}")).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut database).await.unwrap();
     database.close().await.unwrap();

@@ -17,7 +17,7 @@ use reference_system::ids::{IdLayout, OrderId, RestaurantId, SlotHash, Slots, Us
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
-use world::{Corruption, World, copy_of, eventually, id_of, kill, obeyed, runs, set, signal, spoils, verdict_of};
+use world::{World, copy_of, eventually, id_of, kill, obeyed, runs, set, signal, verdict_of};
 
 on_both_tiers! {
     numbers_outlive_the_server_that_counts_them_and_the_flawed_ones_do_not
@@ -287,38 +287,6 @@ async fn a_directory_keeps_its_slot_hash_and_is_audited_by_it() {
         told.contains("lie by the slot hash legacy31, not mix64; give --slot-hash legacy31 or another directory"),
         "{told}"
     );
-}
-
-#[tokio::test]
-async fn each_corruption_of_ids_and_kitchen_numbers_is_told_by_its_invariant() {
-    let world = World::start().await;
-    turn(&world, "id.layout", "seq", &CREATORS).await;
-    for user in 20..23 {
-        let id = id_of(&world.create(user, 15, None).await);
-        numbered(&world, &id).await;
-    }
-    world.assert_valid().await;
-    spoils(
-        world,
-        &[
-            Corruption { store: "st-u?", breaks: &["I3"], sql: "UPDATE order_users SET user_id = user_id + 1" },
-            Corruption {
-                store: "st-u?",
-                breaks: &["I3"],
-                sql: "UPDATE order_restaurants SET restaurant_id = restaurant_id + 1",
-            },
-            Corruption { store: "st-u?", breaks: &["I4"], sql: "DELETE FROM order_users" },
-            Corruption { store: "st-u?", breaks: &["I4"], sql: "DELETE FROM order_restaurants" },
-            Corruption { store: "st-u?", breaks: &["I4"], sql: "UPDATE orders SET shard = (shard + 1) % 120" },
-            Corruption {
-                store: "st-r?",
-                breaks: &["I15", "C1"],
-                sql: "UPDATE orders SET number = 1 WHERE number IS NOT NULL",
-            },
-            Corruption { store: "st-r?", breaks: &["C1"], sql: "DELETE FROM slips" },
-        ],
-    )
-    .await;
 }
 
 /// An ID with its slots the other way round.

@@ -1,17 +1,20 @@
 //! What goes wrong between the two sides of a migration: found, repaired, or, with the historic flaws, let through.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod corruptions;
 mod migrating;
 mod world;
 
 use std::time::Duration;
 
+use corruptions::seeded::{NEW_SIDE, OLD_SIDE};
+use corruptions::spoils;
 use migrating::{Customer, audit_with, finding, lines, migrate, new_store, side, start, status};
 use reference_system::Tier;
 use reference_system::audit::Verdict;
 use reference_system::ids::{SlotHash, UserId};
 use serde_json::{Value, json};
-use world::{Corruption, World, eventually, kill, runs, set, spoils, verdict_of};
+use world::{World, eventually, kill, runs, set, verdict_of};
 
 /// Waits until an instance is back from the dead and serves.
 async fn back(world: &World, instance: &str, before: u32) {
@@ -98,13 +101,7 @@ async fn what_the_new_side_lacks_is_repaired_and_nothing_crosses_over_before() {
     set(&world, "mig.log_failures", None, None).await;
     world.assert_valid().await;
 
-    let corruption = |breaks, sql| Corruption { store: "st-old", breaks, sql };
-    let corruptions = [
-        corruption(&["I23"] as &[&str], "DELETE FROM orders WHERE order_id IN (SELECT min(order_id) FROM orders)"),
-        corruption(&["I23"], "UPDATE orders SET version = version + 1"),
-        corruption(&["I23"], "UPDATE orders SET status = -1"),
-    ];
-    spoils(world, &corruptions).await;
+    spoils(world, Tier::Embedded, OLD_SIDE).await;
 }
 
 #[tokio::test]
@@ -114,14 +111,7 @@ async fn a_row_that_is_missing_or_different_on_the_new_side_breaks_i23_alone() {
     world.create(72, 34, None).await;
     migrate(&world, &["run", "--to", "P3"]).await.unwrap();
     world.assert_valid().await;
-    let corruption = |store, breaks, sql| Corruption { store, breaks, sql };
-    let corruptions = [
-        corruption("st-u?", &["I23"] as &[&str], "DELETE FROM orders"),
-        corruption("st-u?", &["I23"], "UPDATE orders SET total_fen = total_fen + 1"),
-        // What the old side was told of is on its way as long as it is in its log.
-        corruption("st-old", &["I24"], "INSERT INTO failure_log (order_id, failures) SELECT order_id, 1 FROM orders"),
-    ];
-    spoils(world, &corruptions).await;
+    spoils(world, Tier::Embedded, NEW_SIDE).await;
 }
 
 /// Makes older orders. Gives, of the one that is copied last, the store on the new side and the ID. One in a second, it is

@@ -7,7 +7,7 @@ mod world;
 use reference_system::Tier;
 use reference_system::audit::Verdict;
 use serde_json::{Value, json};
-use world::{Corruption, World, spoils, verdict_of};
+use world::{World, verdict_of};
 
 on_both_tiers! {
     a_completed_order_is_settled_once_with_the_coupon_paid_by_the_platform
@@ -76,50 +76,6 @@ async fn settlement_by_a_timer_after_acceptance_comes_before_completion_and_the_
         assert_eq!(verdict_of(&report, id), Verdict::Valid, "{report:#?}");
     }
     world.system.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn the_auditor_tells_money_that_does_not_add_up() {
-    let world = World::start().await;
-    world.settled(60, 61, Some(60)).await;
-    world.accepted(61, 61, Some(61)).await;
-    let cancelled = world::id_of(&world.create(62, 61, Some(62)).await);
-    world.ok(&format!("/orders/{cancelled}/pay"), Value::Null).await;
-    world.status_is(&cancelled, 0).await;
-    world.ok(&format!("/orders/{cancelled}/cancel"), Value::Null).await;
-    world.assert_valid().await;
-    let corruption = |store, breaks, sql| Corruption { store, breaks, sql };
-    spoils(
-        world,
-        &[
-            corruption("ledger", &["I9"], "UPDATE ledger SET amount_fen = amount_fen + 1 WHERE account = 'fee'"),
-            corruption("ledger", &["I10", "I12", "C3"], "UPDATE settlements SET merchant_fen = merchant_fen + 1"),
-            corruption("ledger", &["I10", "C2", "C3"], "DELETE FROM settlements"),
-            corruption(
-                "ledger",
-                &["I10", "I12", "C2", "C3"],
-                "INSERT INTO ledger (txn, account, order_id, amount_fen) SELECT txn || '2', account, order_id, amount_fen FROM ledger",
-            ),
-            corruption("ledger", &["C2"], "UPDATE settlements SET restaurant_id = restaurant_id + 1"),
-            corruption(
-                "eus",
-                &["I9", "I10", "C2", "C3"],
-                "UPDATE ledger SET amount_fen = amount_fen + 1 WHERE txn LIKE '%:capture' AND account LIKE 'escrow:%'",
-            ),
-            corruption("eus", &["I9"], "UPDATE wallets SET balance_fen = balance_fen - 1"),
-            corruption(
-                "eus",
-                &["I10", "C3"],
-                "DELETE FROM ledger WHERE txn LIKE '%:refund'; UPDATE wallets SET balance_fen = \
-                 (SELECT 1000000 + sum(amount_fen) FROM ledger WHERE account = 'user:' || user_id)",
-            ),
-            corruption("st-u?", &["I10", "I11", "C3"], "UPDATE refunds SET state = 2"),
-            corruption("st-u?", &["I11"], "UPDATE refunds SET payment_id = 'none'"),
-            corruption("st-u?", &["I12"], "UPDATE orders SET settled_at_ms = completed_at_ms - 1"),
-            corruption("st-u?", &["I10", "I12"], "UPDATE orders SET settled_at_ms = 1 WHERE status = 2"),
-        ],
-    )
-    .await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ mod world;
 use reference_system::ids::{OrderId, SlotHash, Slots};
 use serde_json::{Value, json};
 use std::time::Duration;
-use world::{Corruption, Setting, World, id_of, spoils};
+use world::{Setting, World, id_of};
 
 in_every_setting! {
     an_order_lives_from_quote_to_completed_and_the_books_hold
@@ -193,82 +193,4 @@ async fn bad_requests_are_refused_in_one_shape(setting: Setting) {
     let late = world.http.get(format!("{}/users/1", world.system.state().gateway)).header("x-deadline-ms", "0");
     assert_eq!(late.send().await.unwrap().status(), 408);
     world.system.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn the_auditor_tells_a_seeded_corruption_and_nothing_else() {
-    let world = World::start().await;
-    for user in 20..26 {
-        let id = id_of(&world.create(user, 15, Some(user)).await);
-        world.ok(&format!("/orders/{id}/pay"), Value::Null).await;
-        world.status_is(&id, 0).await;
-        if user % 2 == 0 {
-            world.ok(&format!("/orders/{id}/cancel"), Value::Null).await;
-        }
-    }
-    // A second order of one user.
-    world.create(20, 16, None).await;
-    world.assert_valid().await;
-    let corruption = |store, breaks, sql| Corruption { store, breaks, sql };
-    let corruptions = [
-        corruption("st-r?", &["I5", "C2", "C4"], "DELETE FROM orders"),
-        corruption("st-r?", &["I5"], "UPDATE orders SET version = version - 1"),
-        corruption("st-r?", &["I5"], "UPDATE orders SET delivery_status = 2 WHERE status = 0"),
-        corruption("st-r?", &["I4"], "UPDATE orders SET shard = (shard + 1) % 120"),
-        // Both slots of the IDs, swapped: no copy is its order's any more.
-        corruption(
-            "st-r?",
-            &["I4", "I5"],
-            "UPDATE orders SET order_id = (order_id & ~1048575) | ((order_id & 1023) << 10) | ((order_id >> 10) & 1023)",
-        ),
-        corruption("st-r?", &["I15", "C1"], "UPDATE orders SET number = 1 WHERE number IS NOT NULL"),
-        corruption("st-u?", &["I3"], "DROP INDEX orders_by_request; UPDATE orders SET req_id = 'same'"),
-        corruption("st-u?", &["I6"], "DELETE FROM events WHERE version = 2"),
-        corruption(
-            "st-u?",
-            &["I6", "I7", "C5"],
-            "INSERT INTO events (shard, order_id, version, from_status, to_status, kind, at_ms) \
-             SELECT shard, order_id, version + 1, -1, 2, 'accepted', 0 FROM orders WHERE status = -1",
-        ),
-        corruption(
-            "st-u?",
-            &["I6", "C4", "C5"],
-            "INSERT INTO events (shard, order_id, version, to_status, kind, at_ms) VALUES (0, 5, 1, -5, 'created', 0)",
-        ),
-        corruption("st-u?", &["I10", "I11", "C3"], "DELETE FROM refunds"),
-        corruption("st-u?", &["I26"], "UPDATE orders SET items_fen = items_fen + 1"),
-        corruption("st-u?", &["I26"], "UPDATE events SET quoted_fen = quoted_fen + 1 WHERE quoted_fen > 0"),
-        corruption(
-            "eus",
-            &["I9"],
-            "UPDATE ledger SET amount_fen = amount_fen + 1 WHERE account LIKE 'hold:%' AND amount_fen > 0",
-        ),
-        corruption("eps", &["I13"], "UPDATE coupons SET state = 1"),
-        corruption("pay", &["I8"], "UPDATE charges SET payment_id = 'another ' || payment_id"),
-        // The unpaid order, long after its timer, which nobody has any more.
-        corruption(
-            "st-u?",
-            &["I24"],
-            "DELETE FROM tasks; UPDATE events SET at_ms = at_ms - 10000000 \
-             WHERE order_id IN (SELECT order_id FROM orders WHERE status = -5); \
-             UPDATE orders SET updated_at_ms = updated_at_ms - 10000000 WHERE status = -5",
-        ),
-        corruption(
-            "st-u?",
-            &["I24"],
-            "INSERT INTO tasks (shard, order_id, kind, due_at_ms, attempts) SELECT shard, order_id, 0, 1, 9 FROM orders",
-        ),
-        corruption(
-            "audit",
-            &["I20"],
-            "INSERT INTO registry_faults VALUES ('eos-c-1', 'is dead and listed for 9 s', 5)",
-        ),
-        corruption("audit", &["I9"], "INSERT INTO first_violations VALUES ('I9', 5, 'a transaction sums to 1 fen')"),
-        corruption("eps", &["I13"], "UPDATE coupons SET state = 0 WHERE state = 1"),
-        corruption("eps", &["I13"], "UPDATE coupons SET state = 0 WHERE state = 2"),
-        corruption("eps", &["I13"], "DELETE FROM coupons WHERE state = 1"),
-        corruption("st-u?", &["I21"], "UPDATE lock_writes SET fence = 1 WHERE nth > 1"),
-        corruption("st-u?", &["I21"], "UPDATE lock_writes SET fence = 0, acquired_at_ms = 0"),
-    ];
-    spoils(world, &corruptions).await;
 }

@@ -7,7 +7,7 @@ mod world;
 use reference_system::Tier;
 use reference_system::audit::Verdict;
 use serde_json::{Value, json};
-use world::{Corruption, World, eventually, spoils, verdict_of};
+use world::{World, eventually, verdict_of};
 
 on_both_tiers! {
     an_accepted_order_is_cancelled_by_a_refund_that_the_merchant_grants
@@ -164,26 +164,4 @@ async fn money_that_was_settled_by_timer_and_refunded_then_is_missing_and_the_au
         assert_eq!(verdict_of(&report, id), verdict, "{report:#?}");
     }
     world.system.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn the_auditor_tells_a_refund_that_never_reached_the_user() {
-    let world = World::start().await;
-    let id = world.settled(80, 81, None).await;
-    let ask = json!({ "order": id, "amount_fen": 100, "reason": "cold" });
-    let refund_no = world.ok("/refunds", ask).await["refund_no"].clone();
-    world.ok(&format!("/refunds/{refund_no}/approve"), Value::Null).await;
-    refund_has(&world, &refund_no, 6).await;
-    world.assert_valid().await;
-    let corruption = |store, breaks, sql| Corruption { store, breaks, sql };
-    spoils(
-        world,
-        &[
-            corruption("rev", &["I11"], "UPDATE requests SET amount_fen = amount_fen + 1"),
-            corruption("st-u?", &["I11"], "DELETE FROM refunds"),
-            corruption("st-u?", &["I11"], "UPDATE refunds SET amount_fen = 1000000"),
-            corruption("rev", &["I24"], "UPDATE requests SET mirrored = 0"),
-        ],
-    )
-    .await;
 }

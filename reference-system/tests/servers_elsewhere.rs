@@ -33,12 +33,6 @@ fn run(program: &Path, arguments: &[&str]) -> Running {
     Running(command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display())))
 }
 
-/// Where the servers that a system started for itself are; only its own account can read it.
-fn config(world: &World) -> Value {
-    let text = std::fs::read(world.system.state().dir.join("config.json")).unwrap();
-    serde_json::from_slice(&text).unwrap()
-}
-
 async fn listed(world: &World) -> Vec<String> {
     let (_, list) = world.registry("GET", "/svc/eos-c").await;
     let addresses = list.as_array().into_iter().flatten().filter_map(|one| one["address"].as_str().map(str::to_owned));
@@ -54,7 +48,7 @@ async fn links(world: &World, api: &str) -> usize {
 #[tokio::test]
 async fn two_systems_on_the_same_servers_keep_apart_and_leave_the_servers_as_they_were() {
     let host = World::on(Tier::Real).await;
-    let servers = config(&host);
+    let servers = host.config();
     let url = |pointer: &str| {
         let found = servers.pointer(pointer).and_then(Value::as_str);
         found.unwrap_or_else(|| panic!("no {pointer} in {servers:#}")).to_owned()

@@ -6,7 +6,7 @@ mod world;
 
 use reference_system::Tier;
 use serde_json::{Value, json};
-use world::{Corruption, World, eventually, id_of, spoils};
+use world::{World, eventually, id_of};
 
 on_both_tiers! {
     stock_is_held_sold_or_put_back_as_the_order_goes
@@ -84,36 +84,4 @@ async fn bad_reservations_are_refused_and_hold_nothing() {
     world.create(30, 31, None).await;
     world.assert_valid().await;
     world.system.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn the_auditor_tells_stock_that_does_not_add_up() {
-    let world = World::start().await;
-    for user in 40..43 {
-        let id = id_of(&world.create(user, 41, None).await);
-        world.ok(&format!("/orders/{id}/pay"), Value::Null).await;
-        world.status_is(&id, 0).await;
-        match user {
-            40 => drop(world.ok(&format!("/restaurants/41/orders/{id}/accept"), Value::Null).await),
-            41 => drop(world.ok(&format!("/orders/{id}/cancel"), Value::Null).await),
-            _ => {}
-        }
-    }
-    world.assert_valid().await;
-    spoils(
-        world,
-        &[
-            Corruption { store: "ers", breaks: &["I14"], sql: "UPDATE stock SET remaining = remaining + 1" },
-            Corruption { store: "ers", breaks: &["I14"], sql: "UPDATE reservations SET quantity = quantity + 1" },
-            Corruption { store: "ers", breaks: &["I14"], sql: "DELETE FROM reservations WHERE state = 2" },
-            Corruption { store: "ers", breaks: &["I14"], sql: "UPDATE reservations SET state = 0 WHERE state = 1" },
-            Corruption { store: "ers", breaks: &["I14"], sql: "UPDATE reservations SET state = 1 WHERE state = 0" },
-            Corruption {
-                store: "ers",
-                breaks: &["I14"],
-                sql: "UPDATE stock SET opening = 3, remaining = -1 WHERE remaining = opening - 4",
-            },
-        ],
-    )
-    .await;
 }

@@ -6,7 +6,7 @@ mod world;
 
 use reference_system::Tier;
 use serde_json::{Value, json};
-use world::{Corruption, World, eventually, spoils};
+use world::{World, eventually};
 
 on_both_tiers! {
     a_virtual_order_is_paid_and_delivered_once
@@ -84,39 +84,4 @@ async fn a_wallet_that_is_empty_buys_nothing_and_bad_wishes_are_refused() {
     assert_eq!(world.get("/vorders/9999").await.0, 404);
     world.assert_valid().await;
     world.system.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn the_auditor_tells_cards_that_are_missing_or_came_twice() {
-    let world = World::start().await;
-    let id = world.ok("/vorders", wish(92, "breakfast_ticket", 2)).await["vorder_id"].clone();
-    world.ok(&format!("/vorders/{id}/pay"), Value::Null).await;
-    done(&world, &id).await;
-    world.ok("/vorders", wish(92, "breakfast_ticket", 1)).await;
-    world.assert_valid().await;
-    let corruption = |store, breaks, sql| Corruption { store, breaks, sql };
-    spoils(
-        world,
-        &[
-            corruption("vgo", &["I25"], "DELETE FROM vorder_extensions WHERE quantity = 1"),
-            corruption("vgo", &["I25"], "INSERT INTO vorder_extensions VALUES (77, 'breakfast_ticket', 1, NULL)"),
-            corruption("vgo", &["I25"], "DELETE FROM cards"),
-            corruption(
-                "vgo",
-                &["I25"],
-                "DROP INDEX cards_by_number; UPDATE cards SET card_no = (SELECT min(card_no) FROM cards)",
-            ),
-            corruption("vgo", &["I25"], "UPDATE vorders SET amount_fen = amount_fen + 1"),
-            corruption("vgo", &["I25"], "UPDATE vorders SET state = 2, changed_at_ms = 0 WHERE state = 9"),
-            corruption("vgo", &["I25"], "UPDATE vorders SET state = 9 WHERE state = 1"),
-            // All that this store has of an order whose money the seller has.
-            corruption(
-                "vgo",
-                &["I25"],
-                "DELETE FROM vorder_extensions WHERE vorder_id IN (SELECT vorder_id FROM vorders WHERE state = 9); \
-                 DELETE FROM cards; DELETE FROM vorders WHERE state = 9",
-            ),
-        ],
-    )
-    .await;
 }

@@ -31,6 +31,7 @@ pub(crate) use online::{Rounds, online_tables};
 pub(crate) use reading::pending;
 pub(crate) use registry::{Fault, Seen, Watcher, finding as listing_finding, registry_tables};
 
+use crate::bus::Bus;
 use crate::config::{SystemConfig, now_ms};
 use crate::ids::SlotHash;
 use crate::orders::plan::Timers;
@@ -145,10 +146,27 @@ pub async fn audit_files(data: &Path, history: Option<&History>) -> AuditReport 
     audit_stopped(&Places::Files(data.to_owned()), design, history).await
 }
 
+/// As [`audit_files`], of the databases on a PostgreSQL server whose names begin with `prefix`, and of the broker beside
+/// them.
+pub async fn audit_databases(server: &str, prefix: &str, broker: &Bus, history: Option<&History>) -> AuditReport {
+    let design = Design { slot_hash: SlotHash::default(), timers: Timers::default() };
+    let stores = Places::Postgres { server: server.to_owned(), prefix: prefix.to_owned() };
+    audit_resting(&stores, Some(broker), design, history).await
+}
+
 /// Audits the stores of a system that is down, as of its last change.
 pub(crate) async fn audit_stopped(stores: &Places, design: Design, history: Option<&History>) -> AuditReport {
+    audit_resting(stores, None, design, history).await
+}
+
+async fn audit_resting(
+    stores: &Places,
+    broker: Option<&Bus>,
+    design: Design,
+    history: Option<&History>,
+) -> AuditReport {
     let as_of_ms = reading::last_change(stores).await.unwrap_or_else(now_ms);
-    let books = Books::read_as_of(stores, None, None, as_of_ms).await;
+    let books = Books::read_as_of(stores, broker, None, as_of_ms).await;
     report(&books, design, history, books.is_quiet())
 }
 

@@ -129,6 +129,18 @@ impl World {
         self.system.state().dir.join("data")
     }
 
+    /// Where everything of it is, also the servers that it started for itself; only its own account can read it.
+    pub fn config(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.system.state().dir.join("config.json")).unwrap()).unwrap()
+    }
+
+    /// The URL of its PostgreSQL server, and how the names of its databases begin there.
+    pub fn databases(&self) -> (String, String) {
+        let postgres = self.config()["stores"]["postgres"].clone();
+        let text = |field: &str| postgres[field].as_str().unwrap().to_owned();
+        (text("server"), text("prefix"))
+    }
+
     /// `host:port` of an instance.
     pub fn address(&self, instance: &str) -> String {
         let state = self.system.state();
@@ -344,41 +356,6 @@ pub fn kill(pid: u32) {
 /// The value of `text` in an order.
 pub fn id_of(order: &Value) -> String {
     order["order_id"].as_str().unwrap_or_else(|| panic!("no order: {order}")).to_owned()
-}
-
-/// A way to spoil the rows of a store, and the invariants that must tell.
-pub struct Corruption {
-    /// Its name; `?` stands for each group.
-    pub store: &'static str,
-    pub breaks: &'static [&'static str],
-    pub sql: &'static str,
-}
-
-/// Stops a world on files and spoils a copy of its rows in each of these ways: exactly the named invariants must tell.
-pub async fn spoils(world: World, corruptions: &[Corruption]) {
-    let data = world.data();
-    let World { system, dir, .. } = world;
-    system.stop().await.unwrap();
-    let clean = reference_system::audit::audit_files(&data, None).await;
-    assert_eq!(clean.verdict, Verdict::Valid, "{clean:#?}");
-    for (n, Corruption { store, breaks, sql }) in corruptions.iter().enumerate() {
-        let copy = copy_of(&data, dir.path().join(format!("copy-{n}")));
-        let groups: &[&str] = if store.contains('?') { &["0", "1"] } else { &[""] };
-        for group in groups {
-            spoil(&copy.join(format!("{}.db", store.replace('?', group))), sql).await;
-        }
-        let report = reference_system::audit::audit_files(&copy, None).await;
-        let mut broken: Vec<&str> = report
-            .invariants
-            .iter()
-            .filter(|finding| finding.verdict == Verdict::Invalid)
-            .map(|finding| finding.id.as_str())
-            .collect();
-        broken.sort_unstable();
-        let mut breaks = breaks.to_vec();
-        breaks.sort_unstable();
-        assert_eq!(broken, breaks, "{sql}: {report:#?}");
-    }
 }
 
 /// Copies the files of a system that is down, without its servers' folders.
