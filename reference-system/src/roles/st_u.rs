@@ -235,6 +235,19 @@ impl TryFrom<i64> for Limit {
     }
 }
 
+/// How long an answer may wait for something to tell, in milliseconds: whoever has more time asks again.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "u64")]
+struct Patience(u64);
+
+impl TryFrom<u64> for Patience {
+    type Error = String;
+
+    fn try_from(wait_ms: u64) -> Result<Self, String> {
+        if wait_ms <= 30_000 { Ok(Self(wait_ms)) } else { Err(format!("wait_ms is 0 to 30000, not {wait_ms}")) }
+    }
+}
+
 async fn list(
     State(dimension): State<Arc<Dimension>>,
     At(user_id): At<UserId>,
@@ -296,14 +309,20 @@ async fn change(
 #[derive(Deserialize)]
 struct Wait {
     limit: Limit,
-    wait_ms: u64,
+    wait_ms: Patience,
+}
+
+impl Wait {
+    fn deadline(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.wait_ms.0)
+    }
 }
 
 /// Answers as soon as a task is due, at the latest after `wait_ms`.
 async fn due(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> Result<Json<Vec<DueTask>>, Failure> {
     /// How often it is looked whether this side has begun to decide.
     const LOOK: Duration = Duration::from_millis(100);
-    let deadline = Instant::now() + Duration::from_millis(wait.wait_ms);
+    let deadline = wait.deadline();
     let mut written = dimension.teller.written();
     loop {
         written.borrow_and_update();
@@ -371,7 +390,7 @@ async fn settle(
 
 /// Answers as soon as an event waits to be published, at the latest after `wait_ms`.
 async fn outbox(State(dimension): State<Arc<Dimension>>, Ask(wait): Ask<Wait>) -> Result<Json<Vec<Waiting>>, Failure> {
-    let deadline = Instant::now() + Duration::from_millis(wait.wait_ms);
+    let deadline = wait.deadline();
     if dimension.decides().is_err() {
         // The outbox of a side that decides no more is handed over.
         tokio::time::sleep_until(deadline).await;

@@ -29,7 +29,7 @@ pub(crate) struct Spoilt {
     pub(crate) key: Option<Vec<u8>>,
 }
 
-/// Fields and variables that say how long to wait: a long time is no mistake, and is waited for.
+/// Fields and variables that say how long to wait: most take a long time for no mistake, and wait for it.
 const WAITS: [&str; 4] = ["wait_ms", "timeout_ms", "quiesce_ms", "ms"];
 /// Fields that name somebody by number.
 const NUMBERED: [&str; 5] = ["order_id", "user_id", "restaurant_id", "coupon_id", "dish_id"];
@@ -132,6 +132,11 @@ fn values(name: &str, fits: &str, takes: &[&str]) -> Vec<(Must, String)> {
         match name {
             "limit" => {
                 all.extend(["-1", "0", FAR].into_iter().map(|value| (Must::Refuse, value.to_owned())));
+                &[]
+            }
+            "wait_ms" => {
+                let none = ["-1", "30001", FAR, "18446744073709551615"];
+                all.extend(none.into_iter().map(|value| (Must::Refuse, value.to_owned())));
                 &[]
             }
             name if WAITS.contains(&name) => {
