@@ -38,7 +38,8 @@ struct Update {
 
 #[derive(Default)]
 struct Links {
-    enabled: Mutex<BTreeMap<String, Arc<AtomicBool>>>,
+    /// Each link by name, and whether it is on.
+    known: Mutex<BTreeMap<String, (Link, Arc<AtomicBool>)>>,
     carriers: TaskTracker,
 }
 
@@ -58,8 +59,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn list(State(links): State<Arc<Links>>) -> Json<Value> {
-    let enabled = links.enabled.lock().unwrap_or_else(PoisonError::into_inner);
-    let states = enabled.iter().map(|(name, on)| (name.clone(), json!(on.load(Ordering::Relaxed))));
+    let known = links.known.lock().unwrap_or_else(PoisonError::into_inner);
+    let states = known.values().map(|(Link { name, listen, upstream }, on)| {
+        let on = on.load(Ordering::Relaxed);
+        (name.clone(), json!({ "name": name, "listen": listen, "upstream": upstream, "enabled": on, "toxics": [] }))
+    });
     Json(Value::Object(states.collect()))
 }
 
@@ -72,8 +76,8 @@ async fn populate(
             .await
             .map_err(|error| (http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         let on = Arc::new(AtomicBool::new(true));
-        links.enabled.lock().unwrap_or_else(PoisonError::into_inner).insert(link.name, Arc::clone(&on));
-        links.carriers.spawn(carry(listener, link.upstream, on, links.carriers.clone()));
+        links.carriers.spawn(carry(listener, link.upstream, Arc::clone(&on), links.carriers.clone()));
+        links.known.lock().unwrap_or_else(PoisonError::into_inner).insert(link.name.clone(), (link, on));
     }
     Ok(Json(json!({})))
 }
@@ -83,8 +87,8 @@ async fn update(
     Path(name): Path<String>,
     Json(update): Json<Update>,
 ) -> http::StatusCode {
-    match links.enabled.lock().unwrap_or_else(PoisonError::into_inner).get(&name) {
-        Some(on) => {
+    match links.known.lock().unwrap_or_else(PoisonError::into_inner).get(&name) {
+        Some((_, on)) => {
             on.store(update.enabled, Ordering::Relaxed);
             http::StatusCode::OK
         }
@@ -93,8 +97,8 @@ async fn update(
 }
 
 async fn remove(State(links): State<Arc<Links>>, Path(name): Path<String>) -> http::StatusCode {
-    match links.enabled.lock().unwrap_or_else(PoisonError::into_inner).remove(&name) {
-        Some(on) => {
+    match links.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&name) {
+        Some((_, on)) => {
             on.store(false, Ordering::Relaxed);
             http::StatusCode::NO_CONTENT
         }

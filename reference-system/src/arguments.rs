@@ -151,7 +151,7 @@ impl Default for ServerOptions {
 pub struct DownArgs {
     #[command(flatten)]
     pub(crate) place: SystemDirectory,
-    /// Remove its data, logs and settings as well
+    /// Remove its data, logs and settings as well, also what it has made on servers that were named
     #[arg(long)]
     pub purge: bool,
     /// Print the result as JSON

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::elsewhere::Remaining;
 use crate::ids::SlotHash;
 use crate::servers::Tier;
 
@@ -111,6 +112,19 @@ pub enum SystemError {
         /// How long was waited.
         within: Duration,
     },
+    /// Servers that others run still have what the system has made there.
+    #[error(
+        "the system in {dir} is down, but this is still there: {}; its files stay until \
+         `system down --purge --dir {dir}` has removed it: run it again when the servers answer",
+        listed(.remaining),
+        dir = .dir.display()
+    )]
+    NotPurged {
+        /// The directory.
+        dir: PathBuf,
+        /// What is left.
+        remaining: Vec<Remaining>,
+    },
     /// A server of the real tier is not installed.
     #[error(
         "the real tier runs `{program}`, which is not installed (Debian: package `{package}`); install it, or start \
@@ -186,6 +200,10 @@ pub enum SystemError {
         /// Why.
         why: String,
     },
+}
+
+fn listed(remaining: &[Remaining]) -> String {
+    remaining.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn one_of(known: &[String]) -> String {

@@ -1,4 +1,4 @@
-//! A client of etcd's v3 API over its JSON gateway: the six calls that the registry needs.
+//! A client of etcd's v3 API over its JSON gateway: the calls that the registry needs.
 //!
 //! Keys and values are base64 and 64-bit numbers are text there
 //! (<https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/>).
@@ -171,6 +171,12 @@ impl Etcd {
         }
         let removed: Removed = self.ask("kv/deleterange", &json!({ "key": self.key(key) })).await?;
         Ok(number(&removed.header.revision))
+    }
+
+    /// Removes every key that begins with `prefix`.
+    pub(crate) async fn remove_under(&self, prefix: &str) -> Result<(), EtcdError> {
+        let range = json!({ "key": self.key(prefix), "range_end": self.end_of(prefix) });
+        self.ask::<serde::de::IgnoredAny>("kv/deleterange", &range).await.map(drop)
     }
 
     /// Every key that begins with `prefix`, and the revision as of which that is so.

@@ -79,14 +79,28 @@ pub(crate) async fn address(url: &str) -> Result<SocketAddr, SystemError> {
 /// Takes the links back from a proxy that goes on, once the system stops.
 pub(crate) async fn withdraw(api: SocketAddr, links: Vec<LinkPlan>, stop: CancellationToken) {
     stop.cancelled().await;
-    for link in &links {
+    if let Err(why) = take_back(api, &links).await {
+        tracing::warn!(why, "the fault proxy may keep links");
+    }
+}
+
+/// Takes back the links that a proxy has of these. Another system calls its links the same: only where they listen tells
+/// whose they are.
+pub(crate) async fn take_back(api: SocketAddr, links: &[LinkPlan]) -> Result<(), String> {
+    let silent = || "it does not answer".to_owned();
+    let Some((StatusCode::OK, body)) = ask(api, Method::GET, "/proxies", Bytes::new()).await else {
+        return Err(silent());
+    };
+    let known: serde_json::Map<String, Value> = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+    let is_ours = |link: &&LinkPlan| {
+        known.get(&link.name()).is_some_and(|proxy| proxy["listen"] == link.listen.to_string().as_str())
+    };
+    for link in links.iter().filter(is_ours) {
         // One that is gone is what was wanted.
         let path = format!("/proxies/{}", link.name().replace('>', "%3E"));
-        if ask(api, Method::DELETE, &path, Bytes::new()).await.is_none() {
-            tracing::warn!(link = link.name(), "the fault proxy does not answer and may keep it");
-            return;
-        }
+        ask(api, Method::DELETE, &path, Bytes::new()).await.ok_or_else(silent)?;
     }
+    Ok(())
 }
 
 /// Gives a restarted proxy its links again, and leaves alone what it has.

@@ -24,7 +24,7 @@ use crate::servers::{Server, Tier};
 use crate::shape::{InstanceCounts, Shape};
 use crate::state::{InstanceStatus, ModuleStatus, SystemState, SystemStatus};
 use crate::ward::Restarts;
-use crate::{process, remains};
+use crate::{elsewhere, process, remains};
 
 /// The seed of a system that nobody gave one.
 pub const DEFAULT_SEED: u64 = 20_160_601;
@@ -328,13 +328,13 @@ fn read_state(layout: &Layout) -> Option<SystemState> {
     serde_json::from_slice(&std::fs::read(layout.state()).ok()?).ok()
 }
 
-/// Stops the system of a directory, and with `purge` removes what it has kept there. One whose supervisor was killed is
+/// Stops the system of a directory, and with `purge` removes what it has kept there and on servers that others run. One whose supervisor was killed is
 /// dead already; what tells of its processes is removed.
 ///
 /// # Errors
 ///
 /// [`SystemError::NoSystem`] if none runs there (or, with `purge`, if there never was one), [`SystemError::NotStopped`]
-/// if it had to be killed and did not even go then.
+/// if it had to be killed and did not even go then, [`SystemError::NotPurged`] if a server keeps what it has of it.
 pub async fn down(dir: &Path, purge: bool) -> Result<(), SystemError> {
     let layout = Layout::new(dir);
     match running(dir) {
@@ -351,7 +351,24 @@ pub async fn down(dir: &Path, purge: bool) -> Result<(), SystemError> {
         Err(error) => return Err(error),
     }
     remains::sweep(&layout);
-    if purge { remains::purge(&layout) } else { Ok(()) }
+    if purge {
+        purge_servers(&layout).await?;
+        remains::purge(&layout)?;
+    }
+    Ok(())
+}
+
+/// Removes what the system has made on servers that others run. Before its directory, which tells what that is.
+async fn purge_servers(layout: &Layout) -> Result<(), SystemError> {
+    let config = match SystemConfig::read(layout) {
+        Ok(config) => config,
+        // It never came so far as to make anything.
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(SystemError::File { path: layout.config(), source }),
+    };
+    let toxiproxy = SupervisorOptions::read(layout).ok().and_then(|options| options.toxiproxy);
+    let remaining = elsewhere::remove(&config, toxiproxy.as_deref()).await;
+    if remaining.is_empty() { Ok(()) } else { Err(SystemError::NotPurged { dir: layout.root().to_owned(), remaining }) }
 }
 
 fn running(dir: &Path) -> Result<(Layout, u32), SystemError> {

@@ -8,7 +8,8 @@
 //! - [`launch`]: start and stop a system; [`state`]: what the outside sees of it
 //! - `logs`: what the processes wrote
 //! - `supervisor`, `planning`, `shape`, `ward`, `fault_proxy`, `self_test`, `process`, `config`, `remains`:
-//!   how the processes are planned, started and kept alive, and what is left of them
+//!   how the processes are planned, started and kept alive, and what is left of them; `elsewhere`: what is left on
+//!   servers that others run
 //! - `frame`, `extract`, `workers`, `panics`, `watchdog`, `metrics`, `trace`: what surrounds every
 //!   role; `roles`: one module per role
 //! - `rpc`: how roles call each other
@@ -27,6 +28,7 @@ pub mod auditing;
 pub mod bus;
 pub mod command;
 mod config;
+mod elsewhere;
 mod error;
 mod etcd;
 mod extract;
@@ -64,6 +66,7 @@ mod workers;
 
 pub use arguments::{ServerOptions, UpArgs};
 pub use command::{Launcher, Outcome, SystemCommand, hold, run};
+pub use elsewhere::Remaining;
 pub use error::SystemError;
 pub use launch::{RunningSystem, SystemOptions, start};
 pub use servers::Tier;

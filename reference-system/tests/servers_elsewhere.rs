@@ -1,16 +1,20 @@
-//! A system on servers that somebody else runs: given by address, shared with another system, kept apart from it, and left
-//! running in the end.
+//! A system on servers that somebody else runs: given by address, shared with another system, kept apart from it, left
+//! running in the end, and with `--purge` left as they were.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail at any line")]
 
 mod world;
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use redis::AsyncCommands as _;
 use reference_system::Tier;
-use serde_json::Value;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use world::{World, eventually, id_of, launcher};
 
 /// A server of the test's own, ended with it.
@@ -39,6 +43,68 @@ async fn listed(world: &World) -> Vec<String> {
     addresses.collect()
 }
 
+/// What a system has on servers that it shares.
+struct Guest {
+    /// How its databases and keys begin.
+    name: String,
+    dir: PathBuf,
+    redis: String,
+    etcd: String,
+}
+
+impl Guest {
+    fn of(world: &World, redis: &str, etcd: &str) -> Self {
+        let (name, dir) = (world.databases().1, world.system.state().dir.clone());
+        Self { name, dir, redis: redis.to_owned(), etcd: etcd.to_owned() }
+    }
+
+    async fn key_values(&self, database: usize) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(format!("{}/{database}", self.redis)).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// How many things there are of it, by kind.
+    async fn left(&self, host: &World) -> Vec<(&'static str, usize)> {
+        let mut server = PgConnection::connect(&format!("{}/postgres", host.databases().0)).await.unwrap();
+        let databases: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_database WHERE starts_with(datname, $1)")
+            .bind(&self.name)
+            .fetch_one(&mut server)
+            .await
+            .unwrap();
+        let mut keys = 0;
+        for database in 0..3 {
+            let found: Vec<String> = self.key_values(database).await.keys(format!("{}*", self.name)).await.unwrap();
+            keys += found.len();
+        }
+        // From its first key to the first behind all of its keys: a digit is before a colon.
+        let key = |end: &str| BASE64.encode(format!("/{}{end}", self.name));
+        let range = json!({ "key": key(""), "range_end": key(":"), "count_only": true });
+        let answer = host.http.post(format!("{}/v3/kv/range", self.etcd)).body(range.to_string()).send().await.unwrap();
+        let found: Value = answer.json().await.unwrap();
+        let registered = found["count"].as_str().map_or(0, |count| count.parse().unwrap());
+        let named = |list: &str| {
+            let told = host.rabbitmqctl(&[list, "-p", "guest", "name"]);
+            // Those of the broker itself are called so, or have no name; the first line names the column.
+            told.lines().filter(|name| !["", "name"].contains(name) && !name.starts_with("amq.")).count()
+        };
+        let (queues, exchanges) = (named("list_queues"), named("list_exchanges"));
+        vec![
+            ("databases", usize::try_from(databases).unwrap()),
+            ("keys", keys),
+            ("registrations", registered),
+            ("queues", queues),
+            ("exchanges", exchanges),
+        ]
+    }
+
+    /// Exit code and errors of `down --purge`.
+    fn purge(&self) -> (Option<i32>, String) {
+        let mut down = Command::new(launcher().program);
+        let out = down.args(["down", "--purge", "--dir"]).arg(&self.dir).output().unwrap();
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    }
+}
+
 async fn links(world: &World, api: &str) -> usize {
     let answer = world.http.get(format!("{api}/proxies")).send().await.unwrap();
     let known: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
@@ -57,7 +123,7 @@ async fn two_systems_on_the_same_servers_keep_apart_and_leave_the_servers_as_the
     let (redis_port, proxy_port) = (free_port().to_string(), free_port().to_string());
     let folder = dir.path().display().to_string();
     let redis = ["--port", &redis_port, "--bind", "127.0.0.1", "--dir", &folder, "--save", ""];
-    let _redis = run(Path::new("redis-server"), &redis);
+    let redis_server = run(Path::new("redis-server"), &redis);
     let proxy = launcher().program.with_file_name("examples").join("plain-proxy");
     let _proxy = run(&proxy, &["--host", "127.0.0.1", "--port", &proxy_port]);
     let toxiproxy = format!("http://127.0.0.1:{proxy_port}");
@@ -102,8 +168,30 @@ async fn two_systems_on_the_same_servers_keep_apart_and_leave_the_servers_as_the
     // Its calls go through the proxy that was named, and it takes its links back.
     let count = guest.system.state().links.len();
     assert_eq!((links(&guest, &toxiproxy).await, count > 0), (count, true));
-    guest.system.stop().await.unwrap();
+    // Registrations go with their instances; what a switch is set to stays.
+    world::set(&guest, "lb", Some("rr"), None).await;
+    let guests = Guest::of(&guest, &format!("redis://127.0.0.1:{redis_port}"), &url("/registry_store/url"));
+    let World { system, dir: _kept, .. } = guest;
+    system.stop().await.unwrap();
     eventually("the proxy is as it was", || async { (links(&host, &toxiproxy).await == 0).then_some(()) }).await;
+
+    // It leaves what it has made there until it is told otherwise, and nobody else's then.
+    let left = guests.left(&host).await;
+    assert!(left.iter().all(|(_, count)| *count > 0), "{left:?}");
+    guests.key_values(0).await.set::<_, _, ()>("theirs", "kept").await.unwrap();
+    let stopped = nix::sys::signal::Signal::SIGSTOP;
+    world::signal(redis_server.0.id(), stopped);
+    let (code, told) = guests.purge();
+    let silent = format!("the keys {}:… in databases 0 to 2 of redis://127.0.0.1:{redis_port} (", guests.name);
+    assert!(code == Some(1) && told.contains(&silent) && told.contains("run it again"), "{code:?} {told}");
+    assert!(!told.contains(login), "a password is told: {told}");
+    assert!(guests.dir.exists(), "nobody would know any more what is left");
+    world::signal(redis_server.0.id(), nix::sys::signal::Signal::SIGCONT);
+    assert_eq!(guests.purge(), (Some(0), String::new()));
+    let nothing = left.into_iter().map(|(what, _)| (what, 0)).collect::<Vec<_>>();
+    assert_eq!(guests.left(&host).await, nothing);
+    assert_eq!(guests.key_values(0).await.get::<_, String>("theirs").await.unwrap(), "kept");
+    assert!(!guests.dir.exists());
     host.settled(8, 17, None).await;
     host.assert_valid().await;
 }

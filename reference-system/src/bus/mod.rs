@@ -213,6 +213,15 @@ impl Bus {
         }
     }
 
+    /// Removes the exchange and its queues, with what is in them, from a broker that is none of the system's own.
+    pub(crate) async fn remove(&self) -> Result<(), BusError> {
+        match &self.0 {
+            // Its queues are rows of a store of the system.
+            Adapter::Embedded(_) => Ok(()),
+            Adapter::RabbitMq(client) => client.remove().await,
+        }
+    }
+
     /// Publishes. With `confirm`, an answer means that every message is durable in every queue that takes it.
     ///
     /// # Errors

@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
-    ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -106,6 +107,21 @@ impl Client {
 
     pub(super) async fn declare(&self) -> Result<(), BusError> {
         self.live().await.map(drop)
+    }
+
+    /// Deletes its exchange and every queue, with what is in them.
+    pub(super) async fn remove(&self) -> Result<(), BusError> {
+        let live = self.live().await?;
+        let removed = within("remove its queues", OPERATION, async {
+            for name in self.topology.queues.iter().flat_map(|queue| places(queue, self.topology.retry_ms.len())) {
+                live.loose.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
+            }
+            let exchange = self.topology.exchange.as_str().into();
+            live.loose.exchange_delete(exchange, ExchangeDeleteOptions::default()).await
+        })
+        .await;
+        self.forget().await;
+        removed
     }
 
     pub(super) async fn publish(&self, messages: &[Message], confirm: bool) -> Result<(), BusError> {
@@ -256,6 +272,12 @@ async fn declare(channel: &Channel, topology: &Topology) -> lapin::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The names of a queue, of where its messages rest, and of where its dead letters are.
+fn places(queue: &Queue, rests: usize) -> Vec<String> {
+    let resting = (1..=rests).map(|failures| queue.resting_place(failures));
+    resting.chain([queue.name.clone(), queue.dead_letters()]).collect()
 }
 
 /// A message on its way to an exchange; the one without a name leads to the queue that the key names.

@@ -108,6 +108,15 @@ impl Kv {
         Ok(())
     }
 
+    /// Removes every key of the system.
+    pub(crate) async fn remove_all(&self) -> Result<(), KvError> {
+        const STEP: usize = 500;
+        for keys in self.keys("*").await?.chunks(STEP) {
+            self.remove(keys).await?;
+        }
+        Ok(())
+    }
+
     /// Adds to a counter and gives its new value.
     pub(crate) async fn add(&self, key: &str, by: i64) -> Result<i64, KvError> {
         self.ask(redis::cmd("INCRBY").arg(self.key(key)).arg(by)).await

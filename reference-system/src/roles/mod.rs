@@ -14,7 +14,7 @@ mod kv;
 pub(crate) mod ledger;
 pub(crate) mod mig;
 pub(crate) mod mq;
-mod mq_noise;
+pub(crate) mod mq_noise;
 pub(crate) mod pay;
 mod reg;
 pub(crate) mod rev;

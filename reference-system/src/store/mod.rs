@@ -81,7 +81,7 @@ impl Store {
     pub(crate) async fn open(place: &Place, schema: &str, tracker: &TaskTracker) -> Result<Self, StoreError> {
         place.prepare(schema).await?;
         let writer = place.writer().await?;
-        let readers = place.readers().await?;
+        let readers = place.readers()?;
         let (writes, waiting) = mpsc::channel(WAITING_WRITES);
         tracker.spawn(commit_in_groups(place.clone(), writer, waiting));
         Ok(Self { writes, readers })

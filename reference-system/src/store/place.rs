@@ -69,6 +69,21 @@ impl Places {
         }
     }
 
+    /// Removes every database of the system from its server; files go with their folder.
+    pub(crate) async fn remove(&self) -> Result<(), sqlx::Error> {
+        let Self::Postgres { server, prefix } = self else { return Ok(()) };
+        let mut connection = connect(&format!("{server}/postgres")).await?;
+        let named = "SELECT CAST(datname AS TEXT) FROM pg_database WHERE starts_with(datname, $1)";
+        let names: Vec<String> =
+            sqlx::query_scalar(named).bind(format!("{prefix}_")).fetch_all(&mut connection).await?;
+        for name in names {
+            // A connection of a process that is dead may not have been noticed yet.
+            let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+            sqlx::query(AssertSqlSafe(drop)).execute(&mut connection).await?;
+        }
+        connection.close().await
+    }
+
     /// The tier that keeps rows so.
     pub(crate) fn tier(&self) -> Tier {
         match self {
@@ -163,21 +178,22 @@ impl Place {
         }
     }
 
-    /// Connections that only read, for a role.
-    pub(crate) async fn readers(&self) -> Result<AnyPool, sqlx::Error> {
+    /// Connections that only read, for a role. Each is made when it is first needed: a server that is busy with the start of
+    /// all others delays a read then, and does not end the role.
+    pub(crate) fn readers(&self) -> Result<AnyPool, sqlx::Error> {
         let (url, is_server) = match self {
             Self::File(path) => (file_url(path, true), false),
             Self::Database { server, name } => (format!("{server}/{name}"), true),
         };
-        AnyPoolOptions::new()
+        let pool = AnyPoolOptions::new()
             .max_connections(2)
             // A server may have been restarted; a file is always there.
             .test_before_acquire(is_server)
             .acquire_timeout(ACQUIRE)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_with(options(&url)?)
-            .await
+            .connect_lazy_with(options(&url)?);
+        Ok(pool)
     }
 
     /// How a transaction that writes begins: the only one at its store, whichever instance writes. So what a write has
