@@ -6,15 +6,21 @@ Everything is done by Kennel's commands: `system up`, `run`, `system status`, `s
 
 import argparse
 import contextlib
+import os
 import random
 import shutil
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 from order_system import CommandFailed, OrderSystem, lunch, make_directory, stop_on_signals, table_row
 
 COLUMNS = ["round", "seed", "killed", "at", "back in", "orders", "requests", "failed", "verdict", "took"]
+# The fault proxy as `system status` names it, and how long it may take to come back.
+PROXY = "proxy"
+BACK_WITHIN = 30
 WIDTHS = [-5, -11, 15, -6, -7, -7, -8, -6, 8, -6]
 
 
@@ -88,8 +94,8 @@ def judge(system, run, faultless):
 
 def kill_of(system, asked, draw, seconds):
     """The process that dies in this round, and when."""
-    # Faults reach what a target declares: not the supervisor, with which all goes, and not Kennel's own fault proxy.
-    instances = sorted(one["instance"] for one in system.status() if one["instance"] not in ("supervisor", "proxy"))
+    # With the supervisor all goes.
+    instances = sorted(one["instance"] for one in system.status() if one["instance"] != "supervisor")
     victim = draw.choice(instances)
     if asked.only:
         if asked.only not in instances:
@@ -97,6 +103,42 @@ def kill_of(system, asked, draw, seconds):
         victim = asked.only
     # Early enough for the load to see it come back.
     return victim, round(draw.uniform(1, max(1.5, seconds / 2)), 3)
+
+
+class Death:
+    """Kills the fault proxy while the `with` block runs. No fault of an experiment does so: faults reach what a target
+    declares, and through the proxy they reach its links."""
+
+    def __init__(self, system, moment):
+        self.system, self.moment, self.back = system, moment, None
+        self.thread = threading.Thread(target=self.kill)
+        self.problem = "the fault proxy was not killed"
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.thread.join()
+
+    def proxy(self):
+        return next(one for one in self.system.status() if one["instance"] == PROXY)
+
+    def kill(self):
+        time.sleep(self.moment)
+        try:
+            before = self.proxy()["pid"]
+            os.kill(before, signal.SIGKILL)
+            began = time.monotonic()
+            self.problem = f"the fault proxy did not come back within {BACK_WITHIN} s"
+            while time.monotonic() < began + BACK_WITHIN:
+                now = self.proxy()
+                if now["ready"] and now["pid"] not in (None, before):
+                    self.back, self.problem = time.monotonic() - began, None
+                    return
+                time.sleep(0.1)
+        except (CommandFailed, StopIteration, OSError, TypeError) as failure:
+            self.problem = f"the fault proxy was not killed: {failure}"
 
 
 def failures(run):
@@ -118,22 +160,30 @@ def clean_round(asked, seed, directory):
 def kill_round(asked, seed, system):
     seconds = asked.seconds or (20 if asked.tier == "real" else 10)
     victim, moment = kill_of(system, asked, random.Random(seed), seconds)
+    if victim == PROXY:
+        text = lunch(asked.rate, seconds, warm_up=0, seed=seed, objectives=["error_rate <= 100%"])
+        with Death(system, moment) as death:
+            run = system.experiment(text, within=seconds + 240)
+        if death.problem:
+            raise Failed(death.problem)
+        judge(system, run, faultless=False)
+        return run, (victim, moment, death.back)
     service = victim.rsplit("-", 1)[0]
     fault = f"\nfaults:\n  - {{ name: death, kind: kill, selector: {{ service: {service}, instance: {victim} }}, start: {int(moment * 1000)}ms }}\n"
     # What fails while a process is dead is counted and shown; what must hold is judged afterwards.
     text = lunch(asked.rate, seconds, warm_up=0, seed=seed, faults=fault, objectives=["error_rate <= 100%"])
     run = system.experiment(text, within=seconds + 240)
     judge(system, run, faultless=False)
-    return run, (victim, moment)
+    return run, (victim, moment, None)
 
 
 def show(number, seed, run, death, verdict, took):
     requests, failed = failures(run) if run else ("", "")
-    back = ""
+    victim, moment, back = death or ("–", None, None)
+    back = "" if back is None else f"{back:.1f}s"
     if run and run["faults"] and run["faults"][0].get("reverted_at_s") is not None:
         fault = run["faults"][0]
         back = f"{fault['reverted_at_s'] - fault['injected_at_s']:.1f}s"
-    victim, moment = death or ("–", None)
     at = "" if moment is None else f"{moment:.1f}s"
     cells = [number, seed, victim, at, back, checked(run) if run else "", requests, failed, verdict, f"{took:.0f}s"]
     print(table_row(cells, WIDTHS), flush=True)

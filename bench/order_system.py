@@ -74,7 +74,8 @@ class OrderSystem:
             self.read(["system", "switch", name, value, "--json"], within=30)
 
     def status(self):
-        return self.read(["system", "status", "--json"], within=30)["instances"]
+        # 1: something is not ready, which the rows tell.
+        return self.read(["system", "status", "--json"], within=30, codes=(0, 1))["instances"]
 
     def audit(self, wait="60s"):
         return self.read(["system", "audit", "--json", "--wait", wait], within=180, codes=(0, 1, 3))
