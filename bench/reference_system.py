@@ -21,6 +21,8 @@ from order_system import OrderSystem, lunch, make_directory, stop_on_signals, ta
 READY_BOUND_S = {"embedded": 3, "real": 60}
 PSS_BOUND_MIB = {"embedded": 300}
 GOAL_ORDERS = 300
+# Orders per second: a system that does not hold these holds nothing worth a number.
+LEAST_RATE = 2.5
 P99_BOUND_MS = 100
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -172,26 +174,28 @@ def children_cpu_s():
 
 
 def search(system, asked):
-    """The most orders per second, by doubling and then halving the distance; and each step on the way."""
+    """The most orders per second, by doubling or halving until there is one that holds and one that does not, and then halving
+    the distance; and each step on the way."""
     best, failing, rate = None, None, 40.0
     print(table_row(STEP_COLUMNS, STEP_WIDTHS))
     for rate_given in asked.rate or []:
         best = measure(system, asked, rate_given)
     if asked.rate:
         return best
-    while failing is None or failing - best.rate > max(10, 0.08 * best.rate):
+    while best is None or failing is None or failing - best.rate > max(2.5, 0.08 * best.rate):
         step = measure(system, asked, rate)
-        if step.holds:
-            best, rate = step, rate * 2 if failing is None else (rate + failing) / 2
-        elif best is None:
-            return None
-        else:
+        if not step.holds and best is not None:
             # Once more: a single hiccup of the machine is no limit.
             step = measure(system, asked, rate)
-            if step.holds:
-                best = step
-            else:
-                failing = rate
+        if step.holds:
+            best = step
+        elif best is None and rate <= LEAST_RATE:
+            return None
+        else:
+            failing = rate
+        if best is None:
+            rate /= 2
+        else:
             rate = (best.rate + failing) / 2 if failing else rate * 2
     return best
 
@@ -242,18 +246,19 @@ def hold(system, seconds):
     return run, samples
 
 
-def tell_hold(run, samples):
+def tell_hold(run, samples, seconds):
     """Prints the table of memory over time; gives what is wrong."""
-    print(table_row(["role", "PSS MiB", "slope KiB/min"], [14, -9, -14]))
-    halves = {role: points[len(points) // 2 :] for role, points in samples.items()}
+    print(table_row(["role", "PSS MiB", "slope KiB/min", "at the end"], [14, -9, -14, -12]))
+    # The first half fills caches; what comes after the load is the audit's.
+    halves = {role: [point for point in points if seconds / 120 <= point[0] <= seconds / 60] for role, points in samples.items()}
     for role, points in sorted(halves.items()):
-        print(table_row([role, f"{points[-1][1]:.1f}", f"{slope(points) * 1024:+.0f}"], [14, -9, -14]))
-    # All at each moment.
-    moments = {}
+        print(table_row([role, f"{points[-1][1]:.1f}", f"{slope(points) * 1024:+.0f}", f"{samples[role][-1][1]:.1f}"], [14, -9, -14, -12]))
+    moments, last = {}, sum(points[-1][1] for points in samples.values())
     for points in halves.values():
         for moment, mib in points:
             moments[moment] = moments.get(moment, 0) + mib
-    print(table_row(["altogether", f"{list(moments.values())[-1]:.1f}", f"{slope(list(moments.items())) * 1024:+.0f}"], [14, -9, -14]))
+    rise = slope(list(moments.items()))
+    print(table_row(["altogether", f"{list(moments.values())[-1]:.1f}", f"{rise * 1024:+.0f}", f"{last:.1f}"], [14, -9, -14, -12]))
     everything = next(row for row in run["requests"] if row["request"] == "all" and row.get("phase") == "steady")
     failed = sum(everything["failures"].values())
     audits = ", ".join(f"{audit['name']} {audit['verdict']}" for audit in run["audits"])
@@ -283,7 +288,7 @@ def measure_tier(tier, asked):
                 if sum(pss.values()) > PSS_BOUND_MIB.get(tier, float("inf")):
                     missed.append(f"{tier}: {sum(pss.values()):.0f} MiB, the bound is {PSS_BOUND_MIB[tier]} MiB")
                 if asked.hold:
-                    missed += [f"{tier}: {reason}" for reason in tell_hold(*hold(system, asked.hold))]
+                    missed += [f"{tier}: {reason}" for reason in tell_hold(*hold(system, asked.hold), asked.hold)]
                 else:
                     most = search(system, asked)
                     if most and asked.roles:

@@ -235,9 +235,18 @@ impl System {
         Ok(())
     }
 
-    /// Starts a server and waits until it answers.
+    /// Starts a server, as soon as the one that it waits for answers, and waits until it answers itself.
     async fn serve(&self, plan: &InstancePlan, deadline: Instant) -> Result<(), SystemError> {
         let Some(server) = Server::of(&plan.service) else { return Ok(()) };
+        if let Some(first) = server.waits_for(&self.layout, &self.config, plan) {
+            while !server.is_ready(&self.config, first).await {
+                if Instant::now() >= deadline {
+                    let why = format!("{} is not started, because {} does not answer", plan.instance, first.instance);
+                    return Err(SystemError::NotReady { why });
+                }
+                tokio::time::sleep(READY_POLL).await;
+            }
+        }
         let deaths = self.look_after(&plan.service, &plan.instance);
         while !server.is_ready(&self.config, plan).await {
             if Instant::now() >= deadline || deaths.load(Ordering::Relaxed) > 0 {

@@ -149,7 +149,7 @@ pub(crate) struct EventRow {
     pub(crate) version: i64,
     pub(crate) from: Option<i64>,
     pub(crate) to: i64,
-    pub(crate) kind: String,
+    pub(crate) kind: Arc<str>,
     pub(crate) at_ms: i64,
     /// Of a creation: the quote that it was made under, and its total.
     pub(crate) quote: Option<(u64, i64)>,

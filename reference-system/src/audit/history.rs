@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::orders::lifecycle::Status;
@@ -32,12 +32,32 @@ pub(super) struct Write {
     #[serde(default)]
     pub(super) status: Option<u16>,
     #[serde(default)]
-    answer: Map<String, Value>,
+    answer: Answer,
     /// When it was sent, and when its answer was there.
     #[serde(default)]
     pub(super) t_invoke_us: Option<u64>,
     #[serde(default)]
     t_done_us: Option<u64>,
+}
+
+/// The numbers of an answer, in the order of [`ANSWER_FIELDS`]. JSON may hold them as text. A record has many, and what else
+/// they hold is not kept.
+#[derive(Debug, Clone, Default)]
+struct Answer([Option<i64>; ANSWER_FIELDS.len()]);
+
+impl<'de> Deserialize<'de> for Answer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut answer = Self::default();
+        for (field, value) in Map::deserialize(deserializer)? {
+            if let Some(place) = ANSWER_FIELDS.iter().position(|known| *known == field) {
+                answer.0[place] = match value {
+                    Value::String(text) => text.parse().ok(),
+                    value => value.as_i64(),
+                };
+            }
+        }
+        Ok(answer)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -150,12 +170,10 @@ impl Write {
         }
     }
 
-    /// A number of the answer, which JSON may hold as text.
+    /// A number of the answer.
     pub(super) fn number(&self, field: &str) -> Option<i64> {
-        match self.answer.get(field)? {
-            Value::String(text) => text.parse().ok(),
-            value => value.as_i64(),
-        }
+        let place = ANSWER_FIELDS.iter().position(|known| *known == field)?;
+        self.answer.0[place]
     }
 
     pub(super) fn key(&self) -> &str {

@@ -12,6 +12,7 @@ mod liveness;
 mod locks;
 mod migration;
 mod money;
+mod names;
 mod online;
 mod promises;
 mod reading;

@@ -13,6 +13,7 @@ use super::books::{
     RequestRow, SettlementBook, SettlementRow, SlipRow, UserDimension, Wallets, Watched,
 };
 use super::liveness::overdue;
+use super::names::Names;
 use super::{cache, coupons, events, locks, migration, online, registry, stock, told, virtual_goods};
 use crate::bus::Bus;
 use crate::config::now_ms;
@@ -60,13 +61,14 @@ impl Books {
     ) -> Self {
         let caches = kv.map(|kv| kv.of(Purpose::Cache));
         let cached = cache::read(caches).await.map_err(|error| format!("the caches cannot be read: {error}"));
-        let bus = events::read(stores, broker, as_of_ms).await;
+        let mut names = Names::default();
+        let bus = events::read(stores, broker, as_of_ms, &mut names).await;
         let bus = bus.map_err(|error| format!("events cannot be read: {error}"));
-        let told = named_part(told::read(stores).await, "an outbox");
+        let told = named_part(told::read(stores, &mut names).await, "an outbox");
         let users = async {
             let mut all = UserDimension { read_at_ms: as_of_ms, ..UserDimension::default() };
             for store in migration::masters(stores).await? {
-                read_users(stores, store, &mut all).await?;
+                read_users(stores, store, &mut all, &mut names).await?;
             }
             for group in 0..GROUPS {
                 read_mapped(&stores.of(user_store(group)), group, &mut all).await?;
@@ -259,7 +261,12 @@ async fn all_of<T>(
     Ok(all)
 }
 
-async fn read_users(stores: &Places, store: &str, all: &mut UserDimension) -> Result<(), sqlx::Error> {
+async fn read_users(
+    stores: &Places,
+    store: &str,
+    all: &mut UserDimension,
+    names: &mut Names,
+) -> Result<(), sqlx::Error> {
     let mut file = stores.of(store).reader().await?;
     // One transaction, one snapshot.
     let mut snapshot = file.begin().await?;
@@ -279,7 +286,7 @@ async fn read_users(stores: &Places, store: &str, all: &mut UserDimension) -> Re
             version: row.try_get(1)?,
             from: row.try_get(2)?,
             to: row.try_get(3)?,
-            kind: row.try_get(7)?,
+            kind: names.of(row.try_get(7)?),
             at_ms: row.try_get(4)?,
             quote: row.try_get::<Option<&str>, _>(5)?.map(quote_number).zip(row.try_get(6)?),
         });
@@ -404,18 +411,13 @@ async fn read_wallets(store: &Place) -> Result<Wallets, sqlx::Error> {
 
 async fn read_lines(book: &mut AnyConnection) -> Result<Vec<LedgerLine>, sqlx::Error> {
     // A name is in memory once: lines of a transaction follow each other, and there are few accounts for many lines.
-    let (mut lines, mut accounts, mut last) = (Vec::new(), HashSet::new(), Arc::<str>::default());
+    let (mut lines, mut accounts, mut last) = (Vec::new(), Names::default(), Arc::<str>::default());
     each(sqlx::query("SELECT txn, account, amount_fen FROM ledger ORDER BY line_no"), book, |row| {
         let (transaction, account): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         if *last != *transaction {
             last = transaction.into();
         }
-        let account = accounts.get(account).cloned().unwrap_or_else(|| {
-            let account: Arc<str> = account.into();
-            accounts.insert(Arc::clone(&account));
-            account
-        });
-        lines.push((Arc::clone(&last), account, row.try_get(2)?));
+        lines.push((Arc::clone(&last), accounts.of(account), row.try_get(2)?));
         Ok(())
     })
     .await?;

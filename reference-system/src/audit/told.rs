@@ -1,6 +1,7 @@
 //! What the bus was to be told, as the stores of those who tell it have it; and C5.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use sqlx::{AnyConnection, Connection, Row};
 
@@ -8,6 +9,8 @@ use super::Finding;
 use super::books::UserDimension;
 use super::events::Events;
 use super::migration;
+use super::names::Names;
+use super::reading::each;
 use crate::bus::event::order_key;
 use crate::roles::{rev, vgo};
 use crate::store::outbox::SILENT;
@@ -19,8 +22,8 @@ const TELLERS: [&str; 2] = [rev::STORE, vgo::STORE];
 /// A mark in an outbox.
 #[derive(Debug, Clone)]
 pub(crate) struct Mark {
-    pub(crate) event_id: String,
-    pub(crate) key: String,
+    pub(crate) event_id: Arc<str>,
+    pub(crate) key: Arc<str>,
     /// Nobody was to be told, as the switch was.
     silent: bool,
 }
@@ -30,7 +33,7 @@ pub(crate) struct Mark {
 pub(crate) struct Told {
     marks: Vec<Mark>,
     /// (event, key).
-    pub(super) happened: Vec<(String, String)>,
+    pub(super) happened: Vec<(Arc<str>, Arc<str>)>,
     /// Events that wait to be published.
     pub(crate) waiting: i64,
 }
@@ -42,27 +45,30 @@ impl Told {
     }
 }
 
-pub(super) async fn read(stores: &Places) -> Result<Told, sqlx::Error> {
+pub(super) async fn read(stores: &Places, names: &mut Names) -> Result<Told, sqlx::Error> {
     let mut all = Told::default();
     for teller in migration::masters(stores).await?.into_iter().chain(TELLERS) {
-        read_one(&stores.of(teller), &mut all).await?;
+        read_one(&stores.of(teller), &mut all, names).await?;
     }
     Ok(all)
 }
 
-async fn read_one(store: &Place, all: &mut Told) -> Result<(), sqlx::Error> {
+async fn read_one(store: &Place, all: &mut Told, names: &mut Names) -> Result<(), sqlx::Error> {
     let mut file = store.reader().await?;
     // One transaction, one snapshot.
     let mut snapshot = file.begin().await?;
     all.waiting += count_waiting(&mut snapshot).await?;
-    let marks = sqlx::query("SELECT message_id, message_key, state FROM outbox").fetch_all(&mut *snapshot).await?;
-    for row in marks {
-        let silent = row.try_get::<i64, _>(2)? == SILENT;
-        all.marks.push(Mark { event_id: row.try_get(0)?, key: row.try_get(1)?, silent });
-    }
-    for row in sqlx::query("SELECT event_id, message_key FROM happened").fetch_all(&mut *snapshot).await? {
-        all.happened.push((row.try_get(0)?, row.try_get(1)?));
-    }
+    each(sqlx::query("SELECT message_id, message_key, state FROM outbox"), &mut snapshot, |row| {
+        let (event_id, key) = (names.of(row.try_get(0)?), names.of(row.try_get(1)?));
+        all.marks.push(Mark { event_id, key, silent: row.try_get::<i64, _>(2)? == SILENT });
+        Ok(())
+    })
+    .await?;
+    each(sqlx::query("SELECT event_id, message_key FROM happened"), &mut snapshot, |row| {
+        all.happened.push((names.of(row.try_get(0)?), names.of(row.try_get(1)?)));
+        Ok(())
+    })
+    .await?;
     snapshot.rollback().await?;
     file.close().await
 }
@@ -91,18 +97,18 @@ pub(super) fn marks_events_copies(finding: &mut Finding, users: &UserDimension, 
         events: u64,
         copies: HashSet<&'a str>,
     }
-    let mut kinds: BTreeMap<String, Sums<'_>> = BTreeMap::new();
+    let mut kinds: BTreeMap<Arc<str>, Sums<'_>> = BTreeMap::new();
     for mark in &told.marks {
-        kinds.entry(mark.key.clone()).or_default().marks += 1;
+        kinds.entry(Arc::clone(&mark.key)).or_default().marks += 1;
     }
     for key in users.events.iter().filter_map(|event| order_key(&event.kind)) {
-        kinds.entry(key).or_default().events += 1;
+        kinds.entry(key.into()).or_default().events += 1;
     }
     for (_, key) in &told.happened {
-        kinds.entry(key.clone()).or_default().events += 1;
+        kinds.entry(Arc::clone(key)).or_default().events += 1;
     }
     for copy in events.copies() {
-        kinds.entry(copy.key.clone()).or_default().copies.insert(&copy.event_id);
+        kinds.entry(Arc::clone(&copy.key)).or_default().copies.insert(&copy.event_id);
     }
     for (kind, sums) in kinds {
         finding.checked += 1;

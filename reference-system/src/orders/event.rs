@@ -35,6 +35,14 @@ pub(crate) fn event_id(order_id: i64, version: i64) -> String {
     format!("{order_id}.{version}")
 }
 
+/// The order and the version that an [`event_id`] names; `None` for what is none.
+pub(crate) fn version_of(event: &str) -> Option<(i64, i64)> {
+    let (order, version) = event.split_once('.')?;
+    let named = (order.parse().ok()?, version.parse().ok()?);
+    // Numbers have several spellings, an event has one name.
+    (event_id(named.0, named.1) == event).then_some(named)
+}
+
 impl OrderEvent {
     /// The event by which `after` came about.
     pub(crate) fn of(after: &Order, from: Option<Status>, kind: &str, cause: Cause) -> Self {

@@ -81,6 +81,17 @@ impl Server {
         self == Self::Epmd
     }
 
+    /// Which instance has to answer before this one is started.
+    pub(crate) fn waits_for<'a>(
+        self,
+        layout: &Layout,
+        config: &'a SystemConfig,
+        plan: &InstancePlan,
+    ) -> Option<&'a InstancePlan> {
+        let first = config.first_server(self.service()).filter(|first| first.instance != plan.instance)?;
+        (self == Self::RabbitMq && rabbitmq::is_new(layout, &plan.instance)).then_some(first)
+    }
+
     /// What asks it to end soon and in good order.
     pub(crate) fn stop_signal(self) -> Signal {
         match self {

@@ -18,6 +18,8 @@ use crate::error::SystemError;
 /// Where Debian keeps the programs themselves; those on the path write to places of the whole machine.
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 const PACKAGE: &str = "rabbitmq-server";
+/// What a node makes in its folder when it starts for the first time.
+const TABLES: &str = "mnesia";
 /// The account of the server, and the user of its clients.
 const ACCOUNT: &str = "rabbitmq";
 const USER: &str = "orders";
@@ -45,6 +47,13 @@ fn node(instance: &str) -> String {
 
 fn node_folder(layout: &Layout, instance: &str) -> PathBuf {
     folder(layout).join(node(instance))
+}
+
+/// Whether a node has never run. Then it has to find a cluster whose tables are as its first node wants them: one that joins
+/// while they are still being changed ends, and never joins any more. A node that has run must not wait: the first one may be
+/// waiting for it.
+pub(super) fn is_new(layout: &Layout, instance: &str) -> bool {
+    !node_folder(layout, instance).join(TABLES).exists()
 }
 
 /// Makes what the nodes need on disk, for these addresses. Repeatable: what they keep stays.
@@ -154,7 +163,7 @@ pub(super) fn command(
         ("RABBITMQ_GENERATED_CONFIG_DIR", at("generated")),
         ("RABBITMQ_ENABLED_PLUGINS_FILE", at("enabled_plugins")),
         ("RABBITMQ_FEATURE_FLAGS_FILE", at("feature_flags")),
-        ("RABBITMQ_MNESIA_BASE", at("mnesia")),
+        ("RABBITMQ_MNESIA_BASE", at(TABLES)),
         ("RABBITMQ_LOG_BASE", at("log")),
         ("RABBITMQ_LOGS", "-".to_owned()),
         ("RABBITMQ_PID_FILE", at("pid")),
