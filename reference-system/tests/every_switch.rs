@@ -159,6 +159,11 @@ const PROOFS: &[(&str, &[&str], &str)] = &[
         &["accepted_timer", "completed"],
         "money.rs::settlement_by_a_timer_after_acceptance_comes_before_completion_and_the_auditor_tells",
     ),
+    (
+        "store.write_cap",
+        &["off", "10"],
+        "switch_effects.rs::a_shard_with_a_cap_lets_its_writes_wait_for_each_other_and_those_of_other_shards_not",
+    ),
     ("timer.hold", &["rows", "unacked"], "consumers.rs::a_reminder_waits_as_a_row_or_as_a_message_that_nobody_settles"),
     (
         "warm_up",

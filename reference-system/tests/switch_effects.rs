@@ -212,3 +212,45 @@ async fn a_gateway_that_sends_slow_writes_again_makes_two_orders_of_one_wish() {
     }
     world.system.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_shard_with_a_cap_lets_its_writes_wait_for_each_other_and_those_of_other_shards_not() {
+    const HASH: SlotHash = SlotHash::Mix64;
+    let world = World::start().await;
+    let shard_of = |user: &i64| shard(HASH.slot(*user));
+    let hot = shard_of(&1);
+    let same: Vec<i64> = (1..5_000).filter(|user| shard_of(user) == hot).take(8).collect();
+    let mut seen = std::collections::BTreeSet::from([hot]);
+    let apart: Vec<i64> = (1..5_000).filter(|user| seen.insert(shard_of(user))).take(8).collect();
+    // How many writes had a turn, and whether one of them waited: of the hot shard, and of all others.
+    let turns = async || {
+        let (mut hot_ones, mut others) = ((0, false), (0, false));
+        for instance in ["st-u0-1", "st-u1-1"] {
+            for line in world.metrics(instance).await.lines().filter(|line| line.starts_with("capped_shard_w")) {
+                let of = if line.contains(&format!("shard=\"{hot}\"")) { &mut hot_ones } else { &mut others };
+                let value: f64 = line.rsplit_once(' ').unwrap().1.parse().unwrap();
+                if line.starts_with("capped_shard_writes_total") { of.0 += value as u64 } else { of.1 |= value > 0.0 }
+            }
+        }
+        (hot_ones, others)
+    };
+    let make = async |users: &[i64]| {
+        let made = users.iter().map(|user| async { id_of(&world.create(*user, 17, None).await) });
+        futures::future::join_all(made).await
+    };
+    make(&same).await;
+    assert_eq!(turns().await, ((0, false), (0, false)), "without a cap nobody takes turns");
+    set(&world, "store.write_cap", Some("10"), None).await;
+    obeyed(&world, "store.write_cap", "10", &["st-u0-1", "st-u1-1"]).await;
+    make(&apart).await;
+    let (hot_ones, others) = turns().await;
+    assert_eq!((hot_ones, others), ((0, false), (8, false)), "each is alone on its shard");
+    // The next write of an order meets nobody, unless it comes within a tenth of a second of the last one.
+    eventually("writes of one shard wait for each other", || async {
+        let orders = make(&same).await;
+        assert_eq!(orders.len(), same.len());
+        turns().await.0.1.then_some(())
+    })
+    .await;
+    world.system.stop().await.unwrap();
+}

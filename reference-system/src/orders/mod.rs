@@ -11,6 +11,7 @@ pub(crate) mod quote;
 pub(crate) mod routing;
 pub(crate) mod sequence;
 pub(crate) mod service;
+pub(crate) mod write_cap;
 
 use serde::{Deserialize, Serialize};
 

@@ -30,6 +30,7 @@ use crate::orders::change::{Change, TaskWrite};
 use crate::orders::merchant_copy::{self, MerchantCopies};
 use crate::orders::quote::Quoted;
 use crate::orders::routing::{self, Holding, Mapping, Named, Statement};
+use crate::orders::write_cap::WriteCap;
 use crate::rpc::{Budget, Failure};
 use crate::store::lock_writes;
 use crate::store::outbox::{self, Telling, Waiting};
@@ -73,6 +74,7 @@ struct Dimension {
     teller: Teller,
     copies: MerchantCopies,
     cache: Arc<CacheWrites>,
+    cap: Arc<WriteCap>,
 }
 
 pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
@@ -83,6 +85,9 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     frame.tracker.spawn(Arc::clone(&cache).run(frame.stop.clone()));
     let metrics = Arc::clone(&cache);
     frame.tell_more(Box::new(move |out| metrics.write(out)));
+    let cap = Arc::new(WriteCap::new(&frame.plan.instance, frame.directory()));
+    let turns = Arc::clone(&cap);
+    frame.tell_more(Box::new(move |out| turns.write(out)));
     let dimension = Arc::new(Dimension {
         store: store.clone(),
         holding: Holding {
@@ -98,6 +103,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
             tracker: frame.tracker.clone(),
         },
         cache,
+        cap,
     });
     let mut routes = Router::new()
         .route("/orders", post(create))
@@ -163,6 +169,7 @@ async fn create(
     Statement(mut new): Statement<NewOrder>,
 ) -> Result<Json<Written>, Failure> {
     let shard = dimension.holding.write(&Named::of(&new.order))?;
+    dimension.cap.turn([shard], &budget).await?;
     let order_id = new.order.order_id;
     let way = dimension.copies.way();
     merchant_copy::tasks_of(way, &mut new.tasks);
@@ -275,6 +282,7 @@ async fn change(
     Statement(mut change): Statement<Change>,
 ) -> Result<Json<Written>, Failure> {
     let shard = dimension.holding.write(&change.named())?;
+    dimension.cap.turn([shard], &budget).await?;
     let order_id = change.order_id;
     let way = dimension.copies.way();
     merchant_copy::tasks_of(way, &mut change.tasks);
@@ -360,6 +368,8 @@ async fn settle(
         shards.push(dimension.holding.write(&change.named())?);
         merchant_copy::tasks_of(way, &mut change.tasks);
     }
+    // One transaction is one write of each shard.
+    dimension.cap.turn(shards.iter().copied(), &budget).await?;
     let intent = dimension.cache.intend(outcome.changes.iter().map(|change| change.order_id), None);
     let tells_tasks = dimension.part.is_some();
     let changed = dimension

@@ -194,6 +194,8 @@ pub(crate) struct InForce {
     pub(crate) migration_gate: bool,
     pub(crate) generator: Generator,
     pub(crate) id_layout: IdLayout,
+    /// How many writes of orders a shard of the user dimension takes per second, if that is bounded.
+    pub(crate) write_cap: Option<u32>,
     /// Whether the merchant store has the last word on kitchen numbers.
     pub(crate) reseed_numbers: bool,
 }
@@ -294,6 +296,7 @@ impl InForce {
             generator: if is("id.gen", "incr") { Generator::Incr } else { Generator::Block },
             id_layout: if is("id.layout", "seq") { IdLayout::Bare } else { IdLayout::Composed },
             reseed_numbers: is("id.number", "reseeded"),
+            write_cap: of("store.write_cap").parse().ok(),
             breaker_window: match of("breaker") {
                 "off" => None,
                 "window400" => Some(Duration::from_secs(400)),

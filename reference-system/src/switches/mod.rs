@@ -302,6 +302,14 @@ pub const SWITCHES: &[Switch] = &[
         labs: &["L14"],
     },
     Switch {
+        name: "store.write_cap",
+        values: &["off", "10"],
+        default: "off",
+        meaning: "how many writes of orders a shard of the user dimension takes per second; more wait for their turn, and are \
+                  refused if it comes too late",
+        labs: &["L17"],
+    },
+    Switch {
         name: "timer.hold",
         values: &["unacked", "rows"],
         default: "rows",
