@@ -126,8 +126,11 @@ pub(crate) enum Command {
         a: String,
         /// The later run
         b: String,
-        /// Print the comparison as JSON
+        /// Show the warm-up, the whole run and every metric of every request, too
         #[arg(long)]
+        all: bool,
+        /// Print the comparison as JSON, whole
+        #[arg(long, conflicts_with = "all")]
         json: bool,
     },
     /// The experiments, suites and targets that Kennel keeps, with their versions

@@ -189,7 +189,8 @@ pub(crate) fn runs(runs: &[RunSummary]) -> String {
 }
 
 /// Two runs side by side.
-pub(crate) fn comparison(comparison: &ComparisonView) -> String {
+/// The comparison as a table: what most look at, or `all` of it.
+pub(crate) fn comparison(comparison: &ComparisonView, all: bool) -> String {
     let mut out = String::new();
     for (letter, run) in [("A", &comparison.a), ("B", &comparison.b)] {
         let verdict = run.verdict.map_or_else(|| run.state.to_string(), |verdict| verdict.to_string());
@@ -205,7 +206,9 @@ pub(crate) fn comparison(comparison: &ComparisonView) -> String {
         let _ = writeln!(out, "Warning: {warning}");
     }
     let mut table = table(&["request", "phase", "metric", "A", "B", "change"], 3);
-    for row in &comparison.rows {
+    let shown: Vec<&ComparisonRow> =
+        comparison.rows.iter().filter(|row| all || is_looked_at(row, &comparison.rows)).collect();
+    for row in &shown {
         let value = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format_metric(row, value));
         let change = row.change.map_or_else(|| "–".to_owned(), |change| format!("{:+.1} %", change * 100.0));
         table.add_row(vec![
@@ -218,7 +221,20 @@ pub(crate) fn comparison(comparison: &ComparisonView) -> String {
         ]);
     }
     let _ = write!(out, "{table}");
+    let left_out = comparison.rows.len() - shown.len();
+    if left_out > 0 {
+        let _ = write!(out, "\n{left_out} more lines of other phases and metrics: --all");
+    }
     out
+}
+
+/// The warm-up does not count, and the whole run has it in it: where there are other phases, these tell. A single request is
+/// told by what its user feels.
+fn is_looked_at(row: &ComparisonRow, rows: &[ComparisonRow]) -> bool {
+    let counts = |phase: Option<Phase>| !matches!(phase, None | Some(Phase::WarmUp));
+    let has_better = || rows.iter().any(|other| other.request == row.request && counts(other.phase));
+    let felt = row.request == "all" || ["error_rate", "p50", "p99"].contains(&row.metric.as_str());
+    felt && (counts(row.phase) || !has_better())
 }
 
 fn format_metric(row: &ComparisonRow, value: f64) -> String {

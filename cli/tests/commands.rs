@@ -121,5 +121,9 @@ fn two_runs_are_kept_shown_and_compared() {
     let rows = comparison["rows"].as_array().unwrap();
     assert!(rows.iter().any(|row| row["request"] == "version" && row["metric"] == "p99"), "{comparison:#}");
     assert!(!comparison["warnings"].as_array().unwrap().is_empty(), "other loads are hard to compare");
-    assert!(kennel.expect(0, &["compare", "last-1", "last"]).contains("version"));
+    let short = kennel.expect(0, &["compare", "last-1", "last"]);
+    assert!(short.contains("version") && short.contains("--all"), "{short}");
+    let long = kennel.expect(0, &["compare", "last-1", "last", "--all"]);
+    assert!(long.contains("whole run") && !short.contains("whole run"), "{short}\n{long}");
+    assert_eq!(kennel.run(&["compare", "last-1", "last", "--all", "--json"]).status.code(), Some(2));
 }

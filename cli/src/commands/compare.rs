@@ -10,7 +10,7 @@ use crate::output::{print, print_json};
 use crate::places::Places;
 use crate::report;
 
-pub(super) async fn run(places: &Places, a: &str, b: &str, json: bool) -> Result<ExitCode, Failure> {
+pub(super) async fn run(places: &Places, a: &str, b: &str, all: bool, json: bool) -> Result<ExitCode, Failure> {
     let client = Client::open(places).await?;
     let comparison: Result<ComparisonView, Failure> = client.get(&format!("/compare?a={a}&b={b}")).await;
     client.close().await;
@@ -18,7 +18,7 @@ pub(super) async fn run(places: &Places, a: &str, b: &str, json: bool) -> Result
     if json {
         print_json(&comparison);
     } else {
-        print(&report::comparison(&comparison));
+        print(&report::comparison(&comparison, all));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -41,7 +41,7 @@ pub(crate) async fn run(command: Command, data: DataArgument) -> Result<ExitCode
         Command::Queue { command, json } => queue::run(&places()?, command, json).await,
         Command::Runs { limit, json } => runs::run(&places()?, limit, json).await,
         Command::Show { run, json } => show::run(&places()?, &run, json).await,
-        Command::Compare { a, b, json } => compare::run(&places()?, &a, &b, json).await,
+        Command::Compare { a, b, all, json } => compare::run(&places()?, &a, &b, all, json).await,
         Command::File { command } => file::run(&places()?, command).await,
         Command::Import { command } => import::run(&places()?, command).await,
         Command::Halt { run, json } => halt::run(&places()?, run, json).await,
