@@ -59,7 +59,12 @@ async fn registrations_masks_and_leases_come_and_go(tier: Tier) {
 async fn a_killed_registry_comes_back_and_knows_its_switches(tier: Tier) {
     let world = World::on(tier).await;
     set(&world, "lb", Some("rr"), Some("eos-c-1")).await;
+    let url = format!("{}/switch/lb?instance=x-1", world.system.state().registry);
+    let (status, refused) = world.send("PUT", url.clone(), Some(json!("rr")), "r").await;
+    assert_eq!((status, &refused["error"]), (404, &json!("there is no instance `x-1`")));
     put(&world, "/svc/x/x-1?ttl_ms=0", entry(1)).await;
+    assert_eq!(world.send("PUT", url.clone(), Some(json!("rr")), "r").await.0, 200, "somebody has registered it");
+    assert_eq!(world.send("PUT", url, Some(Value::Null), "r").await.0, 200);
     let reg = world.pid("reg-1").expect("it runs");
     kill(reg);
     eventually("the registry is back", || async { world.pid("reg-1").filter(|pid| *pid != reg && runs(*pid)) }).await;

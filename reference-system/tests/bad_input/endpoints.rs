@@ -388,6 +388,11 @@ fn registry() -> Vec<Endpoint> {
             get("/switch"),
             get("/switch/{name}").at(&["pay.callback"]),
             put("/switch/{name}").at(&["pay.callback"]).ask(&[("by", "nobody")]).body(json!("prompt")).takes(&["by"]),
+            put("/switch/{name}")
+                .at(&["pay.callback"])
+                .ask(&[("instance", "nobody-1")])
+                .body(json!("prompt"))
+                .refused(404, "not_found"),
         ],
     )
 }

@@ -6,7 +6,7 @@
 mod keeper;
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +46,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     };
     let registry = Arc::new(Shared {
         migration: frame.config.migration,
+        planned: frame.config.instances.iter().map(|plan| plan.instance.clone()).collect(),
         state: Mutex::new(Registry { epoch: now_ms() as u64, switches, ..Registry::default() }),
         keeper,
         moved: watch::Sender::new(()),
@@ -119,6 +120,8 @@ async fn follow(registry: Arc<Shared>, stop: CancellationToken) {
 struct Shared {
     /// Whether there is an old order table.
     migration: bool,
+    /// The instances that the system has, also those that are dead.
+    planned: BTreeSet<String>,
     state: Mutex<Registry>,
     keeper: Keeper,
     moved: watch::Sender<()>,
@@ -129,6 +132,11 @@ struct Shared {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Registry> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an instance is there, or will be again, or somebody has registered it.
+    fn knows(&self, instance: &str) -> bool {
+        self.planned.contains(instance) || self.lock().entries.keys().any(|(_, known)| known == instance)
     }
 
     /// Applies a change and wakes the watchers if what readers see has changed.
@@ -282,6 +290,11 @@ async fn write_switch(
         None => switches::check(&name, default).map(|(switch, _)| (switch, None)),
     }
     .map_err(refuse)?;
+    if let Some(instance) = &at.instance
+        && !registry.knows(instance)
+    {
+        return Err(Failure::not_found(format!("there is no instance `{instance}`")));
+    }
     if switch.name == "mig.phase" && at.by.as_deref() != Some(migration::ROLE) {
         let why = match (registry.migration, &at.instance, &value) {
             (false, _, Some(_)) => {
