@@ -4,6 +4,7 @@
 #[macro_use]
 mod world;
 
+use nix::sys::signal::Signal;
 use reference_system::ids::{OrderId, SlotHash, Slots};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -13,6 +14,7 @@ in_every_setting! {
     an_order_lives_from_quote_to_completed_and_the_books_hold
     a_paid_order_that_is_cancelled_is_refunded_and_frees_its_coupon
     a_repeated_create_gives_the_same_order_also_at_the_same_time_and_with_a_coupon
+    risk_control_rejects_an_order_that_no_kitchen_has_and_everything_goes_back
     an_unpaid_order_is_closed_by_its_timer_and_cannot_be_paid_then
     what_nobody_answers_or_confirms_goes_on_by_its_timer
     bad_requests_are_refused_in_one_shape
@@ -79,6 +81,52 @@ async fn a_paid_order_that_is_cancelled_is_refunded_and_frees_its_coupon(setting
     })
     .await;
     world.assert_valid().await;
+    world.system.stop().await.unwrap();
+}
+
+async fn risk_control_rejects_an_order_that_no_kitchen_has_and_everything_goes_back(setting: Setting) {
+    let world = World::set(setting).await;
+    let says_no = async |id: &str| {
+        let verdict = json!({ "order_id": id, "reason": "a stolen card" });
+        world.ask("POST", "eos-m", "/internal/risk-reject", Some(verdict)).await
+    };
+    let unpaid = id_of(&world.create(17, 12, Some(17)).await);
+    let (status, rejected) = says_no(&unpaid).await;
+    assert_eq!((status, &rejected["status"]), (200, &json!(-6)), "{rejected}");
+    let (status, again) = says_no(&unpaid).await;
+    assert_eq!((status, &again["version"]), (200, &rejected["version"]), "said twice, it is the same");
+    let (status, refused) = world.post(&format!("/orders/{unpaid}/pay"), Value::Null).await;
+    assert_eq!((status, &refused["code"]), (409, &json!("wrong_status")));
+
+    // Paid, and no kitchen has it: the store of the merchant stands still, so that nobody gives it a number.
+    let paid = id_of(&world.create(18, 12, Some(18)).await);
+    let kitchens: Vec<u32> = ["st-r0-1", "st-r1-1"].iter().map(|store| world.pid(store).unwrap()).collect();
+    kitchens.iter().for_each(|pid| world::signal(*pid, Signal::SIGSTOP));
+    world.ok(&format!("/orders/{paid}/pay"), Value::Null).await;
+    world.status_is(&paid, -2).await;
+    let (status, rejected) = says_no(&paid).await;
+    kitchens.iter().for_each(|pid| world::signal(*pid, Signal::SIGCONT));
+    assert_eq!((status, &rejected["status"]), (200, &json!(-6)), "{rejected}");
+    world::eventually("the money is back", || async {
+        let (_, order) = world.get(&format!("/orders/{paid}")).await;
+        (order["refund_status"] == 6 && order["refunded_fen"] == order["paid_fen"]).then_some(())
+    })
+    .await;
+    assert_eq!(world.get("/users/18").await.1["balance_fen"], 1_000_000);
+
+    let waiting = id_of(&world.create(19, 12, None).await);
+    world.ok(&format!("/orders/{waiting}/pay"), Value::Null).await;
+    world.status_is(&waiting, 0).await;
+    let (status, refused) = says_no(&waiting).await;
+    assert_eq!((status, &refused["code"]), (409, &json!("wrong_status")), "a kitchen has it: {refused}");
+    // The audit counts portions (I14), coupons (I13), money (I10, I11) and events with each consumer (I16).
+    world.assert_valid().await;
+    for user in [17, 18] {
+        let (_, fates) = world.ask("GET", "eps", &format!("/coupons/{user}/history"), None).await;
+        let last = fates.as_array().and_then(|fates| fates.last()).cloned().unwrap_or_default();
+        assert_eq!(last["fate"], "returned", "the closed event has told of coupon {user}: {fates}");
+        world.create(user, 12, Some(user)).await;
+    }
     world.system.stop().await.unwrap();
 }
 

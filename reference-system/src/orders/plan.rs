@@ -102,7 +102,7 @@ pub(crate) fn payment_id(order_id: OrderId) -> String {
 /// functions below.
 pub(crate) fn step(order: &Order, trigger: Trigger, timers: &Timers, now_ms: i64) -> Result<Change, Refusal> {
     let to = lifecycle::next(Some(order.status), trigger).ok_or(match (order.status, trigger) {
-        (Status::Paying, Trigger::Cancel) => Refusal::PaymentInProgress,
+        (Status::Paying, Trigger::Cancel | Trigger::Risk) => Refusal::PaymentInProgress,
         (Status::Accepted, Trigger::Cancel) => Refusal::NeedsRefund,
         (status, _) => Refusal::WrongStatus(status),
     })?;

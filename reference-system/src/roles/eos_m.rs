@@ -1,5 +1,5 @@
 //! The merchant pool of the order service: what waits in a kitchen, accept, reject, delivered,
-//! confirm.
+//! confirm, and what risk control says.
 
 use std::sync::Arc;
 
@@ -22,6 +22,8 @@ use crate::rpc::{Budget, Failure};
 
 /// The most orders in a list.
 const LONGEST_LIST: i64 = 200;
+/// The longest reason of risk control, in bytes.
+const LONGEST_REASON: usize = 200;
 
 #[derive(Clone)]
 struct Pool {
@@ -44,6 +46,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
         .route("/orders/{id}/delivered", post(delivered))
         .route("/orders/{id}/confirm", post(confirm))
         .route("/internal/delivery", post(told))
+        .route("/internal/risk-reject", post(risk_reject))
         .with_state(Pool { orders, locks: Locks::new(&frame) });
     let needs = ["st-u0", "st-u1", "st-r0", "st-r1"];
     frame.serve(routes, Box::new(|| json!({})), frame.wait_for(&needs)).await
@@ -112,6 +115,35 @@ async fn answer(
         Ok(Some(plan::step(order, trigger, timers, now_ms())?))
     };
     Ok(Json(orders.change_locked(locks, order_id, budget, plan).await?))
+}
+
+/// What risk control has against an order.
+#[derive(Deserialize)]
+struct RiskVerdict {
+    order_id: OrderId,
+    /// For whoever has to explain it: it stands in the log.
+    reason: String,
+}
+
+/// T6, which the user's cancelling may be racing. Said twice, it changes nothing.
+async fn risk_reject(
+    State(Pool { orders, locks }): State<Pool>,
+    budget: Budget,
+    Body(verdict): Body<RiskVerdict>,
+) -> Result<Json<Order>, Failure> {
+    if !(1..=LONGEST_REASON).contains(&verdict.reason.len()) {
+        return Err(Failure::invalid(format!("a reason has 1 to {LONGEST_REASON} bytes")));
+    }
+    let timers = &orders.timers();
+    let plan = |order: &Order| {
+        if order.status == Status::RiskRejected {
+            return Ok(None);
+        }
+        Ok(Some(plan::step(order, Trigger::Risk, timers, now_ms())?))
+    };
+    let order = orders.change_locked(&locks, verdict.order_id, &budget, plan).await?;
+    tracing::info!(order = %order.order_id, reason = ?verdict.reason, "risk control has rejected an order");
+    Ok(Json(order))
 }
 
 async fn delivered(

@@ -205,7 +205,14 @@ fn order_pools(known: &Known) -> Vec<Endpoint> {
         ],
     ));
     let delivered = json!({ "order_id": id, "delivery_status": 3 });
-    all.extend(served_by("eos-m", vec![post("/internal/delivery").body(delivered)]));
+    let verdict = json!({ "order_id": id, "reason": "a stolen card" });
+    all.extend(served_by(
+        "eos-m",
+        vec![
+            post("/internal/delivery").body(delivered),
+            post("/internal/risk-reject").body(verdict).refused(409, "wrong_status"),
+        ],
+    ));
     all.extend(behind(
         "rev",
         &[
