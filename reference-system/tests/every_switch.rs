@@ -124,6 +124,16 @@ const PROOFS: &[(&str, &[&str], &str)] = &[
         "payments.rs::a_payment_that_fails_closes_its_order_and_frees_what_it_held",
     ),
     (
+        "refund.address",
+        &["stale", "current"],
+        "compensation.rs::refunds_to_a_stale_address_leave_no_trace_but_in_the_audit_and_the_canary_tells",
+    ),
+    (
+        "refund.canary",
+        &["off", "on"],
+        "compensation.rs::refunds_to_a_stale_address_leave_no_trace_but_in_the_audit_and_the_canary_tells",
+    ),
+    (
         "reg.client_cache",
         &["off", "on"],
         "switch_effects.rs::without_its_registry_a_caller_goes_on_only_with_what_it_kept",

@@ -76,11 +76,16 @@ pub(crate) fn check(books: &Books, design: Design, history: Option<&History>, qu
             Err(why) => Finding::unknown("I9", "Books balance", why),
         },
         with_money("I10", "Escrow identity", &|finding, users, money| money.escrow(finding, users, quiet)),
-        match &books.requests {
-            Ok(requests) => with_users("I11", "Paid and cancelled means refunded, once", &|finding, users| {
-                money::refunded_once(finding, users, requests);
-            }),
-            Err(why) => Finding::unknown("I11", "Paid and cancelled means refunded, once", why),
+        match (&books.requests, &books.wallets) {
+            (Ok(requests), Ok(wallets)) => {
+                with_users("I11", "Paid and cancelled means refunded, once", &|finding, users| {
+                    money::refunded_once(finding, users, requests);
+                    if quiet {
+                        money::refunds_arrive(finding, users, wallets);
+                    }
+                })
+            }
+            (Err(why), _) | (_, Err(why)) => Finding::unknown("I11", "Paid and cancelled means refunded, once", why),
         },
         with_money("I12", "Settlement only after completion", &|finding, users, money| {
             money.settled_after_completion(finding, users);

@@ -213,6 +213,32 @@ impl Money<'_> {
     }
 }
 
+/// I11, of the wallets, at rest: what the book calls a refund of a payment has come to its user. That there is one at all
+/// is the matter of I10.
+pub(super) fn refunds_arrive(finding: &mut Finding, users: &UserDimension, wallets: &Wallets) {
+    let mut arrived: HashMap<&str, i64> = HashMap::new();
+    for (transaction, account, amount) in &wallets.ledger {
+        let payment = transaction.strip_suffix(":refund").or_else(|| transaction.strip_suffix(":release"));
+        if let Some(payment) = payment {
+            let came = arrived.entry(payment).or_default();
+            *came += if account.starts_with("user:") { *amount } else { 0 };
+        }
+    }
+    let done = |row: &&RefundRow| row.state == OK && row.source == FROM_ESCROW;
+    for refund in users.refunds.iter().filter(done).filter(|row| !users.in_motion.contains(&row.order_id)) {
+        let Some(came) = arrived.get(refund.payment_id.as_str()) else { continue };
+        finding.checked += 1;
+        if *came != refund.amount_fen {
+            finding.violate(|| {
+                format!(
+                    "order {}: a refund of {} fen is done, and {came} fen came to the user's wallet",
+                    refund.order_id, refund.amount_fen
+                )
+            });
+        }
+    }
+}
+
 /// I11.
 pub(super) fn refunded_once(finding: &mut Finding, users: &UserDimension, requests: &[RequestRow]) {
     let (paid, refunded) = (paid(users), refunded(users, |_| true));

@@ -163,6 +163,10 @@ pub(crate) struct InForce {
     pub(crate) settle_on_accept: bool,
     pub(crate) callbacks: Callbacks,
     pub(crate) some_payments_fail: bool,
+    /// Whether refunds go where nobody looks any more.
+    pub(crate) refunds_go_astray: bool,
+    /// Whether somebody looks if refunds arrive.
+    pub(crate) refund_canary: bool,
     /// How far back breakers look; `None` without breakers.
     pub(crate) breaker_window: Option<Duration>,
     pub(crate) bulkhead_per_dependency: bool,
@@ -256,6 +260,8 @@ impl InForce {
                 Callbacks::Prompt
             },
             some_payments_fail: is("pay.outcome", "some_fail"),
+            refunds_go_astray: is("refund.address", "stale"),
+            refund_canary: is("refund.canary", "on"),
             emit: match of("bus.emit") {
                 "off" => Emit::Off,
                 "inline" => Emit::Inline,

@@ -245,6 +245,22 @@ pub const SWITCHES: &[Switch] = &[
         labs: &[],
     },
     Switch {
+        name: "refund.address",
+        values: &["stale", "current"],
+        default: "current",
+        meaning: "where the money of a dead order is sent: to an intake that takes it and that nobody empties any more, or to \
+                  the wallet",
+        labs: &["L15"],
+    },
+    Switch {
+        name: "refund.canary",
+        values: &["off", "on"],
+        default: "on",
+        meaning: "whether a refund of nothing goes the way of all refunds every few seconds, and an alarm is raised when it \
+                  does not arrive",
+        labs: &["L15"],
+    },
+    Switch {
         name: "reg.client_cache",
         values: &["off", "on"],
         default: "on",

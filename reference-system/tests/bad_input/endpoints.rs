@@ -245,6 +245,8 @@ fn services(known: &Known) -> Vec<Endpoint> {
             post("/wallet/hold")
                 .body(json!({ "payment_id": payment, "order_id": id, "user_id": user, "amount_fen": total })),
             post("/wallet/settle").body(json!([{ "payment_id": payment, "step": "capture", "subsidy_fen": 0 }])),
+            post("/wallet/refunds").body(json!([{ "payment_id": payment, "step": "capture", "subsidy_fen": 0 }])),
+            get("/wallet/canary"),
             post("/wallet/after-sales").body(json!([{
                 "order_id": id, "user_id": user, "restaurant_id": restaurant, "refunded_fen": Known::GIVEN_BACK_FEN,
             }])),

@@ -9,7 +9,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
 /// Tables that move by themselves.
-const RESTLESS: [&str; 1] = [
+const RESTLESS: [&str; 2] = [
+    // The latest sign that refunds arrive.
+    "eus.canaries",
     // How often the auditor has looked at the registry.
     "audit.registry_looks",
 ];

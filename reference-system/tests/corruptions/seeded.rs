@@ -158,6 +158,13 @@ const MONEY: &[Corruption] = &[
                  (SELECT 1000000 + sum(amount_fen) FROM ledger WHERE account = 'user:' || user_id)",
     ),
     at("st-u?", &["I10", "I11", "C3"], "UPDATE refunds SET state = 2"),
+    at(
+        "eus",
+        &["I11"],
+        "UPDATE ledger SET account = 'refund-clearing' WHERE txn LIKE '%:refund' AND account LIKE 'user:%'; \
+                 UPDATE wallets SET balance_fen = \
+                 (SELECT 1000000 + sum(amount_fen) FROM ledger WHERE account = 'user:' || user_id)",
+    ),
     at("st-u?", &["I11"], "UPDATE refunds SET payment_id = 'none'"),
     at("st-u?", &["I12"], "UPDATE orders SET settled_at_ms = completed_at_ms - 1"),
     at("st-u?", &["I10", "I12"], "UPDATE orders SET settled_at_ms = 1 WHERE status = 2"),

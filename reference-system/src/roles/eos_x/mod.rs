@@ -5,6 +5,7 @@
 //! merchant dimension up to date first, then does everything else, and writes the outcome (new
 //! transitions, finished and postponed tasks) in one transaction.
 
+mod canary;
 mod orphans;
 mod timers;
 
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::canary::Canary;
 use self::timers::Reminders;
 use super::blink::Job;
 use super::eps::{CouponSettlement, CouponStep};
@@ -70,6 +72,9 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let (letters, counts) = (subscription.bus.clone(), Arc::clone(&subscription.counts));
     frame.tracker.spawn(subscription.run(frame.stop.clone()));
     frame.tracker.spawn(Reminders { orders: orders.clone(), store }.run(frame.stop.clone()));
+    let canary = Arc::new(Canary::new(orders.clone(), &frame.plan.instance));
+    frame.tracker.spawn(Arc::clone(&canary).run(frame.stop.clone()));
+    frame.tell_more(Box::new(move |out| canary.write(out)));
     frame.tracker.spawn(orphans::sweep(orders, frame.stop.clone()));
     let describe =
         Box::new(move || json!({ "tasks_finished": finished.load(Ordering::Relaxed), "timers": counts.describe() }));
@@ -132,7 +137,7 @@ impl Driver {
 
     async fn work(&self, tasks: &[DueTask], budget: &Budget) -> TaskOutcome {
         let stale = self.copy_rows(tasks, budget).await;
-        let (wallet, given_back, settled, coupons, sold, released, couriers, kitchen, charges) = tokio::join!(
+        let ((wallet, refunded), given_back, settled, coupons, sold, released, couriers, kitchen, charges) = tokio::join!(
             self.settle_wallets(tasks, budget),
             self.give_back(tasks, budget),
             self.settle_escrow(tasks, budget),
@@ -154,10 +159,10 @@ impl Driver {
                 }
                 TaskKind::Capture | TaskKind::ReleaseHold => round.finish_if(task, wallet),
                 TaskKind::Refund => {
-                    if wallet {
+                    if refunded {
                         round.outcome.changes.extend(plan::refunded(order, now_ms));
                     }
-                    round.finish_if(task, wallet);
+                    round.finish_if(task, refunded);
                 }
                 TaskKind::AfterSales => {
                     if given_back {
@@ -232,20 +237,23 @@ impl Driver {
         futures::future::join_all(copies).await.into_iter().flatten().collect()
     }
 
-    async fn settle_wallets(&self, tasks: &[DueTask], budget: &Budget) -> bool {
-        let settlements: Vec<Settlement> = tasks
-            .iter()
-            .filter_map(|task| {
-                let step = match task.kind {
-                    TaskKind::Capture => WalletStep::Capture,
-                    TaskKind::ReleaseHold | TaskKind::Refund => WalletStep::Return,
-                    _ => return None,
-                };
-                let payment_id = task.order.payment_id.clone()?;
-                Some(Settlement { payment_id, step, subsidy_fen: task.order.discount_fen })
-            })
-            .collect();
-        self.post_all("eus", "/wallet/settle", &settlements, budget).await
+    /// Whether captures and releases were booked, and whether refunds were. What is to be refunded is captured first.
+    async fn settle_wallets(&self, tasks: &[DueTask], budget: &Budget) -> (bool, bool) {
+        let (mut settlements, mut refunds) = (Vec::new(), Vec::new());
+        for task in tasks {
+            let (step, list) = match task.kind {
+                TaskKind::Capture => (WalletStep::Capture, &mut settlements),
+                TaskKind::ReleaseHold => (WalletStep::Return, &mut settlements),
+                TaskKind::Refund => (WalletStep::Return, &mut refunds),
+                _ => continue,
+            };
+            if let Some(payment_id) = task.order.payment_id.clone() {
+                list.push(Settlement { payment_id, step, subsidy_fen: task.order.discount_fen });
+            }
+        }
+        let settled = self.post_all("eus", canary::WALLET, &settlements, budget).await;
+        let way = canary::way_of_refunds(&self.orders);
+        (settled, settled && self.post_all("eus", way, &refunds, budget).await)
     }
 
     /// Merchants pay back what was granted after completion.
