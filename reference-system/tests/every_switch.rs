@@ -124,6 +124,16 @@ const PROOFS: &[(&str, &[&str], &str)] = &[
         "payments.rs::a_payment_that_fails_closes_its_order_and_frees_what_it_held",
     ),
     (
+        "promo",
+        &["none", "tenth_off"],
+        "promo.rs::a_promotion_on_one_instance_makes_prices_that_nobody_was_shown_unless_it_has_a_version_for_all",
+    ),
+    (
+        "promo.binding",
+        &["unversioned", "versioned"],
+        "promo.rs::a_promotion_on_one_instance_makes_prices_that_nobody_was_shown_unless_it_has_a_version_for_all",
+    ),
+    (
         "refund.address",
         &["stale", "current"],
         "compensation.rs::refunds_to_a_stale_address_leave_no_trace_but_in_the_audit_and_the_canary_tells",

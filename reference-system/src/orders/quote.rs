@@ -16,6 +16,9 @@ pub(crate) struct Quote {
     pub(crate) delivery_fee_fen: i64,
     pub(crate) discount_fen: i64,
     pub(crate) total_fen: i64,
+    /// The version of the promotion that made the price.
+    #[serde(default)]
+    pub(crate) promo_version: u64,
     pub(crate) expires_at_ms: i64,
 }
 
@@ -71,6 +74,7 @@ mod tests {
             delivery_fee_fen: 1,
             discount_fen: 0,
             total_fen: 11,
+            promo_version: 0,
             expires_at_ms: 100,
         }
     }

@@ -1,5 +1,6 @@
 //! The marketing service: quotes, and coupons that are used at most once.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -9,6 +10,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Row};
+use tokio_util::sync::CancellationToken;
 
 use crate::bus::event::Event;
 use crate::bus::{Message, dead_letters, topology};
@@ -21,10 +23,12 @@ use crate::orders::Line;
 use crate::orders::quote::{self, Quote};
 use crate::population::Population;
 use crate::rpc::Failure;
+use crate::rpc::directory::Directory;
 use crate::store::lock_writes::{self, lock_writes_table};
 use crate::store::log::{self, After};
 use crate::store::outbox::inbox_table;
 use crate::store::{Store, StoreError};
+use crate::switches::Promotion;
 
 /// Repeatable. One row per coupon and order that ever locked it; at most one of a coupon's rows is
 /// locked or used. The history is what events told, for people to read: no coupon hangs on it.
@@ -68,6 +72,7 @@ const MOST: usize = 20;
 struct Marketing {
     population: Arc<Population>,
     store: Store,
+    directory: Arc<Directory>,
 }
 
 /// A request to bind a quote to an order.
@@ -122,7 +127,11 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     let store = frame.open_store(STORE, SCHEMA).await?;
     let subscription = frame.subscription(topology::EPS, CONSUMER, &store, Arc::new(keep_history));
     let (bus, counts) = (subscription.bus.clone(), Arc::clone(&subscription.counts));
-    let marketing = Marketing { population: Arc::new(Population::new(frame.config.seed)), store };
+    let directory = frame.directory();
+    frame.tracker.spawn(watch_promotion(Arc::clone(&directory), frame.stop.clone()));
+    let (instance, told) = (frame.plan.instance.clone(), Arc::clone(&directory));
+    frame.tell_more(Box::new(move |out| write_promotion(told.in_force().promotion, &instance, out)));
+    let marketing = Marketing { population: Arc::new(Population::new(frame.config.seed)), store, directory };
     let routes = Router::new()
         .route("/quote", post(make_quote))
         .route("/quotes/redeem", post(redeem))
@@ -135,6 +144,36 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     // Orders need quotes, not the broker.
     frame.tracker.spawn(subscription.run(frame.stop.clone()));
     frame.serve(routes, Box::new(move || counts.describe()), std::future::ready(())).await
+}
+
+/// Says at once that some instance was told of another promotion than all.
+async fn watch_promotion(directory: Arc<Directory>, stop: CancellationToken) {
+    let mut learned = directory.subscribe();
+    let mut before = 0;
+    loop {
+        let Promotion { instances_apart, version, .. } = directory.in_force().promotion;
+        match instances_apart {
+            0 if before > 0 => tracing::info!(version, "the promotion is one for all again"),
+            apart if apart > before => tracing::error!(apart, version, "the promotion is not one for all instances"),
+            _ => {}
+        }
+        before = instances_apart;
+        tokio::select! {
+            // Fails only when the role ends.
+            _ = learned.changed() => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// The lines of `/metrics`.
+fn write_promotion(promotion: Promotion, instance: &str, out: &mut String) {
+    for (name, value) in
+        [("promo_version", promotion.version), ("promo_instances_apart", promotion.instances_apart as u64)]
+    {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "# TYPE {name} gauge\n{name}{{instance=\"{instance}\"}} {value}");
+    }
 }
 
 #[derive(Deserialize)]
@@ -153,7 +192,7 @@ struct Item {
 
 async fn make_quote(State(marketing): State<Marketing>, Body(wish): Body<Wish>) -> Result<Json<Value>, Failure> {
     let population = &marketing.population;
-    let quote = price(population, &wish, now_ms())?;
+    let quote = price(population, &wish, marketing.directory.in_force().promotion, now_ms())?;
     Ok(Json(json!({
         "quote_token": quote::seal(&quote, population.seed()),
         "items_fen": quote.items_fen,
@@ -164,7 +203,7 @@ async fn make_quote(State(marketing): State<Marketing>, Body(wish): Body<Wish>) 
     })))
 }
 
-fn price(population: &Population, wish: &Wish, now_ms: i64) -> Result<Quote, Failure> {
+fn price(population: &Population, wish: &Wish, promotion: Promotion, now_ms: i64) -> Result<Quote, Failure> {
     population.user(wish.user_id).ok_or_else(|| Failure::not_found(format!("there is no user {}", wish.user_id)))?;
     let restaurant = population
         .restaurant(wish.restaurant_id)
@@ -185,33 +224,47 @@ fn price(population: &Population, wish: &Wish, now_ms: i64) -> Result<Quote, Fai
             Ok(Line { dish_id: dish.dish_id, quantity: item.quantity, price_fen: dish.price_fen })
         })
         .collect::<Result<Vec<Line>, Failure>>()?;
-    let discount_fen = match wish.coupon_id {
-        None => 0,
-        Some(coupon_id) => population
-            .coupon(coupon_id)
-            .filter(|coupon| coupon.owner == wish.user_id)
-            .map(|coupon| coupon.amount_fen)
-            .ok_or_else(|| Failure::invalid(format!("user {} has no coupon {coupon_id}", wish.user_id)))?,
-    };
+    if let Some(coupon_id) = wish.coupon_id
+        && population.coupon(coupon_id).is_none_or(|coupon| coupon.owner != wish.user_id)
+    {
+        return Err(Failure::invalid(format!("user {} has no coupon {coupon_id}", wish.user_id)));
+    }
     let items_fen: i64 = lines.iter().map(|line| line.quantity * line.price_fen).sum();
-    Ok(Quote {
+    let mut quote = Quote {
         user_id: wish.user_id,
         restaurant_id: wish.restaurant_id,
         lines,
         coupon_id: wish.coupon_id,
         items_fen,
         delivery_fee_fen: restaurant.delivery_fee_fen,
-        discount_fen,
-        total_fen: items_fen + restaurant.delivery_fee_fen - discount_fen,
+        discount_fen: 0,
+        total_fen: 0,
+        promo_version: 0,
         expires_at_ms: now_ms + QUOTE_LIFE_MS,
-    })
+    };
+    discount(population, &mut quote, promotion);
+    Ok(quote)
+}
+
+/// Takes off what coupon and promotion take off.
+fn discount(population: &Population, quote: &mut Quote, promotion: Promotion) {
+    let coupon = quote.coupon_id.and_then(|coupon_id| population.coupon(coupon_id));
+    let off = coupon.map_or(0, |coupon| coupon.amount_fen) + promotion.off(quote.items_fen);
+    quote.discount_fen = off.min(quote.items_fen);
+    quote.total_fen = quote.items_fen + quote.delivery_fee_fen - quote.discount_fen;
+    quote.promo_version = promotion.version;
 }
 
 async fn redeem(State(marketing): State<Marketing>, Body(redeem): Body<Redeem>) -> Result<Json<Quote>, Failure> {
     let seed = marketing.population.seed();
-    let quote = quote::open(&redeem.quote_token, seed, now_ms()).map_err(Failure::invalid)?;
+    let mut quote = quote::open(&redeem.quote_token, seed, now_ms()).map_err(Failure::invalid)?;
     if (quote.user_id, quote.restaurant_id) != (redeem.user_id, redeem.restaurant_id) {
         return Err(Failure::invalid("the quote is for another user or restaurant"));
+    }
+    let promotion = marketing.directory.in_force().promotion;
+    if !promotion.is_versioned {
+        // The historic design reads the setting a second time, and not necessarily the same one.
+        discount(&marketing.population, &mut quote, promotion);
     }
     if let Some(coupon_id) = quote.coupon_id {
         let Redeem { order_id, guard, known_free, .. } = redeem;

@@ -144,6 +144,43 @@ pub(crate) enum OnError {
     RetryThenDead,
 }
 
+/// The promotion of the day, as one instance knows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Promotion {
+    /// Whether this instance was told of a tenth off.
+    pub(crate) here: bool,
+    /// Whether that holds for all.
+    pub(crate) everywhere: bool,
+    /// Rises with each change.
+    pub(crate) version: u64,
+    /// How many instances were told something else than all.
+    pub(crate) instances_apart: usize,
+    /// Whether what holds for all makes prices, and a quote binds them.
+    pub(crate) is_versioned: bool,
+}
+
+impl Promotion {
+    fn at(settings: &Settings, here: bool, is_versioned: bool) -> Self {
+        const TENTH_OFF: &str = "tenth_off";
+        let setting = settings.get("promo");
+        let common = setting.and_then(|setting| setting.value.as_deref()).unwrap_or("none");
+        let apart = setting.map_or(0, |setting| setting.instances.values().filter(|value| *value != common).count());
+        Self {
+            here,
+            everywhere: common == TENTH_OFF,
+            version: setting.map_or(0, |setting| setting.version),
+            instances_apart: apart,
+            is_versioned,
+        }
+    }
+
+    /// What is off, of so much that is eaten.
+    pub(crate) fn off(self, items_fen: i64) -> i64 {
+        let holds = if self.is_versioned { self.everywhere } else { self.here };
+        if holds { items_fen / 10 } else { 0 }
+    }
+}
+
 /// The switches as one instance obeys them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InForce {
@@ -163,6 +200,7 @@ pub(crate) struct InForce {
     pub(crate) settle_on_accept: bool,
     pub(crate) callbacks: Callbacks,
     pub(crate) some_payments_fail: bool,
+    pub(crate) promotion: Promotion,
     /// Whether refunds go where nobody looks any more.
     pub(crate) refunds_go_astray: bool,
     /// Whether somebody looks if refunds arrive.
@@ -260,6 +298,7 @@ impl InForce {
                 Callbacks::Prompt
             },
             some_payments_fail: is("pay.outcome", "some_fail"),
+            promotion: Promotion::at(settings, is("promo", "tenth_off"), is("promo.binding", "versioned")),
             refunds_go_astray: is("refund.address", "stale"),
             refund_canary: is("refund.canary", "on"),
             emit: match of("bus.emit") {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use in_force::{
     CacheDesign, Callbacks, Choice, ConnectRetry, DimensionWrite, Emit, Generator, InForce, LockImpl, OnError,
+    Promotion,
 };
 
 /// A switch. Every default is the fixed design.
@@ -243,6 +244,21 @@ pub const SWITCHES: &[Switch] = &[
         default: "succeed",
         meaning: "whether every payment succeeds, or a quarter of them fails, always the same ones",
         labs: &[],
+    },
+    Switch {
+        name: "promo",
+        values: &["none", "tenth_off"],
+        default: "none",
+        meaning: "the promotion of the day: none, or a tenth off what is eaten, which the platform pays",
+        labs: &["L13"],
+    },
+    Switch {
+        name: "promo.binding",
+        values: &["unversioned", "versioned"],
+        default: "versioned",
+        meaning: "how a promotion makes prices: each instance by what it was set to itself, when a price is shown and again when \
+                  the order is made, or by the version that holds for all, and once, in the quote",
+        labs: &["L13"],
     },
     Switch {
         name: "refund.address",
