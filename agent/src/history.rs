@@ -25,6 +25,7 @@ impl History {
         let audits = assignment.experiment.target().audits.iter().filter(|audit| asked.contains(&audit.name));
         let wanted = audits.filter_map(|audit| audit.history.clone()).reduce(|mut all, one| {
             all.answer.extend(one.answer);
+            all.reads |= one.reads;
             all
         });
         let Some(wanted) = wanted else { return Ok(None) };

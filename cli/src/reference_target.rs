@@ -70,6 +70,7 @@ pub(crate) fn declare(state: &SystemState) -> Target {
             history: Some(AuditHistory {
                 key_header: "x-req-id".to_owned(),
                 answer: ANSWER_FIELDS.map(str::to_owned).to_vec(),
+                reads: true,
             }),
         }],
         limits: Limits {

@@ -185,6 +185,9 @@ pub struct AuditHistory {
     /// Fields of the answer's JSON object to keep.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answer: Vec<String>,
+    /// Whether to tell of each GET, too, that found one of these fields, or nothing (404): what was read after a write.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reads: bool,
 }
 
 /// Bounds that no experiment on this target may pass. Absent means unlimited, except fault kinds: none unless named.

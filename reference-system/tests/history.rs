@@ -141,6 +141,31 @@ async fn what_was_acknowledged_and_is_not_there_is_told_and_nothing_else(tier: T
     let delivered = write(&format!("/orders/{id}/delivered"), "night-5", "ok", &Value::Null);
     assert_eq!(broken(&world, &format!("{true_history}{delivered}")).await, ["I8"]);
 
+    // What is read after an answer is what was answered, or newer.
+    let revision = world.get(&format!("/orders/{id}")).await.1["revision"].as_i64().unwrap();
+    let line = |method: &str, path: &str, status: u16, revision: Option<i64>, sent: u64| {
+        let answer = revision.map(|revision| json!({ "order_id": id, "revision": revision }));
+        let outcome = if status == 200 { "ok" } else { "fail" };
+        let line = json!({
+            "method": method, "path": path, "key": "night-1", "outcome": outcome, "status": status,
+            "answer": answer.unwrap_or_else(|| json!({})), "t_invoke_us": sent, "t_done_us": sent + 10,
+        });
+        format!("{line}\n")
+    };
+    let read = |status, revision, sent| line("GET", &format!("/orders/{id}"), status, revision, sent);
+    let paid = format!("{create}{}", line("POST", &pay, 200, Some(revision), 1_000));
+    for (reads, told) in [
+        ([read(200, Some(revision), 1_020), read(200, Some(revision + 1), 1_030)].concat(), &[][..]),
+        // Both were under way at the same time; nobody knows; and what is read was no promise.
+        (read(200, Some(revision - 1), 1_005), &[]),
+        (read(503, None, 1_020), &[]),
+        ([read(200, Some(revision + 1), 1_020), read(200, Some(revision), 1_040)].concat(), &[]),
+        (read(200, Some(revision - 1), 1_020), &["I22"]),
+        (read(404, None, 1_020), &["I22"]),
+    ] {
+        assert_eq!(broken(&world, &format!("{paid}{reads}")).await, told, "{reads}");
+    }
+
     let granted = write("/refunds/77/approve", "night-6", "ok", &Value::Null);
     assert_eq!(broken(&world, &format!("{true_history}{granted}")).await, ["I8"]);
 

@@ -166,7 +166,7 @@ impl Client for User {
         if self.over() && intended.is_none() {
             return Err(Abandon);
         }
-        let history = self.pool.history.clone().filter(|_| History::wants(&request));
+        let history = self.pool.history.clone().filter(|history| history.wants(&request));
         let request = Request { keep_body: request.keep_body || history.is_some(), ..request };
         let sent = Instant::now();
         let answer = match tokio::time::timeout(REQUEST_TIMEOUT, self.connection.send(&request)).await {

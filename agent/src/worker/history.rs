@@ -1,4 +1,5 @@
-//! The history of a load's writes, for audits: what was sent, when, and whether it is known to have happened.
+//! The history of a load's writes, for audits: what was sent, when, and whether it is known to have happened; and, for
+//! those that ask for it, what the load read of things that have a wanted field.
 //!
 //! One JSON object per line: `t_invoke_us`, `t_done_us` (microseconds since 1970), `method`, `path`, `key` (the
 //! idempotency key), `outcome`, `status` (absent without an answer) and the wanted fields of the `answer`. The outcomes
@@ -17,6 +18,9 @@ use serde_json::{Map, Value};
 
 use super::HistoryFile;
 use super::connection::Response;
+
+/// The status of a read that found nothing.
+const NOT_FOUND: u16 = 404;
 
 /// An open history.
 #[derive(Debug)]
@@ -80,12 +84,21 @@ impl History {
     }
 
     /// Whether a request belongs in it.
-    pub(super) fn wants(request: &Request<'_>) -> bool {
-        !matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS)
+    pub(super) fn wants(&self, request: &Request<'_>) -> bool {
+        match request.method {
+            Method::GET => self.wanted.reads,
+            Method::HEAD | Method::OPTIONS => false,
+            _ => true,
+        }
     }
 
-    /// Adds a write that was sent `took` ago.
+    /// Adds a request that was sent `took` ago; a read that tells nothing is left out.
     pub(super) fn add(&self, request: &Request<'_>, took: Duration, answer: &Result<Response, String>) {
+        let kept = answer.as_ref().map(|response| self.kept(&response.body)).unwrap_or_default();
+        let missing = answer.as_ref().is_ok_and(|response| response.status == NOT_FOUND);
+        if request.method == Method::GET && kept.is_empty() && !missing {
+            return;
+        }
         let done = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let key = request.headers.iter().find(|(name, _)| name.as_str().eq_ignore_ascii_case(&self.wanted.key_header));
@@ -97,7 +110,7 @@ impl History {
             key: key.and_then(|(_, value)| value.to_str().ok()),
             outcome: Outcome::of(answer),
             status: answer.as_ref().ok().map(|response| response.status),
-            answer: answer.as_ref().map(|response| self.kept(&response.body)).unwrap_or_default(),
+            answer: kept,
         };
         let Ok(mut text) = serde_json::to_vec(&line) else { return };
         text.push(b'\n');
@@ -160,11 +173,12 @@ mod tests {
     fn a_line_holds_the_key_and_the_wanted_fields_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("h.jsonl");
-        let wanted = AuditHistory { key_header: "Idempotency-Key".to_owned(), answer: vec!["id".to_owned()] };
+        let (key_header, answer) = ("Idempotency-Key".to_owned(), vec!["id".to_owned()]);
+        let wanted = AuditHistory { key_header, answer, reads: false };
         let history = History::create(&HistoryFile { path: path.display().to_string(), wanted }).unwrap();
         let headers = [(http::HeaderName::from_static("idempotency-key"), http::HeaderValue::from_static("k-1"))];
         let post = Request::post(0, "/things", None);
-        assert!(History::wants(&post) && !History::wants(&Request::get(0, "/things")));
+        assert!(history.wants(&post) && !history.wants(&Request::get(0, "/things")));
         let body = bytes::Bytes::from_static(br#"{"id":"7","secret":"s"}"#);
         let answer = Ok(Response { status: 201, body, bytes: 0 });
         history.add(&post.with_headers(&headers), Duration::from_millis(5), &answer);
@@ -173,5 +187,26 @@ mod tests {
         assert_eq!((&line["key"], &line["outcome"], &line["status"]), (&"k-1".into(), &"ok".into(), &201.into()));
         assert_eq!(line["answer"], serde_json::json!({ "id": "7" }));
         assert_eq!(line["t_done_us"].as_u64().unwrap() - line["t_invoke_us"].as_u64().unwrap(), 5_000);
+    }
+
+    #[test]
+    fn reads_are_told_where_they_are_wanted_and_tell_something() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("h.jsonl");
+        let wanted = AuditHistory { key_header: "k".to_owned(), answer: vec!["version".to_owned()], reads: true };
+        let history = History::create(&HistoryFile { path: path.display().to_string(), wanted }).unwrap();
+        let read = Request::get(0, "/things/7");
+        assert!(history.wants(&read));
+        for (status, body) in [(200, r#"{"version":3}"#), (200, "[]"), (503, "{}"), (404, r#"{"error":"none"}"#)] {
+            let answer = Response { status, body: bytes::Bytes::from_static(body.as_bytes()), bytes: 0 };
+            history.add(&read, Duration::ZERO, &Ok(answer));
+        }
+        history.add(&read, Duration::ZERO, &Err("timeout".to_owned()));
+        history.close().unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        let told: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let told: Vec<_> = told.iter().map(|line| (&line["method"], &line["status"], &line["answer"])).collect();
+        let (get, three) = (Value::from("GET"), serde_json::json!({ "version": 3 }));
+        assert_eq!(told, [(&get, &200.into(), &three), (&get, &404.into(), &Value::Null)]);
     }
 }

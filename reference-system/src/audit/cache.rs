@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Finding;
 use super::books::{OrderRow, UserDimension};
+use super::history::{History, Read};
 use crate::config::now_ms;
 use crate::kv::client::{Kv, KvError};
 use crate::orders::Order;
@@ -121,6 +122,23 @@ pub(super) fn coherent(finding: &mut Finding, users: &UserDimension, cached: &Ca
         if *index != expected {
             finding
                 .violate(|| format!("the latest orders of user {user_id} are {expected:?}, its index has {index:?}"));
+        }
+    }
+}
+
+/// Whoever was answered reads what he was answered, or newer: no read finds less than what had been acknowledged before it
+/// was sent.
+pub(super) fn own_writes_are_read(finding: &mut Finding, history: &History) {
+    let known = history.revisions();
+    for Read { order_id, revision, sent_us } in &history.reads {
+        let before = known.get(order_id).into_iter().flatten().filter(|(done_us, _)| done_us <= sent_us);
+        let Some(promised) = before.map(|(_, revision)| *revision).max() else { continue };
+        finding.checked += 1;
+        if revision.is_none_or(|found| found < promised) {
+            finding.violate(|| {
+                let found = revision.map_or("as missing".to_owned(), |found| format!("with revision {found}"));
+                format!("order {order_id} was read {found}, after its revision {promised} had been acknowledged")
+            });
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The record of a load's writes.
+//! The record of a load's writes, and of what it read of orders.
 //!
 //! It has one JSON object per line for each write: `method`, `path`, `key`, `outcome` (`ok`, `fail`, `info`), `status`, the
-//! `answer`'s fields ([`ANSWER_FIELDS`]), and when it began and was done. Whoever wrote it used keys of the form
-//! `PREFIX-NUMBER`: the prefix tells its orders from everybody else's.
+//! `answer`'s fields ([`ANSWER_FIELDS`]), and when it began and was done; a line of method `GET` is a read. Whoever wrote it
+//! used keys of the form `PREFIX-NUMBER`: the prefix tells its orders from everybody else's.
 
 use std::collections::HashMap;
 
@@ -13,13 +13,24 @@ use crate::orders::lifecycle::Status;
 use crate::orders::{DELIVERED, PICKED};
 
 /// The fields of answers that a record has to keep: what was promised, and by which number it is found.
-pub const ANSWER_FIELDS: [&str; 7] =
-    ["order_id", "user_id", "restaurant_id", "total_fen", "refund_no", "vorder_id", "amount_fen"];
+pub const ANSWER_FIELDS: [&str; 8] =
+    ["order_id", "user_id", "restaurant_id", "total_fen", "revision", "refund_no", "vorder_id", "amount_fen"];
 
 /// What a load wrote, and what it was answered.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     pub(super) writes: Vec<Write>,
+    /// Orders that were read by their IDs.
+    pub(super) reads: Vec<Read>,
+}
+
+/// What was read of an order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Read {
+    pub(super) order_id: i64,
+    /// `None`: that there is none.
+    pub(super) revision: Option<i64>,
+    pub(super) sent_us: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -115,10 +126,33 @@ impl History {
     /// [`BadHistory`] for the first line that is no write.
     pub fn parse(text: &[u8]) -> Result<Self, BadHistory> {
         let lines = text.split(|byte| *byte == b'\n').zip(1..).filter(|(line, _)| !line.trim_ascii().is_empty());
-        let writes = lines.map(|(text, line)| {
-            serde_json::from_slice(text).map_err(|error| BadHistory { line, why: error.to_string() })
-        });
-        Ok(Self { writes: writes.collect::<Result<_, _>>()? })
+        let mut all = Self::default();
+        for (text, line) in lines {
+            let told: Write =
+                serde_json::from_slice(text).map_err(|error| BadHistory { line, why: error.to_string() })?;
+            if told.method == "GET" {
+                // There are many of them, and little of each is needed.
+                all.reads.extend(told.as_read());
+            } else {
+                all.writes.push(told);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The revisions that were acknowledged of each order: when, and which.
+    pub(super) fn revisions(&self) -> HashMap<i64, Vec<(u64, i64)>> {
+        let mut known: HashMap<i64, Vec<(u64, i64)>> = HashMap::new();
+        for write in self.writes.iter().filter(|write| write.outcome == Outcome::Ok) {
+            // The answers of other writes have revisions of other things.
+            if matches!(write.asked(), Asked::Create | Asked::Step(..) | Asked::Delivery(..))
+                && let (Some(order), Some(revision)) = (write.number("order_id"), write.number("revision"))
+                && let Some(done) = write.t_done_us
+            {
+                known.entry(order).or_default().push((done, revision));
+            }
+        }
+        known
     }
 
     /// How many creates failed, or may have.
@@ -141,6 +175,18 @@ impl History {
 }
 
 impl Write {
+    /// What a read by an order's ID has found; `None` for other reads, and for those that were not answered.
+    fn as_read(&self) -> Option<Read> {
+        let path = self.path.split('?').next()?;
+        let order_id = path.strip_prefix("/orders/")?.parse().ok()?;
+        let revision = match self.status? {
+            404 => None,
+            200 => Some(self.number("revision")?),
+            _ => return None,
+        };
+        Some(Read { order_id, revision, sent_us: self.t_invoke_us? })
+    }
+
     pub(super) fn asked(&self) -> Asked {
         let path = self.path.split('?').next().unwrap_or_default();
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();

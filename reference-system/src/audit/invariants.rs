@@ -133,6 +133,9 @@ pub(crate) fn check(books: &Books, design: Design, history: Option<&History>, qu
         match &books.cached {
             Ok(cached) => with_users("I22", "Caches are coherent", &|finding, users| {
                 cache::coherent(finding, users, cached);
+                if let Some(history) = history {
+                    cache::own_writes_are_read(finding, history);
+                }
             }),
             Err(why) => Finding::unknown("I22", "Caches are coherent", why),
         },
