@@ -11,12 +11,13 @@ use std::time::Duration;
 use corruptions::seeded::OLD_SIDE;
 use corruptions::spoils;
 use migrating::{Customer, Load, audit_with, command, finding, migrate, new_store, orders_in, side, start, status};
+use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
 use reference_system::Tier;
 use reference_system::audit::Verdict;
 use reference_system::ids::mix64;
 use reference_system::switching::{self, Wanted};
 use serde_json::{Value, json};
-use world::{World, eventually, id_of, kill, runs, set};
+use world::{World, eventually, id_of, kill, runs, set, signal};
 
 on_both_tiers! {
     no_order_is_lost_while_the_stores_change_under_load_and_processes_are_killed
@@ -117,6 +118,56 @@ async fn a_backfill_goes_on_where_it_was_when_its_command_its_role_and_stores_of
     assert!(report.quiet);
     assert!(finding(&report, "I23").checked >= OLDER.unsigned_abs(), "{:#?}", finding(&report, "I23"));
     spoils(world, tier, OLD_SIDE).await;
+}
+
+/// The old side is fenced and has handed over; then a store of the new side stands still, so that it cannot be opened. Whoever
+/// is killed in that moment, and whatever is ordered in it.
+#[tokio::test]
+async fn a_hand_over_that_is_killed_between_fence_and_opening_is_finished_and_loses_nothing() {
+    let world = start(Tier::Embedded, Duration::from_millis(300)).await;
+    let customer = Customer::of(&world);
+    // Orders of both groups, at rest: nothing of them is under way when one of the stores stands still.
+    for user in 500..506 {
+        customer.order(user, 37).await;
+    }
+    migrate(&world, &["run", "--to", "P3"]).await.unwrap();
+    world.assert_valid().await;
+    // The gate would wait for the store that stands still.
+    world.switch("mig.gate", "off", &["mig"]).await;
+    let still = world.pid("st-u1-1").unwrap();
+    signal(still, SIGSTOP);
+    migrate(&world, &["continue", "--to", "P4"]).await.unwrap();
+    let stance = async |store: &str| world.ask("GET", store, "/migration/state", None).await.1["stance"].clone();
+    let between = async || {
+        let told = status(&world).await;
+        let (old, new) = (stance("st-old").await, stance("st-u0").await);
+        let handed = old["fenced"] == true && new == json!({ "phase": "P4", "fenced": false });
+        (told["phase"] == "P3" && told["between"] == true && handed).then_some(())
+    };
+    eventually("the old side is fenced, and the new one half open", between).await;
+    let load = Load::start(&customer, 2);
+    let before = ["mig-1", "st-old-1", "st-u0-1"].map(|victim| (victim, world.pid(victim).unwrap()));
+    before.iter().for_each(|(_, pid)| kill(*pid));
+    for (victim, old) in before {
+        eventually("it is back", || async { world.pid(victim).filter(|pid| *pid != old && runs(*pid)) }).await;
+        let alive = format!("http://{}/debug/state", world.address(victim));
+        eventually("it answers", || async { world.http.get(&alive).send().await.ok().map(drop) }).await;
+    }
+    eventually("whoever comes back finds it so, and goes no further", between).await;
+    assert!(runs(still));
+    signal(still, SIGCONT);
+    eventually("it is finished", || async {
+        let told = status(&world).await;
+        (told["phase"] == "P4" && told["between"] == false).then_some(())
+    })
+    .await;
+    set(&world, "mig.gate", None, None).await;
+    let report = audit_with(&world, &load.end().await).await;
+    assert_eq!(report.verdict, Verdict::Valid, "{report:#?}");
+    assert!(report.quiet);
+    let found = |id: &str| finding(&report, id).checked;
+    assert!(found("I1") >= 8 && found("I23") >= 8, "{} orders promised, {} on both sides", found("I1"), found("I23"));
+    world.system.stop().await.unwrap();
 }
 
 /// How far copying older orders has come; nothing while nobody tells.
