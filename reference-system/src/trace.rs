@@ -1,7 +1,7 @@
 //! Traces: one ID that goes with a request through every hop, into each process's log and back to the client.
 //!
-//! A trace that the client names (`x-trace`) is logged at each hop; one that the gateway gives is logged where a hop
-//! fails. `system logs --trace ID` puts the lines of all processes in order.
+//! A trace that the client names (`x-trace`) is logged at each hop, and wherever an event that it caused is taken; one that the
+//! gateway gives is logged where a hop fails. `system logs --trace ID` puts the lines of all processes in order.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode};
 use tracing::Span;
 
+use crate::bus::event::{Cause, Event};
 use crate::rpc::Budget;
 use crate::rpc::budget::TRACE;
 
@@ -23,6 +24,32 @@ pub(crate) struct Trace {
     wanted: bool,
 }
 
+/// Whether a client has named the trace, and so wants to see where it goes.
+fn is_wanted(id: &[u8]) -> bool {
+    !id.starts_with(GIVEN.as_bytes())
+}
+
+/// An event that was caused by a traced request and has arrived where it has an effect.
+pub(crate) struct Arrival {
+    cause: Cause,
+    event: String,
+}
+
+impl Arrival {
+    /// Of an event whose trace somebody wants to see.
+    pub(crate) fn of(event: &Event) -> Option<Self> {
+        let cause = event.cause();
+        let wanted = cause.trace.as_ref().is_some_and(|id| is_wanted(id.as_bytes()));
+        wanted.then(|| Self { cause: cause.clone(), event: event.id() })
+    }
+
+    /// Logs that a consumer has taken it.
+    pub(crate) fn tell(&self, queue: &str) {
+        let Cause { req_id, tag, trace } = &self.cause;
+        tracing::info!(trace, req_id, tag, queue, event = self.event, "event taken");
+    }
+}
+
 impl Trace {
     /// The trace that came with a request; at the first hop each request has one.
     pub(crate) fn of(budget: &mut Budget, first_hop: bool) -> Self {
@@ -32,7 +59,7 @@ impl Trace {
             budget.set_trace(HeaderValue::try_from(id).ok());
         }
         let id = budget.trace().cloned();
-        let wanted = id.as_ref().is_some_and(|id| !id.as_bytes().starts_with(GIVEN.as_bytes()));
+        let wanted = id.as_ref().is_some_and(|id| is_wanted(id.as_bytes()));
         Self { id, wanted }
     }
 

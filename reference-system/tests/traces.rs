@@ -7,7 +7,7 @@ mod world;
 use std::process::Command;
 
 use serde_json::json;
-use world::{World, eventually, key, kill, launcher};
+use world::{World, eventually, id_of, key, kill, launcher};
 
 impl World {
     /// What `system logs --trace` prints: the instances in the order of their lines, and the lines.
@@ -66,6 +66,37 @@ async fn a_request_is_followed_through_every_hop() {
     .await;
     assert!(world.trace(&quiet).0.is_empty());
     assert_ne!(quiet, failed);
+}
+
+#[tokio::test]
+async fn what_comes_of_a_request_afterwards_is_in_its_trace_events_and_callbacks_included() {
+    let world = World::start().await;
+    let order = id_of(&world.create(8, 17, None).await);
+    let pay = format!("/orders/{order}/pay");
+    let (status, _) = world.traced(&pay, &json!({}), &[("x-trace", "t-pay"), ("x-tag", "test")]).await;
+    assert_eq!(status, 200);
+    world.status_is(&order, 0).await;
+    // The payment service answers before it calls back, and consumers hear of what the callback did.
+    let takers = ["sms-", "eps-", "auditor-"];
+    let text = eventually("the callback and the events are logged", || async {
+        let (_, text) = world.trace("t-pay");
+        let taken =
+            |taker: &str| text.lines().any(|line| line.trim().starts_with(taker) && line.contains("event taken"));
+        (text.contains("/internal/pay-callback") && takers.iter().all(|taker| taken(taker))).then_some(text)
+    })
+    .await;
+    let callback = text.lines().find(|line| line.contains("/internal/pay-callback")).unwrap();
+    assert!(callback.trim().starts_with("eos-c-"), "{callback}");
+    // What the callback did was caused by the tagged request, too.
+    assert!(
+        text.lines().filter(|line| line.contains("event taken")).all(|line| line.contains("tag=\"test\"")),
+        "{text}"
+    );
+    // A request that nobody asked to follow leaves no line of its events.
+    let (_, quiet) = world.traced(&format!("/orders/{order}/cancel"), &json!({}), &[]).await;
+    world.status_is(&order, -1).await;
+    assert!(world.trace(&quiet).0.is_empty());
+    world.system.stop().await.unwrap();
 }
 
 #[tokio::test]

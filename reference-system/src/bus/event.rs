@@ -28,6 +28,9 @@ pub(crate) struct Cause {
     pub(crate) req_id: Option<String>,
     /// Its load or fault tag.
     pub(crate) tag: Option<String>,
+    /// Its trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trace: Option<String>,
 }
 
 /// A meal is on its way.
@@ -164,7 +167,7 @@ mod tests {
             restaurant_id: RestaurantId(2),
             delivery_status,
             at_ms: 3,
-            cause: Cause { req_id: Some("r".to_owned()), tag: None },
+            cause: Cause { req_id: Some("r".to_owned()), ..Cause::default() },
         })
     }
 

@@ -19,6 +19,7 @@ use crate::rpc::{Directory, Failure};
 use crate::store::outbox::{effects_of, note_all_in_inbox};
 use crate::store::{Store, StoreError};
 use crate::switches::OnError;
+use crate::trace::Arrival;
 
 /// How long one question for messages may wait.
 const WAIT: Duration = Duration::from_secs(2);
@@ -191,6 +192,7 @@ impl Subscription {
             }
         }
         let readable = events.len();
+        let traced: Vec<Arrival> = events.iter().filter_map(|(event, _)| Arrival::of(event)).collect();
         let at_ms: Vec<i64> = events.iter().map(|(event, _)| event.at_ms()).collect();
         let (consumer, effect) = (self.consumer, Arc::clone(&self.effect));
         let work = self.store.write(move |connection| {
@@ -211,6 +213,7 @@ impl Subscription {
         let applied = if readable == 0 { Ok(0) } else { work.await };
         match applied {
             Ok(fresh) => {
+                traced.iter().for_each(|arrival| arrival.tell(self.queue));
                 self.counts.applied(readable - fresh, &at_ms, now_ms());
                 (deliveries.into_iter().zip(outcomes).collect(), true)
             }

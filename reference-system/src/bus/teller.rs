@@ -48,7 +48,8 @@ impl Teller {
             + 'static,
     {
         let text = |text: Option<&str>| text.map(str::to_owned);
-        let cause = Cause { req_id: text(budget.request_id()), tag: text(budget.tag()) };
+        let trace = budget.trace().and_then(|id| id.to_str().ok());
+        let cause = Cause { req_id: text(budget.request_id()), tag: text(budget.tag()), trace: text(trace) };
         let mut telling = Telling { emit: self.directory.in_force().emit, cause, inline: Vec::new() };
         let (done, told) = store
             .write(move |connection| {

@@ -43,6 +43,9 @@ const FAILS: u64 = 4;
 /// The longest pause between two tries to call back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// How long a callback may take.
+const TRY: Duration = Duration::from_secs(2);
+
 /// A charge; its callback says the same and whether it succeeded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Charge {
@@ -82,7 +85,7 @@ pub(super) async fn run(frame: Frame) -> Result<(), RoleError> {
     for callback in
         unheard(&payments.store).await.map_err(|source| RoleError::Store { name: STORE.to_owned(), source })?
     {
-        payments.call_back_later(callback, payments.delay);
+        payments.call_back_later(callback, &Budget::of(TRY), payments.delay);
     }
     let routes = Router::new().route("/charges", post(charge)).with_state(payments);
     frame.serve(routes, Box::new(|| json!({})), std::future::ready(())).await
@@ -105,7 +108,11 @@ fn callback_from(row: &AnyRow) -> Result<Callback, StoreError> {
     })
 }
 
-async fn charge(State(payments): State<Arc<Payments>>, Body(charge): Body<Charge>) -> Result<Json<Value>, Failure> {
+async fn charge(
+    State(payments): State<Arc<Payments>>,
+    budget: Budget,
+    Body(charge): Body<Charge>,
+) -> Result<Json<Value>, Failure> {
     amount("amount_fen", charge.amount_fen, 1)?;
     let in_force = payments.caller.in_force();
     // The same payment always ends the same way.
@@ -116,10 +123,10 @@ async fn charge(State(payments): State<Arc<Payments>>, Body(charge): Body<Charge
         let late = if in_force.callbacks == Callbacks::Late { LATE } else { Duration::ZERO };
         let pause = payments.delay + late;
         let again = (in_force.callbacks == Callbacks::Doubled).then(|| callback.clone());
-        if payments.call_back_later(callback, pause)
+        if payments.call_back_later(callback, &budget, pause)
             && let Some(again) = again
         {
-            payments.spawn_callback(again, pause);
+            payments.spawn_callback(again, &budget, pause);
         }
     }
     Ok(Json(json!({ "accepted": true })))
@@ -167,10 +174,11 @@ async fn enter(
 
 impl Payments {
     /// Sees to it that the callback goes out; `false` if it does already.
-    fn call_back_later(self: &Arc<Self>, callback: Callback, pause: Duration) -> bool {
+    /// `cause` is the request that asked for the charge.
+    fn call_back_later(self: &Arc<Self>, callback: Callback, cause: &Budget, pause: Duration) -> bool {
         let is_new = self.calling().insert(callback.payment_id.clone());
         if is_new {
-            self.spawn_callback(callback, pause);
+            self.spawn_callback(callback, cause, pause);
         }
         is_new
     }
@@ -179,21 +187,21 @@ impl Payments {
         self.calling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn spawn_callback(self: &Arc<Self>, callback: Callback, pause: Duration) {
-        let payments = Arc::clone(self);
+    fn spawn_callback(self: &Arc<Self>, callback: Callback, cause: &Budget, pause: Duration) {
+        let (payments, cause) = (Arc::clone(self), cause.afterwards(TRY));
         self.tracker.spawn(async move {
             let stop = payments.stop.clone();
             tokio::select! {
-                () = payments.call_back(callback, pause) => {}
+                () = payments.call_back(callback, &cause, pause) => {}
                 () = stop.cancelled() => {}
             }
         });
     }
 
-    async fn call_back(&self, callback: Callback, mut pause: Duration) {
+    async fn call_back(&self, callback: Callback, cause: &Budget, mut pause: Duration) {
         loop {
             tokio::time::sleep(pause).await;
-            let budget = Budget::of(Duration::from_secs(2));
+            let budget = cause.renewed(TRY);
             let answer: Result<Value, CallError> =
                 self.caller.post("eos-c", "/internal/pay-callback", &callback, &budget).await;
             match answer {

@@ -59,6 +59,12 @@ impl Budget {
         Self { carried: self.carried.clone(), ..Self::of(time) }
     }
 
+    /// For what comes of this request when it has been answered: with its tag and its trace, and with a key of its own.
+    pub(crate) fn afterwards(&self, time: Duration) -> Self {
+        let [_, tag, trace] = self.carried.clone();
+        Self { carried: [None, tag, trace], ..Self::of(time) }
+    }
+
     /// The idempotency key, if there is one in readable text.
     pub(crate) fn request_id(&self) -> Option<&str> {
         self.carried[0].as_ref()?.to_str().ok()
