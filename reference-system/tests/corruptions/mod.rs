@@ -111,15 +111,26 @@ impl Databases {
     async fn of(world: &World) -> Self {
         let (server, prefix) = world.databases();
         let bus = Bus::of_orders(&world.system.state().dir).unwrap();
-        signal(world.system.state().supervisor_pid, Signal::SIGSTOP);
-        for instance in world.system.state().instances.iter().filter(|instance| !instance.is_server) {
-            kill(world.pid(&instance.instance).unwrap());
-        }
         let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
         // An audit comes with two dozen connections, and proving a password each time takes longer than all the rest.
         let rules = world.data().join("postgres").join("pg_hba.conf");
         std::fs::write(rules, "host all all 127.0.0.1/32 trust\n").unwrap();
         run(&mut admin, "SELECT pg_reload_conf()").await;
+        // A system at rest still has timers: whoever dies with one in hand leaves work that is due.
+        eventually("no role has anything in hand", || async {
+            let supervisor = world.system.state().supervisor_pid;
+            let roles = world.system.state().instances.iter().filter(|instance| !instance.is_server);
+            let roles: Vec<u32> = roles.filter_map(|role| world.pid(&role.instance)).collect();
+            let all = |what| std::iter::once(supervisor).chain(roles.iter().copied()).for_each(|pid| signal(pid, what));
+            all(Signal::SIGSTOP);
+            if audit_databases(&server, &prefix, &bus, None).await.verdict != Verdict::Valid {
+                all(Signal::SIGCONT);
+                return None;
+            }
+            roles.into_iter().for_each(kill);
+            Some(())
+        })
+        .await;
         let names: Vec<String> = sqlx::query_scalar("SELECT datname FROM pg_database WHERE starts_with(datname, $1)")
             .bind(format!("{prefix}_"))
             .fetch_all(&mut admin)
