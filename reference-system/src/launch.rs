@@ -328,8 +328,8 @@ fn read_state(layout: &Layout) -> Option<SystemState> {
     serde_json::from_slice(&std::fs::read(layout.state()).ok()?).ok()
 }
 
-/// Stops the system of a directory, and with `purge` removes what it has kept there and on servers that others run. One whose supervisor was killed is
-/// dead already; what tells of its processes is removed.
+/// Stops the system of a directory, and with `purge` removes what it has kept there and on servers that others run. One whose
+/// supervisor was killed is dead already; what tells of its processes is removed.
 ///
 /// # Errors
 ///

@@ -45,8 +45,12 @@ async fn a_promotion_on_one_instance_makes_prices_that_nobody_was_shown_unless_i
         let line = format!("promo_instances_apart{{instance=\"{instance}\"}} 1");
         eventually(&line, || async { world.metrics(instance).await.contains(&line).then_some(()) }).await;
     }
-    let log = std::fs::read_to_string(world.system.state().dir.join("log/eps-3.log")).unwrap();
-    assert!(log.contains("the promotion is not one for all instances"), "{log}");
+    // The metric may be there a moment before the line is.
+    let log = world.system.state().dir.join("log/eps-3.log");
+    eventually("the log says so, too", || async {
+        std::fs::read_to_string(&log).unwrap().contains("the promotion is not one for all instances").then_some(())
+    })
+    .await;
     let quotes = shown(&world, 41).await;
     assert_eq!(totals(&quotes), [usual; 4], "versioned: what one instance was told is no price");
 
